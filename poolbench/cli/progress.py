@@ -1,0 +1,115 @@
+"""Live progress of a sweep: a table that redraws itself in a terminal, lines elsewhere."""
+
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from poolbench.cli.words import duration, percent
+from poolbench.sweep.plan import Cell, Plan
+from poolbench.sweep.workers import read_status
+
+
+class SweepProgress:
+    """Shows which cells run, their epoch, training accuracy and time left, and the time left for all.
+
+    Args:
+        plan: of the sweep.
+        done: cells that were done before.
+    """
+
+    def __init__(self, plan: Plan, done: int):
+        self.total, self.done, self.failed = len(plan.cells), done, 0
+        self.running: dict[str, Cell] = {}
+        self.began = time.monotonic()
+        self.fresh = 0  # cells finished in this session
+        self.epochs: dict[str, int] = {}
+        self.shown = 0.0
+        self.console = Console()
+        # A terminal that cannot move its cursor, or a file, gets lines.
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self.live.update("", refresh=True)
+            self.live.stop()
+
+    def started(self, cell: Cell) -> None:
+        self.running[cell.run_id] = cell
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None:
+        if state == "damaged":
+            self._print(f"{cell.run_id}: {reason}")
+            return
+        self.running.pop(cell.run_id, None)
+        self.fresh += 1
+        self.done += state == "done"
+        self.failed += state == "failed"
+        self._print(f"[{self.done + self.failed}/{self.total}] {cell.run_id} {state}{': ' + reason if reason else ''}")
+
+    def tick(self) -> None:
+        if time.monotonic() - self.shown < (0.5 if self.live else 1.0):
+            return
+        self.shown = time.monotonic()
+        statuses = {run_id: read_status(cell.folder) or {} for run_id, cell in self.running.items()}
+        if self.live:
+            self.live.update(self._table(statuses), refresh=True)
+            return
+        for run_id, status in statuses.items():
+            epoch = int(status.get("epoch") or 0)
+            if status.get("state") == "running" and epoch > self.epochs.get(run_id, 0):
+                self.epochs[run_id] = epoch
+                self._print(
+                    f"[{self.done + self.failed}/{self.total}] {run_id}  epoch {epoch}/{status['epochs']}  "
+                    f"train {percent(status['train_accuracy'])}  {self._left(statuses)} left in all"
+                )
+
+    def _table(self, statuses: dict[str, dict[str, Any]]) -> Table:
+        head = f"{self.done} of {self.total} done" + (f", {self.failed} failed" if self.failed else "")
+        table = Table(
+            title=f"{head}, about {self._left(statuses)} left", title_justify="left", box=None, padding=(0, 1)
+        )
+        for title, justify in (
+            ("cell", "left"),
+            ("epoch", "right"),
+            ("train", "right"),
+            ("images/s", "right"),
+            ("left", "right"),
+        ):
+            table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis")
+        for run_id, status in statuses.items():
+            speed = status.get("images_per_second")
+            table.add_row(
+                run_id.rpartition("-")[0],
+                f"{status.get('epoch') or 0:.1f}/{status.get('epochs', '?')}",
+                percent(status.get("train_accuracy")),
+                f"{speed:.0f}" if speed else "-",
+                duration(status.get("seconds_left")),
+            )
+        return table
+
+    def _left(self, statuses: dict[str, dict[str, Any]]) -> str:
+        """Time left: what is done of the cells of this session, in parts, against what is not."""
+        shares = [
+            min(1.0, (status.get("epoch") or 0) / status["epochs"]) if status.get("epochs") else 0.0
+            for status in statuses.values()
+            if status.get("state") == "running"
+        ]
+        finished = self.fresh + sum(shares)
+        if finished < 0.05:
+            return "-"
+        left = self.total - self.done - self.failed - sum(shares)
+        return duration((time.monotonic() - self.began) / finished * left)
+
+    def _print(self, text: str) -> None:
+        if self.live:
+            self.live.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, flush=True)

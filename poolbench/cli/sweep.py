@@ -1,0 +1,53 @@
+"""Train all cells of a sweep, several at once, then print the table and write the tables and plots.
+
+  poolbench sweep pool=max,average,overlapping seeds=3 data=cifar10 data.root=data
+  poolbench sweep sweep=demo            a file of conf/sweep/, or a folder of experiments/
+
+Killed at any moment, the same command goes on; what is done is not trained again; two sweeps in one folder share the
+work. The exit code is 0 only when every cell is done.
+"""
+
+import argparse
+import sys
+
+from poolbench.cli.options import add_overrides
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--baseline", default="max", metavar="POOL", help="what differences are taken to (max)")
+    add_overrides(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from poolbench.cli.progress import SweepProgress
+    from poolbench.records.state import DONE
+    from poolbench.sweep.plan import make_plan
+    from poolbench.sweep.workers import run_plan
+
+    plan = make_plan(arguments.overrides, arguments.config_dir)
+    states = plan.states()
+    done = sum(state == DONE for state in states.values())
+    print(f"sweep {plan.name}: {len(plan.cells)} cells, {done} done before", flush=True)
+    failed: dict[str, str] = {}
+    if done < len(plan.cells):
+        with SweepProgress(plan, done) as progress:
+            failed = run_plan(plan, progress)
+
+    from poolbench.report import write_report
+
+    folders = [cell.folder for cell in plan.cells if (cell.folder / "result.json").exists()]
+    if folders:
+        write_report(folders, plan.report_dir, baseline=arguments.baseline).show()
+        print(f"Tables and plots: {plan.report_dir}/")
+    for cell in plan.cells:
+        if cell.run_id in failed:
+            print(
+                f"failed: {cell.run_id}: {failed[cell.run_id]}\n"
+                f"  again: poolbench run {' '.join(cell.overrides)}\n"
+                f"  log:   {cell.folder / 'log.txt'}",
+                file=sys.stderr,
+            )
+    unfinished = sum(state != DONE for state in plan.states().values())
+    if unfinished:
+        print(f"poolbench: {unfinished} of {len(plan.cells)} cells are not done", file=sys.stderr)
+    return 1 if unfinished else 0

@@ -1,0 +1,224 @@
+"""From a command line to a completed config: every option with its value, checked, as plain data."""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from poolbench.registry import nearest
+
+COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
+GROUPS = (*COMPONENTS, "trainer", "sweep")
+
+
+class ConfigError(ValueError):
+    """What is wrong with an option, for the user: names the option, its value and what is allowed."""
+
+
+def config_dir() -> Path:
+    """The folder of configs: ``conf/`` of the checkout when it stands beside the package, else the wheel's copy."""
+    return _shipped("conf")
+
+
+def experiments_dir() -> Path:
+    """``./experiments`` of the working folder where it exists, else the checkout's or the wheel's."""
+    local = Path("experiments")
+    return local.resolve() if local.is_dir() else _shipped("experiments")
+
+
+def _shipped(folder: str) -> Path:
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / folder
+    return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / folder
+
+
+class Composer:
+    """Completes configs; made once for many cells by :func:`composer`, since Hydra's start costs more than a cell."""
+
+    def __init__(self, folders: list[Path]):
+        self.folders = folders  # of configs, ours first
+        self._blocks: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def complete(self, overrides: Iterable[str]) -> dict[str, Any]:
+        """The config of one cell.
+
+        Args:
+            overrides: as on the command line, ``["pool=lp", "pool.p=3", "seed=1"]``, one value each.
+        Returns: plain nested data with every option, and ``names``: what to call each component in tables.
+        Raises: ConfigError.
+        """
+        from hydra import compose
+        from hydra.errors import HydraException
+        from omegaconf import OmegaConf
+        from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+        wanted = [self._per_site(override) for override in overrides]
+        flat = [text for texts in wanted for text in texts]
+        self._check_choices(flat)
+        try:
+            composed = compose("config", overrides=[*self._searchpath(), *flat], return_hydra_config=True)
+            choices = dict(composed.hydra.runtime.choices)
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            key = str(getattr(error, "full_key", "") or "").strip(".")
+            hint = "; it is the dotted path of your class, as mypkg.MyPool" if key.endswith("_target_") else ""
+            raise ConfigError(f"{key} needs a value{hint}") from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise self._explained(error, flat) from error
+        assert isinstance(config, dict)
+        if choices["pool"] == "per_site":
+            config["pool"], pool_name = self._sites(config["pool"]["sites"])
+        names = {group: self._label(group, choices[group], config[group]) for group in COMPONENTS if group != "pool"}
+        config["names"] = {
+            "pool": pool_name
+            if choices["pool"] == "per_site"
+            else self._label("pool", choices["pool"], config["pool"]),
+            **names,
+        }
+        return config
+
+    def block(self, group: str, choice: str) -> dict[str, Any]:
+        """The options of ``choice`` with their defaults, as ``conf/<group>/<choice>.yaml`` lists them."""
+        from hydra import compose
+        from omegaconf import OmegaConf
+
+        if (group, choice) not in self._blocks:
+            self._check_choices([f"{group}={choice}"])
+            composed = compose("config", overrides=[*self._searchpath(), f"{group}={choice}"])
+            self._blocks[group, choice] = OmegaConf.to_container(composed[group], throw_on_missing=False)
+        return self._blocks[group, choice]
+
+    def choices(self, group: str) -> list[str]:
+        """Names that ``group=`` takes."""
+        return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
+
+    def _searchpath(self) -> list[str]:
+        more = [f"'file://{folder}'" for folder in self.folders[1:]]
+        return [f"hydra.searchpath=[{','.join(more)}]"] if more else []
+
+    def _per_site(self, override: str) -> list[str]:
+        """``pool=[max,average]``: Hydra would merge the two files into one; we mean one per site."""
+        if re.match(r"pool=\s*\[", override):
+            return ["pool=per_site", "pool.sites=" + override.split("=", 1)[1]]
+        return [override]
+
+    def _sites(self, sites: Any) -> tuple[list[dict[str, Any]], str]:
+        if not isinstance(sites, list) or not sites:
+            raise ConfigError(f"pool.sites must be a list with one pool per site, got {sites!r}")
+        blocks, labels = [], []
+        for entry in sites:
+            name, options = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (entry, {})
+            if not isinstance(name, str) or not isinstance(options, dict):
+                raise ConfigError(f"pool.sites: an entry is a name or {{name: {{option: value}}}}, got {entry!r}")
+            block = dict(self.block("pool", name))
+            for option in options:
+                if option not in block:
+                    raise ConfigError(f"pool.sites: {name} has no option {option!r}.{nearest(option, list(block))}")
+            blocks.append({**block, **options})
+            labels.append(self._label("pool", name, blocks[-1]))
+        return blocks, "+".join(labels)
+
+    def _label(self, group: str, choice: str, block: dict[str, Any]) -> str:
+        """``lp`` or ``lp(p=3.0)``: the choice, and the options in which it differs from its file."""
+        default = self.block(group, choice)
+        if choice == "custom":
+            choice = str(block["_target_"]).rpartition(".")[2]
+        # Neither where data lies nor how training images are varied makes another data set.
+        quiet = {"_target_", "root", "download", "mirrors", "augmentation", "validation"}
+        other = {k: v for k, v in block.items() if k not in quiet and (k not in default or default[k] != v)}
+        options = ",".join(f"{key}={_short(value)}" for key, value in other.items())
+        return f"{choice}({options})" if options else choice
+
+    def _check_choices(self, overrides: list[str]) -> None:
+        for override in overrides:
+            key, _, value = override.partition("=")
+            if key in GROUPS and re.fullmatch(r"[\w.\-/]+", value) and value != "null":
+                known = self.choices(key)
+                if value not in known:
+                    raise ConfigError(f"unknown {key} {value!r}.{nearest(value, known)} Known: {', '.join(known)}")
+
+    def _explained(self, error: Exception, overrides: list[str]) -> ConfigError:
+        """Hydra's complaint in our words: which option, and what it may have been meant to be."""
+        text = str(error)
+        match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
+        if match is None:
+            return ConfigError(text.partition("\n")[0])
+        key = next((o.partition("=")[0] for o in overrides if o.partition("=")[0].endswith(match[1])), match[1])
+        known = self._known_keys([o for o in overrides if o.partition("=")[0] in GROUPS])
+        hint = nearest(key, known) or nearest(key.rpartition(".")[2], [k.rpartition(".")[2] for k in known])
+        same = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
+        allowed = f" Options there: {', '.join(same)}." if same else ""
+        return ConfigError(f"unknown option {key!r}.{hint}{allowed} (An option of your own component: +{key}=...)")
+
+    def _known_keys(self, overrides: list[str]) -> list[str]:
+        from hydra import compose
+        from omegaconf import OmegaConf
+
+        config = OmegaConf.to_container(compose("config", overrides=[*self._searchpath(), *overrides]))
+        return list(flatten(config))
+
+
+@contextmanager
+def composer(folders: Iterable[Path] = ()) -> Iterator[Composer]:
+    """A :class:`Composer` over our configs and those in ``folders`` of the user's own.
+
+    Raises: ConfigError for a folder that is not there.
+    """
+    from hydra import __version__, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    own = [Path(folder).resolve() for folder in folders]
+    for folder in own:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir: there is no folder {folder}")
+    GlobalHydra.instance().clear()
+    # Hydra 1.4 drops version_base and warns of it.
+    old = {"version_base": "1.3"} if __version__.startswith(("1.2", "1.3")) else {}
+    with initialize_config_dir(config_dir=str(config_dir()), job_name="poolbench", **old):
+        yield Composer([config_dir(), *own])
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """``{"trainer": {"epochs": 3}} -> {"trainer.epochs": 3}``; lists count as values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@cache
+def parser() -> Any:
+    """Hydra's parser of overrides."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def parse(text: str) -> Any:
+    """One override as Hydra understands it. Raises: ConfigError with a hint how to quote."""
+    from hydra.errors import HydraException
+
+    if "=" not in text and not text.startswith("~"):
+        raise ConfigError(f"{text!r} is not an option: options look like pool=max or trainer.epochs=3")
+    try:
+        return parser().parse_override(text)
+    except HydraException as error:
+        key, _, value = text.partition("=")
+        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        raise ConfigError(
+            f"cannot read {text!r}: a value with '=', spaces or other special characters needs quotes inside the "
+            f"shell's: '{key}=\"{quoted}\"'"
+        ) from error
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ",".join(_short(item) for item in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

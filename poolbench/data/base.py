@@ -1,0 +1,195 @@
+"""What every data set shares: the options of a source, the split into training and validation, and what it hands out.
+
+Importing this file does not import torch, so that planning a sweep stays cheap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from poolbench.data.cache import cached_arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The usual augmentation of 32x32 pictures; sources take it as the default of `augmentation`. Never change it in place.
+FLIP_AND_CROP = {"flip": True, "crop": 4, "cutout": 0}
+NO_AUGMENTATION = {"flip": False, "crop": 0, "cutout": 0}
+
+
+class DataError(RuntimeError):
+    """Data that is missing, damaged or cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set before it is loaded.
+
+    size is (height, width) in pixels; train_samples counts the images before the validation split is taken off;
+    fingerprint is a short string that changes when the content does.
+    """
+
+    num_classes: int
+    size: tuple[int, int]
+    train_samples: int
+    test_samples: int
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in memory: uint8 images (N, H, W, 3), int64 labels (N,); validation may have no rows.
+
+    mean and std are of the whole training set (validation included, so that both uses normalise alike), per channel,
+    in units where black is 0 and white is 1. Tensors may be maps of a file: read them, do not write to them.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class DataSource:
+    """A data set: where it is, how it is split, how its training images are augmented.
+
+    A new one sets `name` and defines `info`, `check`, `cache_key` and `build`, and `fetch` if there is something to
+    download before building.
+
+    Args:
+        validation: share of the training set that is kept for validation, in [0, 1).
+        augmentation: flip (mirror half of the images), crop (pixels of reflected border that a random crop may shift
+            into, 0 for none), cutout (side in pixels of a square filled with the mean, 0 for none). A missing key, or
+            None for all, is off.
+        size: (height, width) of the images, in pixels; not an option of the user but of the subclass.
+    Raises: ValueError naming the option, its value and what is allowed.
+    """
+
+    name = "data"
+
+    def __init__(self, validation: float, augmentation: Mapping[str, int | bool] | None, size: tuple[int, int]) -> None:
+        if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < 1:
+            raise ValueError(f"data.validation must be in [0, 1), got {validation!r}")
+        self.validation = float(validation)
+        self.size = size
+        self.augmentation = checked_augmentation(augmentation, size)
+
+    def info(self) -> DataInfo:
+        """Sizes and classes, without torch. Raises: DataError if the data is missing."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Look whether the data is there, or may be downloaded; cheap, no network. Raises: DataError if not."""
+        raise NotImplementedError
+
+    def cache_key(self) -> str:
+        """Short string that changes whenever `build` would return something else."""
+        raise NotImplementedError
+
+    def build(self) -> dict[str, np.ndarray]:
+        """Read or make arrays: train_images, test_images (uint8 NHWC), train_labels, test_labels (int64), classes."""
+        raise NotImplementedError
+
+    def fetch(self) -> None:
+        """Get what `build` reads, downloading it if need be. Raises: DataError if it cannot be had."""
+        self.check()
+
+    def prepare(self) -> None:
+        """Make later loads quick: fetch and fill the cache. Safe to repeat, also by two processes at once."""
+        self.fetch()
+        self.arrays()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of `build` with mean and std (3,), memory-mapped from the cache where possible."""
+        return cached_arrays(self.name, self.cache_key(), lambda: with_statistics(self.build()))
+
+    def split_sizes(self, train_samples: int) -> tuple[int, int]:
+        """Number of images for (training, validation) out of `train_samples`. Raises: ValueError if either is empty."""
+        held_out = round(train_samples * self.validation)
+        if self.validation and not 0 < held_out < train_samples:
+            raise ValueError(
+                f"data.validation={self.validation} of {train_samples} images leaves {train_samples - held_out} for "
+                f"training and {held_out} for validation; both need at least one"
+            )
+        return train_samples - held_out, held_out
+
+    def load(self, seed: int) -> Images:
+        """Load everything; the validation images are drawn from the training set by `seed`.
+
+        Without validation the images stay a map of the cache, shared between processes; with it they are a copy.
+        """
+        import torch
+
+        self.fetch()
+        arrays = self.arrays()
+        images, labels = arrays["train_images"], arrays["train_labels"]
+        train_size, validation_size = self.split_sizes(len(images))
+        if validation_size:
+            digest = hashlib.sha256(f"{seed}/validation".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+            order = torch.randperm(len(images), generator=generator).numpy()
+            train, validation = np.sort(order[:train_size]), np.sort(order[train_size:])
+        else:
+            train, validation = slice(None), slice(0, 0)
+        return Images(
+            train_images=torch.from_numpy(images[train]),
+            train_labels=torch.from_numpy(labels[train]),
+            validation_images=torch.from_numpy(images[validation]),
+            validation_labels=torch.from_numpy(labels[validation]),
+            test_images=torch.from_numpy(arrays["test_images"]),
+            test_labels=torch.from_numpy(arrays["test_labels"]),
+            classes=tuple(str(name) for name in arrays["classes"]),
+            mean=tuple(arrays["mean"].tolist()),
+            std=tuple(arrays["std"].tolist()),
+        )
+
+
+def checked_augmentation(augmentation: Mapping[str, int | bool] | None, size: tuple[int, int]) -> dict[str, int | bool]:
+    """The complete dict(flip, crop, cutout) for images of `size`. Raises: ValueError naming the option."""
+    if augmentation is None:
+        return dict(NO_AUGMENTATION)
+    if not isinstance(augmentation, Mapping):
+        raise ValueError(f"data.augmentation must be a mapping of flip, crop, cutout, got {augmentation!r}")
+    unknown = sorted(set(augmentation) - set(NO_AUGMENTATION), key=str)
+    if unknown:
+        raise ValueError(f"data.augmentation has no option {unknown[0]!r}; it has {', '.join(NO_AUGMENTATION)}")
+    complete = {**NO_AUGMENTATION, **augmentation}
+    if not isinstance(complete["flip"], bool):
+        raise ValueError(f"data.augmentation.flip must be true or false, got {complete['flip']!r}")
+    side = min(size)
+    # Reflection repeats no border pixel, so that it can reach one pixel less than the image is wide.
+    for option, largest in (("crop", side - 1), ("cutout", side)):
+        value = complete[option]
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= largest:
+            height, width = size
+            raise ValueError(
+                f"data.augmentation.{option} must be a whole number of pixels from 0 to {largest} "
+                f"for images of {height}x{width}, got {value!r}"
+            )
+    return complete
+
+
+def with_statistics(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`arrays` with mean and std, float64 (3,), of the training images' channels in [0, 1] units."""
+    counts = np.zeros((3, 256), dtype=np.int64)
+    for chunk in np.array_split(arrays["train_images"], max(1, len(arrays["train_images"]) // 1000)):
+        for channel in range(3):
+            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+    # From counts of the 256 levels, so that the figures are exact and the same on every machine.
+    levels = np.arange(256) / 255
+    pixels = counts.sum(axis=1)
+    mean = counts @ levels / pixels
+    std = np.sqrt(counts @ levels**2 / pixels - mean**2)
+    std[std < 1e-6] = 1.0  # a constant channel: normalising must not divide by nothing
+    return {**arrays, "mean": mean, "std": std}

@@ -1,0 +1,60 @@
+"""What each option that is not a component's own may be."""
+
+from collections.abc import Callable
+from typing import Any
+
+from poolbench.configuration import COMPONENTS, ConfigError, flatten
+from poolbench.registry import nearest
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _device(value: Any) -> bool:
+    return isinstance(value, str) and (value in ("auto", "cpu", "cuda") or value.removeprefix("cuda:").isdigit())
+
+
+_MADE = ("names", "data_fingerprint", "run_id")  # by us, not by the user
+
+_BOOL: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, bool), "true or false")
+_PATH: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, str) and v != "", "a path")
+
+# Option -> (is the value allowed?, what is allowed).
+LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "seed": (lambda v: _whole(v, 0), "a whole number of at least 0"),
+    "runs_dir": _PATH,
+    "report_dir": _PATH,
+    "trainer.epochs": (lambda v: _whole(v, 0), "a whole number of at least 0 (0 evaluates the untrained net)"),
+    "trainer.batch_size": (lambda v: _whole(v, 1), "a whole number of at least 1"),
+    "trainer.label_smoothing": (lambda v: _number(v) and 0 <= v < 1, "a number in [0, 1)"),
+    "trainer.precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "trainer.channels_last": _BOOL,
+    "trainer.compile": _BOOL,
+    "trainer.evaluation_batch_size": (lambda v: _whole(v, 1), "a whole number of at least 1"),
+    "trainer.train_evaluation": (lambda v: _whole(v, 1), "a whole number of at least 1"),
+    "trainer.device": (_device, "auto, cpu, cuda or cuda:<number>"),
+    "trainer.threads": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
+    "trainer.keep_memory": _BOOL,
+    "sweep.blocks": (lambda v: isinstance(v, list), "a list of blocks"),
+    "sweep.workers": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
+    "sweep.fail_fast": _BOOL,
+}
+
+
+def check(config: dict[str, Any]) -> None:
+    """Check a completed config's plain options; components check their own when they are built.
+
+    Raises: ConfigError naming the option, the value and what is allowed.
+    """
+    for option, value in flatten({k: v for k, v in config.items() if k not in (*COMPONENTS, *_MADE)}).items():
+        if option not in LIMITS:
+            known = [known for known in LIMITS if not known.startswith("sweep.")]
+            raise ConfigError(f"unknown option {option!r}.{nearest(option, known)}")
+        allowed, words = LIMITS[option]
+        if not allowed(value):
+            raise ConfigError(f"{option} must be {words}, got {value!r}")

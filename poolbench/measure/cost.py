@@ -1,0 +1,63 @@
+"""What a model costs: parameters and floating point operations, pooling counted."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from poolbench.models.sites import is_site
+
+
+def cost(model: nn.Module, input_size: tuple[int, int]) -> dict[str, Any]:
+    """Cost of ``model`` for one image of ``input_size`` ``(H, W)``.
+
+    Counters of torch and others see no operation in a pool. Here each pool and head says by its own formula
+    (``flops(size)``) what it does, and that replaces what the counter sees inside a pool; a pool without a formula
+    counts as the counter sees it. Two operations for a multiply-add; normalisations and activations of the trunk are
+    not counted, as is usual.
+
+    Returns: ``parameters`` (trained ones), ``forward_flops`` per image and ``pool_flops``, the share in it of the
+    pools and of the head's pooling.
+    """
+    parameter = next(model.parameters())
+    image = torch.zeros(1, 3, *input_size, device=parameter.device, dtype=parameter.dtype)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            total = _count(model, image)
+            pooling = 0
+            for module, x in _inputs_of_pools(model, image):
+                counted = _count(module, x) if is_site(module) else 0
+                formula = getattr(module, "flops", None)
+                said = formula((x.shape[-2], x.shape[-1])) if callable(formula) else counted
+                total += said - counted
+                pooling += said
+    finally:
+        model.train(was_training)
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"parameters": parameters, "forward_flops": total, "pool_flops": pooling}
+
+
+def _inputs_of_pools(model: nn.Module, image: Tensor) -> list[tuple[nn.Module, Tensor]]:
+    """Each pool, and the head, with the map that reaches it."""
+    inputs: list[tuple[nn.Module, Tensor]] = []
+
+    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs.append((module, args[0]))
+
+    pools = [m for m in model.modules() if is_site(m) or m is getattr(model, "head", None)]
+    handles = [module.register_forward_pre_hook(note) for module in pools]
+    try:
+        model(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return inputs
+
+
+def _count(module: nn.Module, x: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        module(x)
+    return int(counter.get_total_flops())

@@ -1,0 +1,51 @@
+"""The models: trunks with a pool at every site and a head on top, one family a file, and the table of their names."""
+
+from typing import Any
+
+from poolbench.registry import Registry
+
+MODELS = Registry(
+    kind="model",
+    group="poolbench.models",
+    table={
+        "convnet": "poolbench.models.convnet:ConvNet",
+        "resnet": "poolbench.models.resnet:ResNet",
+    },
+)
+
+
+def create_model(
+    name: str,
+    pool: Any = "max",
+    head: Any = "global_average",
+    num_classes: int = 10,
+    input_size: tuple[int, int] = (32, 32),
+    seed: int = 0,
+    **options: Any,
+) -> Any:
+    """Build the model called ``name``.
+
+    Args:
+        name: a name that :func:`list_models` lists, or a class, or its dotted path.
+        pool: what stands at every site: a name, or a function that is called as ``pool(channels=C)``; or a list of
+            them, one per site.
+        head: a name, or a function that is called as ``head(channels=C, num_classes=K, size=(H, W))``.
+        num_classes: number of classes ``K``.
+        input_size: ``(H, W)`` of the images in pixels, with which sizes are checked site by site.
+        seed: seed of the initial weights: layers of one name have the same in every model that shares them.
+        options: the model's own, as ``widths=(32, 64, 128)``.
+    Returns: ``nn.Module`` mapping images ``(N, 3, H, W)`` to logits ``(N, K)``.
+    Raises: ValueError for an unknown name or option, and for a map that shrinks to nothing, naming the site.
+    """
+    from poolbench.models.sites import Heads, Sites, build
+
+    return build(MODELS.find(name), Sites(pool, seed), Heads(head), num_classes, input_size, seed, options)
+
+
+def list_models() -> list[str]:
+    """Names that :func:`create_model` and ``model=`` take."""
+    return MODELS.names()
+
+
+def __getattr__(name: str) -> Any:
+    return MODELS.attribute(__name__, name)

@@ -1,0 +1,197 @@
+"""The places where pools stand: how many a model has, what stands there, and whether the sizes work out."""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.heads import create_head
+from poolbench.pooling import create_pool
+from poolbench.registry import call
+
+
+class Sites:
+    """Makes the pools of a model, site by site; what stands there the model never knows.
+
+    Args:
+        pool: a name, class or function called as ``pool(channels=C)`` for all sites, or a list with one per site.
+        seed: seed from which a pool's own weights are drawn, by site.
+    """
+
+    def __init__(self, pool: Any, seed: int = 0):
+        self.per_site = isinstance(pool, Sequence) and not isinstance(pool, str)
+        chosen = list(pool) if self.per_site else [pool]
+        if not chosen:
+            raise ValueError("pool: a list with one pool per site must not be empty")
+        self.makers = [p if callable(p) else partial(create_pool, p) for p in chosen]
+        self.seed = seed
+        self.count = 0
+        self.reached = 1.0  # by how much the pools so far shrink the side of a map
+
+    def __call__(self, channels: int) -> nn.Module:
+        """The pool of the next site, for maps of ``channels`` channels."""
+        pool = self._make(channels)
+        self.count += 1
+        self.reached *= ratio_of(pool)
+        pool.is_pooling_site = True  # for the size check and the cost report
+        return pool
+
+    def until(self, target: float, channels: int) -> list[nn.Module]:
+        """The pools that bring a map to about ``1 / target`` of the image's side, given those that stand already.
+
+        Usually one; two of ratio sqrt 2; none where an earlier one of ratio 4 went as far already, so that the last
+        map has about the same size whatever the ratio. A pool that does not shrink stands once.
+        """
+        pools: list[nn.Module] = []
+        while not self.per_site or self.count < len(self.makers):
+            ratio = ratio_of(self._make(channels))
+            if ratio <= 1:
+                return [*pools, self(channels)]
+            if self.reached * math.sqrt(ratio) >= target * (1 - 1e-9):
+                break
+            pools.append(self(channels))
+        return pools
+
+    def finish(self) -> None:
+        """Raises: ValueError when a list does not name one pool per site."""
+        if self.per_site and self.count < len(self.makers):
+            raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has {self.count} sites for them")
+
+    def _make(self, channels: int) -> nn.Module:
+        if self.per_site and self.count >= len(self.makers):
+            raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has more sites")
+        with torch.random.fork_rng(devices=[]):
+            # Its own stream: a pool that draws weights must not move those of the layers after it.
+            torch.manual_seed(derive(self.seed, "pool", self.count))
+            return self.makers[self.count if self.per_site else 0](channels=channels)
+
+
+class Heads:
+    """Makes the head: ``head(channels=C, num_classes=K, size=(H, W))``."""
+
+    def __init__(self, head: Any):
+        self.maker = head if callable(head) else partial(create_head, head)
+
+    def __call__(self, channels: int, num_classes: int, size: tuple[int, int]) -> nn.Module:
+        return self.maker(channels=channels, num_classes=num_classes, size=size)
+
+
+class Trunk(nn.Module):
+    """Base of the models: ``features`` (with the pools in it), then ``head``. A model fills ``features`` and
+    ``channels``; :func:`build` adds the head when the size of the last map is known."""
+
+    features: nn.Module
+    head: nn.Module
+    channels: int  # of the last map
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, 3, H, W) -> (N, K)``."""
+        return self.head(self.features(x))
+
+
+def build(
+    model: Callable[..., Trunk],
+    pool: Sites,
+    head: Heads,
+    num_classes: int,
+    input_size: tuple[int, int],
+    seed: int,
+    options: Mapping[str, Any],
+) -> Trunk:
+    """A model with its pools and its head, checked site by site and initialised layer by layer."""
+    name = getattr(model, "__name__", str(model))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "model"))
+        net = call(model, f"model {name!r}", {"pool": pool, **options})
+        pool.finish()
+        size = map_sizes(net.features, input_size)[-1][1]
+        net.head = head(channels=net.channels, num_classes=num_classes, size=size)
+        initialise(net, seed)
+    return net
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Draw each layer's weights from a generator seeded by ``seed`` and the layer's name, so that two models agree in
+    every layer that they share, whatever stands at their sites. A layer says how by ``reset_parameters``."""
+    with torch.random.fork_rng(devices=[]):
+        for name, module in model.named_modules():
+            if callable(getattr(module, "reset_parameters", None)):
+                torch.manual_seed(derive(seed, name))
+                module.reset_parameters()
+
+
+def derive(seed: int, *purpose: str | int) -> int:
+    """A seed for one purpose: streams of different purposes are independent, and of one purpose the same everywhere."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1  # torch takes 63 bits
+
+
+def is_site(module: nn.Module) -> bool:
+    """Whether ``module`` stands at a site: :class:`Sites` marks what it makes."""
+    return getattr(module, "is_pooling_site", False)
+
+
+def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[str, tuple[int, int]]]:
+    """Sizes ``(H, W)`` after each site, in order, then ``("last map", size)``, found by running two grey images.
+
+    Raises: ValueError that names the site at which a map shrinks to nothing or cannot be served.
+    """
+    sizes: list[tuple[str, tuple[int, int]]] = []
+    current: list[str] = []
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            current.append(f"{name} (map of {args[0].shape[-2]}x{args[0].shape[-1]})")
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            if output.dim() != 4 or output.shape[:2] != args[0].shape[:2] or 0 in output.shape:
+                raise ValueError(
+                    f"the pool gave {tuple(output.shape)} for {tuple(args[0].shape)}; "
+                    "it must give (N, C, H', W') with the same N and C, and H', W' of at least 1"
+                )
+            sizes.append((name, (output.shape[-2], output.shape[-1])))
+            current.pop()
+
+        return hook
+
+    handles = []
+    for name, module in features.named_modules():
+        if is_site(module):
+            handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+    was_training = features.training
+    features.eval()  # No statistic of a normalisation may move before the first step.
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            last = features(torch.full((2, 3, *input_size), 0.5))
+    except (ValueError, RuntimeError, IndexError) as error:
+        where = f"site {current[-1]}" if current else "a layer before the first site or between sites"
+        path = " -> ".join(f"{h}x{w}" for h, w in [input_size, *(size for _, size in sizes)])
+        raise ValueError(
+            f"images of {input_size[0]}x{input_size[1]} do not fit: at {where}: {error} (so far {path})"
+        ) from error
+    finally:
+        features.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return [*sizes, ("last map", (last.shape[-2], last.shape[-1]))]
+
+
+def ratio_of(pool: nn.Module) -> float:
+    """By how much ``pool`` shrinks the side of a map: what it says, else what it does to a map of 64 pixels."""
+    ratio = getattr(pool, "ratio", None)
+    if ratio is None:
+        parameter = next(pool.parameters(), torch.empty(0))
+        channels = getattr(pool, "channels", None) or (parameter.shape[0] if parameter.dim() else 1)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                ratio = 64 / pool(torch.zeros(2, channels, 64, 64)).shape[-1]
+        except (RuntimeError, ValueError):
+            ratio = 2.0
+    return float(ratio)

@@ -1,0 +1,30 @@
+"""Maximum of each window: the strongest activation stands for its neighbourhood."""
+
+from torch import Tensor
+
+from poolbench.pooling.base import Pool, max_windows
+
+
+class MaxPool2d(Pool):
+    r"""Maximum of each window; the gradient goes to one cell, the first maximum.
+
+    .. math:: y = \max_{i \in R} x_i
+
+    The only pool that commutes with a monotone activation: ``relu(max(x)) = max(relu(x))``.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError for sizes that are not allowed or a map that is too small.
+    Source: Riesenhuber and Poggio, Nature Neuroscience 1999.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0):
+        super().__init__(channels, kernel_size, stride, padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_windows(x, self)
+
+    def flops_per_window(self) -> int:
+        return self.kernel_size**2 - 1  # comparisons

@@ -1,0 +1,44 @@
+"""Windows wider than their step: each activation is seen by several of them."""
+
+from torch import Tensor
+
+from poolbench.pooling.base import Pool, average_windows, max_windows
+
+
+class OverlappingPool2d(Pool):
+    r"""Maximum (or average) of windows that overlap: 3x3 every 2 pixels.
+
+    The last window is clipped at the border (torch's ``ceil_mode``), so a map of 32 gives 16, 8, 4 like its 2x2
+    control; without that it would give 15, 7, 3 and the comparison would be one of map sizes too.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`;
+            the window must be wider than the step.
+        mode: ``"max"`` as in the paper, or ``"average"``.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError for an unknown mode, windows that do not overlap, or a map that is too small.
+    Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.4.
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int = 3, stride: int | None = 2, padding: int = 0, mode: str = "max"
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        if self.kernel_size <= self.stride:
+            raise ValueError(
+                f"{self._name()}: kernel_size must be above stride {self.stride} for windows to overlap, "
+                f"got {self.kernel_size}"
+            )
+        if mode not in ("max", "average"):
+            raise ValueError(f"{self._name()}: mode must be 'max' or 'average', got {mode!r}")
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_windows(x, self) if self.mode == "max" else average_windows(x, self)
+
+    def flops_per_window(self) -> int:
+        return self.kernel_size**2 - (self.mode == "max")
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, mode={self.mode!r}"

@@ -1,0 +1,59 @@
+"""A convolution with a step in place of pooling: the net learns how to shrink its maps."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool
+
+
+class StridedConv2d(Pool):
+    r"""Learned downsampling: a full ``C -> C`` convolution of 3x3 every 2 pixels, then normalisation and ReLU.
+
+    .. math:: y = \mathrm{relu}(\mathrm{norm}(W *_s x))
+
+    Unlike pooling it mixes the channels, adds ``kernel_size**2 C**2`` weights and a layer of depth: compare it with a
+    net that spends the same on a convolution beside a pool (ConvPool-CNN) before crediting the downsampling.
+
+    Args:
+        channels: channels ``C`` of the input and the output.
+        kernel_size, stride: filter and step in pixels; the border is padded by zeros, ``(kernel_size - 1) // 2``.
+        norm: batch normalisation after the convolution, which then has no bias. The paper has none and others could
+            not train its nets without.
+        activation: ReLU at the end; with ``norm=False, activation=False`` the operator is linear.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; an odd last row and column is left out.
+    Raises: ValueError for sizes that are not allowed or a map that is too small.
+    Source: Springenberg, Dosovitskiy, Brox and Riedmiller, ICLR workshop 2015 (All-CNN).
+    """
+
+    mixes_channels = True
+    keeps_constants = False
+
+    def __init__(
+        self, channels: int, kernel_size: int = 3, stride: int | None = 2, norm: bool = True, activation: bool = True
+    ):
+        super().__init__(channels, kernel_size, stride)
+        self.padding = (self.kernel_size - 1) // 2
+        self.conv = nn.Conv2d(channels, channels, kernel_size, self.stride, self.padding, bias=not norm)
+        self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
+        self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.output_size((x.shape[-2], x.shape[-1]))
+        k, s, pad = self.kernel_size, self.stride, self.padding
+        bottom = max(0, (height - 1) * s + k - 2 * pad - x.shape[-2])
+        right = max(0, (width - 1) * s + k - 2 * pad - x.shape[-1])
+        if bottom or right:  # an even filter at stride 1 is one row and column short
+            x = F.pad(x, (0, right, 0, bottom))
+        y = self.conv(x)
+        if y.shape[-2:] != (height, width):  # an odd last row or column, where torch would start one more window
+            y = y[..., :height, :width]
+        return self.activation(self.norm(y))
+
+    def flops_per_window(self) -> int:
+        # Multiply-adds, a bias or normalisation (folded to one multiply-add), a comparison.
+        multiply_adds = 2 * self.kernel_size**2 * self.channels
+        norm = 2 if isinstance(self.norm, nn.BatchNorm2d) else 1
+        return multiply_adds + norm + isinstance(self.activation, nn.ReLU)
+
+    def extra_repr(self) -> str:
+        return ""

@@ -1,0 +1,134 @@
+"""From records to one tidy table, a row per cell, and to an archive, a line per cell."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poolbench.records.groups import flatten, group_hash, pool_labels, settings
+from poolbench.records.read import Record
+from poolbench.records.store import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS = ("pool", "head", "model", "data", "optimizer", "schedule")
+CONFIG = {  # Column -> where the config has it; epochs comes from the result once there is one.
+    "epochs": "trainer.epochs",
+    "batch_size": "trainer.batch_size",
+    "precision": "trainer.precision",
+    "validation": "data.validation",
+}
+RESULT = (
+    *("test_accuracy", "test_loss", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss"),
+    *("parameters", "forward_flops", "pool_flops", "train_flops", "images_seen", "test_samples", "train_samples"),
+    *(
+        "validation_samples",
+        "train_seconds",
+        "cell_seconds",
+        "images_per_second",
+        "peak_memory_bytes",
+        "resumed",
+        "mixed_environment",
+        "finished",
+    ),
+)
+ENVIRONMENT = ("fingerprint", "cpu", "capability", "threads", "device", "torch", "allocator_kept", "commit", "dirty")
+STATUS = ("host", "started", "updated", "error")
+_COUNTS = {
+    *("seed", "epochs", "batch_size", "threads", "parameters", "forward_flops", "pool_flops", "images_seen"),
+    *("test_samples", "train_samples", "validation_samples", "peak_memory_bytes", "resumed"),
+}
+_TRUTHS = {"allocator_kept", "dirty", "mixed_environment"}
+
+
+def collect(records: Iterable[Record]) -> "pd.DataFrame":
+    """One row a cell, sorted by setting, pool and seed, with the columns of :func:`columns` in a fixed order.
+
+    ``group`` is a short hash of all that cells must share to be compared, ``setting`` the same for people. Where two
+    pool configs of one group bear one label, the options that differ are appended to it, so that rows never mix.
+    Numbers that a cell does not have, because it has not finished, are NaN, or NA in columns of counts.
+    """
+    import pandas as pd
+
+    records = list(records)
+    configs = [record.config for record in records]
+    texts = settings(configs)
+    rows = []
+    for record, pool in zip(records, pool_labels(configs), strict=True):
+        config, flat, group = record.config, flatten(record.config), group_hash(record.config)
+        result = {name: value for name, value in flatten(record.result or {}).items() if name}
+        rows.append(
+            {
+                "run_id": record.run_id,
+                "group": group,
+                "setting": texts[group],
+                "state": record.state,
+                "seed": config["seed"],
+                **{name: str(config["names"].get(name, "")) for name in LABELS},
+                "pool": pool,
+                **{column: flat.get(key) for column, key in CONFIG.items()},
+                **{name: record.environment.get(name) for name in ENVIRONMENT},
+                **{name: (record.status or {}).get(name) for name in STATUS},
+                **{name: value for name, value in result.items() if name not in ("run_id", "schema_version")},
+            }
+        )
+    table = pd.DataFrame(rows, columns=columns(rows))
+    for name in table.columns:
+        table[name] = _typed(table[name])
+    return table.sort_values(["setting", "group", "pool", "seed", "run_id"], ignore_index=True)
+
+
+def collect_metrics(records: Iterable[Record]) -> "pd.DataFrame":
+    """One row an epoch of each *finished* cell: run_id, group, pool and seed as in :func:`collect`, and the metrics."""
+    import pandas as pd
+
+    records = list(records)
+    rows = []
+    for record, pool in zip(records, pool_labels([record.config for record in records]), strict=True):
+        if record.result is not None:
+            cell = {"group": group_hash(record.config), "pool": pool, "seed": record.config["seed"]}
+            rows += [{"run_id": record.run_id, **cell, **row} for row in record.metrics]
+    head = ["run_id", "group", "pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
+    return pd.DataFrame(rows, columns=list(dict.fromkeys([*head, *(name for row in rows for name in row)])))
+
+
+def columns(rows: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """The table's columns: a fixed list, then, sorted, whatever else results in ``rows`` have (a probe's numbers)."""
+    fixed = ["run_id", "group", "setting", "state", "seed", *LABELS, *CONFIG, *RESULT, *ENVIRONMENT, *STATUS]
+    return [*fixed, *sorted({name for row in rows for name in row} - set(fixed))]
+
+
+def write_archive(records: Iterable[Record], path: str | Path) -> None:
+    """Write ``records`` as the archive ``path``: a line a cell, sorted by run_id; same records, same bytes."""
+    lines = []
+    for record in sorted(records, key=lambda record: record.run_id):
+        content = {"run_id": record.run_id, "config": record.config, "environment": record.environment}
+        content |= {"result": record.result, "status": record.status, "metrics": record.metrics}
+        lines.append(json.dumps(_strict(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
+    write_text(Path(path), "".join(lines))
+
+
+def write_csv(table: "pd.DataFrame", path: str | Path) -> None:
+    """Write ``table`` to ``path``: every digit, an empty field where there is no number."""
+    write_text(Path(path), table.to_csv(index=False, lineterminator="\n"))
+
+
+def _strict(value: Any) -> Any:
+    """``value`` with null for what JSON cannot say: a diverged loss is not a number."""
+    if isinstance(value, Mapping):
+        return {key: _strict(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _typed(column: "pd.Series") -> "pd.Series":
+    """Counts and truth values stay such when some cells have none; measurements are floats; the rest is as it is."""
+    if column.name in _TRUTHS:
+        return column.astype("boolean")
+    if column.name in _COUNTS:
+        numbers = column.astype("float64")
+        return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers
+    return column.astype("float64") if column.name in RESULT and column.name != "finished" else column

@@ -1,0 +1,93 @@
+"""Where and with what a cell was trained: versions, code, machine."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from poolbench import __version__
+from poolbench.records.identity import digest
+from poolbench.records.times import now
+
+
+def code_version() -> dict[str, Any]:
+    """Commit of the checkout that this package lies in and whether files were changed since; None in a wheel."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").is_file():
+        return {"commit": None, "dirty": None}
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+
+
+def describe(device: str, threads: int, capability: str, memory_kept: bool, code: dict[str, Any]) -> dict[str, Any]:
+    """``environment.json``.
+
+    Args:
+        device: name of the device, ``cpu`` or an accelerator's.
+        threads: of the CPU that the training uses.
+        capability: instruction set that torch's kernels use.
+        memory_kept: whether the allocator keeps freed memory.
+        code: what :func:`code_version` said when the code was loaded.
+    """
+    # What can change the last bits of a result; a training that goes on under another is marked.
+    bits = {
+        "cpu": cpu_name(),
+        "capability": capability,
+        "threads": threads,
+        "torch": _version("torch"),
+        "device": device,
+        "memory_kept": memory_kept,
+    }
+    return {
+        "poolbench": __version__,
+        **code,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "capability": capability,
+        "cores": available_cores(),
+        "threads": threads,
+        "device": device,
+        "allocator_kept": memory_kept,
+        "fingerprint": digest(bits),
+        "created": now(),
+    }
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which a container or a queue may have made fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

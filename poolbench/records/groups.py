@@ -1,0 +1,91 @@
+"""Which cells may be compared, and what to call them: groups of one setting, in which only pool and seed differ."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from poolbench.records.identity import digest, identity
+
+
+def group_hash(config: Mapping[str, Any]) -> str:
+    """8 hex digits, equal for the configs of cells that may be compared."""
+    return digest(_group_options(config))[:8]
+
+
+def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
+    """Each config's pool label, longer by the differing options where configs of one group share the short one."""
+    sharing: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    keys = []
+    for config in configs:
+        place = group_hash(config), str(config["names"].get("pool") or "unnamed")
+        keys.append((place, digest(config["pool"])))
+        sharing[place][keys[-1][1]] = flatten(config["pool"])
+    differing = {place: _differing(pools.values()) for place, pools in sharing.items()}
+    return [_with_options(place[1], sharing[place][pool], differing[place]) for place, pool in keys]
+
+
+def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Group hash -> a text for people, unique: model, head, data, epochs, and more only where these are the same."""
+    groups = {group_hash(config): config for config in configs}
+    texts = {}
+    for group, config in groups.items():
+        labels = [str(config["names"].get(key, "")) for key in ("model", "head", "data")]
+        texts[group] = ", ".join([*labels, f"{config['trainer'].get('epochs')} epochs"])
+    for text in sorted(set(texts.values())):
+        alike = sorted(group for group in texts if texts[group] == text)
+        if len(alike) > 1:
+            texts |= _told_apart(text, {group: groups[group] for group in alike})
+    return texts
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of nested mappings, and of lists that hold mappings; other lists are values."""
+    if isinstance(value, Mapping) and value:
+        items = [(str(key), part) for key, part in value.items()]
+    elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+        items = [(str(index), part) for index, part in enumerate(value)]
+    else:
+        return {prefix: value}
+    return {k: v for key, part in items for k, v in flatten(part, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _group_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What cells of one group share: all that can change a result but the pool and the seed."""
+    return flatten({key: value for key, value in identity(dict(config)).items() if key not in ("pool", "seed")})
+
+
+def _told_apart(text: str, groups: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Longer texts for groups that share ``text``: the labels and options that differ, and the hash if need be."""
+    options = {group: _group_options(config) for group, config in groups.items()}
+    differing = _differing(options.values())
+    parts = {group: [text] for group in groups}
+    for kind in ("optimizer", "schedule"):  # A label says more than the options behind it.
+        labels = {group: str(config["names"].get(kind, "")) for group, config in groups.items()}
+        if len(set(labels.values())) > 1:
+            differing = [name for name in differing if not name.startswith(f"{kind}.")]
+            for group in groups:
+                parts[group].append(labels[group])
+    for group in groups:
+        parts[group] += [f"{name}={options[group].get(name, 'none')}" for name in differing[:3]]
+    unique = len({tuple(part) for part in parts.values()}) == len(groups)
+    return {group: ", ".join(part if unique else [*part, group]) for group, part in parts.items()}
+
+
+def _with_options(label: str, options: Mapping[str, Any], names: Iterable[str]) -> str:
+    """``lp`` with p and norm -> ``lp(p=3.0, norm=sum)``; what the label says already is not said twice."""
+    said = []
+    for name in names:
+        if name in options:
+            value = str(options[name])
+            said.append(f"target={value.rpartition('.')[2]}" if name == "_target_" else f"{name}={value}")
+    said = [text for text in said if text not in label]
+    if not said:
+        return label
+    return f"{label[:-1]}, {', '.join(said)})" if label.endswith(")") else f"{label}({', '.join(said)})"
+
+
+def _differing(options: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Keys of which not all of ``options`` have the same value."""
+    options = list(options)
+    names = dict.fromkeys(name for each in options for name in each)
+    return [name for name in names if len({digest(each.get(name, "absent")) for each in options}) > 1]

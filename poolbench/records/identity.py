@@ -1,0 +1,47 @@
+"""Which cell a config is: a readable name that ends in a hash of all that can change its result."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+# Where things lie and what they run on: never part of a cell's identity.
+_OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep"}
+_OUTSIDE_TRAINER = {"device", "threads", "keep_memory"}
+_OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: data_fingerprint
+
+
+def identity(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a completed config that can change the cell's result."""
+    kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
+    kept["trainer"] = {k: v for k, v in kept.get("trainer", {}).items() if k not in _OUTSIDE_TRAINER}
+    kept["data"] = {k: v for k, v in kept.get("data", {}).items() if k not in _OUTSIDE_DATA}
+    return kept
+
+
+def digest(value: Any) -> str:
+    """Ten hexadecimal digits of plain data, the same however its keys are ordered and whether it says 2 or 2.0."""
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def run_id(config: dict[str, Any]) -> str:
+    """``max-convnet-shapes-s0-1a2b3c4d5e``: pool, head unless it is the usual one, model, data, seed, hash."""
+    names = config["names"]
+    head = [] if names["head"] == "global_average" else [names["head"]]
+    words = [names["pool"], *head, names["model"], names["data"], f"s{config['seed']}"]
+    # Names become folders: only letters, digits and a few signs, and never a path.
+    slug = "-".join(re.sub(r"[^A-Za-z0-9_.+=]+", "-", word).strip("-.") or "x" for word in words)
+    return f"{slug[:80].rstrip('-')}-{digest({'schema': SCHEMA_VERSION, 'config': identity(config)})}"
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,182 @@
+"""Writing a record: whole files or none, and one owner at a time."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 120.0  # an owner on another host that is silent for so long is taken for dead
+
+UNKNOWN = "unknown"
+
+_CLAIM = re.compile(r"claim\.(\d+)$")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of ``path`` when the block ends well; else ``path`` stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data to ``path`` as JSON, whole or not at all. Raises: ValueError for NaN and infinity."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain data to ``path`` as YAML, whole or not at all."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(value, sort_keys=False))
+
+
+def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write ``metrics.csv``, one row an epoch; None becomes an empty field."""
+    columns = list(rows[0]) if rows else ["epoch"]
+    lines = [",".join(columns)]
+    lines += [",".join("" if row[c] is None else repr(row[c]) for c in columns) for row in rows]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half written in ``folder``; only its owner may call this."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a record folder that cannot be read to the first free ``<run_id>.damaged-N``; nothing is deleted."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    return aside
+
+
+class Claim:
+    """Ownership of a cell's folder, by files that are created atomically and never by locks.
+
+    Claims are numbered: the owner holds the highest. A live owner's claim is respected; a dead one's is passed over by
+    creating the next number, which only one process can do. The file's time of change is the owner's heartbeat.
+
+    Args:
+        folder: the cell's folder, which exists.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.path: Path | None = None
+
+    def acquire(self) -> bool:
+        """Take the cell. False when a live process has it."""
+        highest, owner = current_claim(self.folder)
+        if owner is not None and is_alive(owner, self.folder / f"claim.{highest}"):
+            return False
+        path = self.folder / f"claim.{highest + 1}"
+        try:
+            with open(path, "x", encoding="utf-8") as file:
+                json.dump(_self_description(), file)
+        except FileExistsError:
+            return False  # another process was quicker
+        self.path = path
+        if current_claim(self.folder)[0] != highest + 1:
+            path.unlink(missing_ok=True)
+            self.path = None
+            return False
+        return True
+
+    def beat(self) -> None:
+        """Show that the owner lives."""
+        if self.path is not None:
+            with suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the cell up; older claims, of dead owners, go first so that ours covers them to the end."""
+        if self.path is None:
+            return
+        for path in sorted(self.folder.glob("claim.*"), key=lambda p: _number(p) or 0):
+            if path != self.path:
+                path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self.path = None
+
+
+def current_claim(folder: Path) -> tuple[int, dict[str, Any] | None]:
+    """The highest claim's number (-1 for none) and its owner (an empty dict while it is being written)."""
+    numbers = [n for path in folder.glob("claim.*") if (n := _number(path)) is not None]
+    if not numbers:
+        return -1, None
+    try:
+        return max(numbers), json.loads((folder / f"claim.{max(numbers)}").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return current_claim(folder)
+    except (ValueError, OSError):
+        return max(numbers), {}
+
+
+def is_alive(owner: dict[str, Any], claim: Path) -> bool:
+    """Whether a claim's owner still works: on this host by its process, elsewhere by its heartbeat."""
+    if owner and owner.get("host") == socket.gethostname() and owner.get("boot") == _boot_id():
+        start = process_start(owner["pid"])
+        if start != UNKNOWN:
+            return start is not None and start == owner["start"]
+    try:
+        silent = time.time() - claim.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    # A claim is empty for the instant in which it is written, or for good if its owner died then.
+    return silent < (STALE_SECONDS if owner else HEARTBEAT_SECONDS)
+
+
+def process_start(pid: int) -> float | str | None:
+    """When process ``pid`` started, None if there is none, or UNKNOWN where the system does not say; tells a process
+    from a later one that got its number."""
+    if not Path("/proc/self/stat").exists():
+        return UNKNOWN
+    try:
+        # After the command's name, which may hold anything: state (a zombie is dead), ..., start time in ticks.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else float(fields[19])
+
+
+def _self_description() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "boot": _boot_id(), "pid": pid, "start": process_start(pid)}
+
+
+def _boot_id() -> str:
+    """Tells machines (and boots) of one host name apart, where the system says."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _number(path: Path) -> int | None:
+    match = _CLAIM.match(path.name)
+    return int(match[1]) if match else None

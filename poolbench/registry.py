@@ -1,0 +1,139 @@
+"""A table of names for one kind of component, which imports a component only when it is built."""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """`` Did you mean 'max'?`` for a name close to some of ``names``, else an empty string."""
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Names of one kind of component and where each is defined.
+
+    Args:
+        kind: what a user calls the component: ``pool``, ``head``, ``model``, ``data``.
+        group: entry point group by which installed packages add theirs.
+        table: name -> ``"package.module:Attribute"``.
+    """
+
+    kind: str
+    group: str
+    table: Mapping[str, str] = field(repr=False)
+
+    def locations(self) -> dict[str, str]:
+        """Name -> ``"package.module:Attribute"``, ours first; an installed package cannot replace a name of ours."""
+        return {**{point.name: point.value for point in entry_points(group=self.group)}, **self.table}
+
+    def names(self) -> list[str]:
+        """All names, ours in the table's order, then those of installed packages."""
+        return list(dict.fromkeys([*self.table, *self.locations()]))
+
+    def find(self, name: Any) -> Any:
+        """The class (or function) that ``name`` stands for: a listed name, a dotted path, or the class itself.
+
+        Raises: ValueError when there is no such thing.
+        """
+        if callable(name):
+            return name
+        locations = self.locations()
+        if name in locations:
+            return _import(locations[name])
+        if isinstance(name, str) and "." in name:
+            return locate(name, f"{self.kind} {name!r}")
+        raise ValueError(f"unknown {self.kind} {name!r}.{nearest(name, self.names())} Known: {', '.join(self.names())}")
+
+    def create(self, name: Any, **options: Any) -> Any:
+        """Build ``name`` with ``options``. Raises: ValueError naming the option that is wrong."""
+        if name == "custom":
+            if "_target_" not in options:
+                raise ValueError(f"{self.kind} 'custom' needs _target_: the dotted path of your class, as mypkg.MyPool")
+            name = options.pop("_target_")
+        return call(self.find(name), f"{self.kind} {name if isinstance(name, str) else name.__name__!r}", options)
+
+    def attribute(self, module: str, name: str) -> Any:
+        """For a package's ``__getattr__``: the class called ``name`` among the table's, imported now."""
+        for location in self.table.values():
+            if location.rpartition(":")[2] == name:
+                return _import(location)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    def class_names(self) -> dict[str, str]:
+        """Name -> class name, without importing anything."""
+        return {name: location.rpartition(":")[2] for name, location in self.locations().items()}
+
+    def describe(self, name: str) -> tuple[str, str]:
+        """First line of the docstring and its ``Source:`` of ``name``, read from the source text, nothing imported."""
+        module, _, attribute = self.locations()[name].partition(":")
+        spec = find_spec(module)
+        if spec is None or spec.origin is None:
+            return "", ""
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        nodes = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == attribute]
+        text = (ast.get_docstring(nodes[0]) if nodes else None) or ast.get_docstring(tree) or ""
+        source = next(
+            (line.strip()[7:].strip() for line in text.splitlines() if line.strip().startswith("Source:")), ""
+        )
+        return text.partition("\n")[0].strip(), source
+
+
+def locate(path: str, what: str) -> Any:
+    """Import the object at the dotted ``path``. Raises: ValueError naming ``what`` and the part that is missing."""
+    module_name, _, attribute = path.rpartition(".")
+    if not module_name:
+        raise ValueError(f"{what}: {path!r} is not a dotted path such as mypkg.MyClass")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # The module is there; something that it imports itself is not: its own traceback says so best.
+        raise ValueError(
+            f"{what}: there is no module {error.name!r} on the Python path (the current folder and PYTHONPATH count)"
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        public = [name for name in dir(module) if not name.startswith("_")]
+        raise ValueError(f"{what}: module {module_name!r} has no {attribute!r}.{nearest(attribute, public)}") from error
+
+
+def call(function: Any, what: str, options: Mapping[str, Any]) -> Any:
+    """``function(**options)`` with clear errors; ``channels`` is dropped where the function does not take it, so that
+    ``torch.nn.MaxPool2d`` or any other ready class can be named as well."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # Some builtins have no signature to look at.
+        return function(**options)
+    options = dict(options)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        if "channels" not in parameters:
+            options.pop("channels", None)
+        known = [name for name in parameters if name not in ("self", "channels")]
+        for name in options:
+            if name not in parameters:
+                allowed = f"Its options: {', '.join(known)}" if known else "It has no options"
+                raise ValueError(f"{what} has no option {name!r}.{nearest(name, known)} {allowed}")
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and name not in options
+    ]
+    if missing:
+        raise ValueError(f"{what} needs a value for {', '.join(missing)}")
+    return function(**options)
+
+
+def _import(location: str) -> Any:
+    module, _, attribute = location.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,212 @@
+"""The report: from records to tables, verdicts and figures in one folder. It reads records and never models."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
+from poolbench.records.read import Problem, Record, read_records
+from poolbench.records.store import write_json, write_text
+from poolbench.report import plots
+from poolbench.report.notes import RULE, notes, spans
+from poolbench.report.summary import finished, summarise
+from poolbench.report.tables import latex, markdown, print_summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Report", "write_report"]
+
+_DRAWN_BY = ("plots.py", "placement.py", "colours.py", "tables.py")  # A change in these changes the figures.
+_PIPED_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in the records and written from them.
+
+    Args:
+        output: the folder written to.
+        cells: the tidy table, a row per cell; summary: a row per group and pool.
+        groups: each group's rows of the summary and the notes that belong under its table.
+        problems: what could not be read.
+        files: everything the report consists of, in the order of writing; figures that were up to date are among them.
+        drawn: those of the files that are figures and were drawn anew.
+    """
+
+    output: Path
+    cells: pd.DataFrame
+    summary: pd.DataFrame
+    groups: list[tuple[pd.DataFrame, list[str]]]
+    problems: list[Problem] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    drawn: list[Path] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The summary as plain text, at most 120 columns wide."""
+        from rich.console import Console
+
+        buffer = io.StringIO()
+        self.show(Console(file=buffer, width=_PIPED_WIDTH, color_system=None, force_terminal=False))
+        return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+    def show(self, console: "Console | None" = None) -> None:
+        """Print the summary, by default to the standard output: as wide as the terminal, plain when piped."""
+        from rich.console import Console
+        from rich.text import Text
+
+        if console is None:
+            console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH)
+        print_summary(self.groups, RULE, console)
+        for problem in self.problems:
+            console.print(Text(f"Not read: {problem}"), soft_wrap=True)
+
+
+def write_report(
+    source: str | Path | Iterable[str | Path | Record],
+    output: str | Path,
+    baseline: str = "max",
+    problems: Iterable[Problem] = (),
+    archive: bool = False,
+    with_latex: bool = False,
+) -> Report:
+    """Write tables and figures about ``source`` into the folder ``output``.
+
+    Writes ``cells.csv``, ``summary.csv`` and ``summary.md``, and for each group of comparable cells the figures
+    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups. A figure is drawn
+    only when its data or the code that draws it changed since the last report here (``report.json`` remembers), and the
+    figures of groups that are gone are removed.
+
+    Args:
+        source: records, or any mixture of folders, run directories and archives.
+        baseline: the label of the pool that the others are compared with.
+        problems: what whoever read the records could not read; said in the report.
+        archive: also write the records themselves, as ``records.jsonl``.
+        with_latex: also write ``summary.tex``.
+    Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all.
+    """
+    output = Path(output)
+    _check_writable(output)
+    source = [source] if isinstance(source, str | Path) else list(source)
+    records = [item for item in source if isinstance(item, Record)]
+    found, unread = read_records([item for item in source if not isinstance(item, Record)])
+    records, problems = records + found, [*problems, *unread]
+    if not records:
+        reasons = "".join(f"\n  {problem}" for problem in problems)
+        raise ValueError(f"there is no record to report in {', '.join(map(str, source)) or 'an empty list'}{reasons}")
+
+    cells = collect(records)
+    summary = summarise(cells, baseline)
+    groups = []
+    for group, rows in summary.groupby("group", sort=False):
+        groups.append((rows, notes(cells[cells["group"] == group], rows, baseline, cells)))
+    files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
+    write_csv(cells, files[0])
+    write_csv(summary, files[1])
+    write_text(files[2], markdown(groups, RULE, len(problems)))
+    if with_latex:
+        files.append(output / "summary.tex")
+        write_text(files[-1], latex(groups))
+    if archive:
+        files.append(output / "records.jsonl")
+        write_archive(records, files[-1])
+    figures, drawn = _figures(output, cells, collect_metrics(records), [rows for rows, _ in groups])
+    return Report(output, cells, summary, groups, problems, [*files, *figures, output / "report.json"], drawn)
+
+
+def _figures(
+    output: Path, cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]
+) -> tuple[list[Path], list[Path]]:
+    """Bring the figures of all groups up to date. Returns their files, and those of them that were drawn now."""
+    known = _remembered(output / "report.json")
+    code = b"".join((Path(__file__).parent / name).read_bytes() for name in _DRAWN_BY).replace(b"\r\n", b"\n")
+    now: dict[str, Any] = {}
+    files, drawn = [], []
+    for rows, suffix in zip(groups, _suffixes(groups), strict=True):
+        rows = rows[rows["seeds"] > 0]
+        if rows.empty:
+            continue
+        own = finished(cells[cells["group"] == rows["group"].iloc[0]])
+        own_curves = curves[curves["run_id"].isin(own["run_id"])]
+        many = "1 pool" if len(rows) == 1 else f"{len(rows)} pools"
+        about = (
+            f"{rows['setting'].iloc[0]}, {'seeds' if own['seed'].nunique() > 1 else 'seed'} {spans(set(own['seed']))}"
+        )
+        for name, heading, draw, data in (
+            ("accuracy", f"Test accuracy of {many}", plots.accuracy_figure, (rows, own)),
+            ("curves", f"Learning curves of {many}", plots.curves_figure, (own_curves, rows)),
+            ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows,)),
+        ):
+            title = f"{heading}\n{about}"
+            shown = b"".join(part.to_csv(index=False, lineterminator="\n").encode() for part in data)
+            drawn_from = hashlib.sha256(code + title.encode() + shown).hexdigest()[:16]
+            stem = output / f"{name}{suffix}"
+            entry = known.get(stem.name, {})
+            if entry.get("drawn_from") != drawn_from or not _untouched(output, entry):
+                figure = draw(*data, title)
+                paths = plots.save(figure, stem) if figure is not None else []
+                entry = {"drawn_from": drawn_from, "files": {path.name: _hash(path) for path in paths}}
+                drawn += paths
+            now[stem.name] = entry
+            files += [output / file for file in entry["files"]]
+    for name, entry in known.items():
+        if name not in now and _untouched(output, entry):  # A file that somebody changed since is theirs.
+            for file in entry["files"]:
+                (output / file).unlink()
+    write_json(output / "report.json", {"schema_version": 1, "figures": now})
+    return files, drawn
+
+
+def _suffixes(groups: list[pd.DataFrame]) -> list[str]:
+    """An ending for each group's files: the parts of its setting that not all groups share; none for a single group."""
+    if len(groups) == 1:
+        return [""]
+    parts = [re.split(r", (?![^(\[]*[)\]])", rows["setting"].iloc[0]) for rows in groups]
+    common = set(parts[0]).intersection(*parts)
+    slugs = ["-".join(part for part in own if part not in common) for own in parts]
+    slugs = [re.sub(r"[^A-Za-z0-9_.=+]+", "-", slug).strip("-.")[:80] for slug in slugs]
+    hashes = [rows["group"].iloc[0] for rows in groups]
+    return [
+        f"-{slug}" if slug and slugs.count(slug) == 1 else f"-{slug or 'group'}-{group}"
+        for slug, group in zip(slugs, hashes, strict=True)
+    ]
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    """The figures of the last report here; nothing when there is none or its memory cannot be read."""
+    try:
+        figures = json.loads(path.read_bytes())["figures"]
+        return {name: entry for name, entry in figures.items() if isinstance(entry["files"], dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _untouched(output: Path, entry: dict[str, Any]) -> bool:
+    """Whether the figure's files are as they were written."""
+    return all(_hash(output / name) == digest for name, digest in entry["files"].items())
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
+def _check_writable(output: Path) -> None:
+    """Raises: OSError (its subclass that fits) when no file can be written into ``output``."""
+    probe = output / f".probe.{os.getpid()}.tmp"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"cannot write the report to {output}: {reason}; choose another folder") from error

@@ -1,0 +1,93 @@
+"""One row per pool of each group: what it reaches, how it differs from the baseline, and what it costs."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from poolbench.report.statistics import Estimate, compare, mean_interval
+
+CONSTANT = ("head", "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "validation")
+COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records; *_low and *_high are 95 % bounds.
+    *("group", "setting", "pool", *CONSTANT, "baseline", "seeds", "unfinished", "failed"),
+    *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
+    *(
+        "pairs",
+        "difference",
+        "difference_low",
+        "difference_high",
+        "p_t",
+        "p_holm",
+        "p_exact",
+        "p_exact_holm",
+        "verdict",
+    ),
+    *("train_test_gap", "train_test_gap_low", "train_test_gap_high", "parameters", "forward_flops", "pool_flops"),
+    *("images_per_second", "train_seconds", "cell_seconds", "peak_memory_bytes"),
+    *("exact_can_tell", "constant", "missing_seeds", "unpaired_seeds"),
+)
+_MEDIANS = ("parameters", "forward_flops", "pool_flops", "images_per_second")
+_MEDIANS += ("train_seconds", "cell_seconds", "peak_memory_bytes")
+
+
+def summarise(cells: pd.DataFrame, baseline: str = "max") -> pd.DataFrame:
+    """One row per group and pool from the tidy table of cells, most accurate first within each group.
+
+    A pool of which no cell has finished has its row too, at the end. Costs are medians over a pool's finished cells.
+    """
+    rows = []
+    for (_, group), members in cells.groupby(["setting", "group"], sort=True):
+        rows += _group_rows(group, members, find_baseline(members["pool"].unique(), baseline))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"pairs": "Int64"})
+
+
+def find_baseline(pools: Any, baseline: str) -> str | None:
+    """The pool that ``baseline`` names: the label itself, or the only one that adds options to it: ``max(k=3)``."""
+    if baseline in pools:
+        return baseline
+    alike = [pool for pool in pools if pool.startswith(f"{baseline}(")]
+    return alike[0] if len(alike) == 1 else None
+
+
+def finished(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that count: done, with an accuracy, one for each pool and seed."""
+    done = cells[(cells["state"] == "done") & cells["test_accuracy"].notna()]
+    return done.drop_duplicates(["group", "pool", "seed"])
+
+
+def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
+    done = finished(cells)
+    accuracies = {
+        pool: dict(zip(own["seed"].astype(int), own["test_accuracy"], strict=True))
+        for pool, own in done.groupby("pool", sort=True)
+    }
+    comparisons = compare(accuracies, baseline) if baseline else {}
+    rows = []
+    for pool, own in cells.groupby("pool", sort=True):
+        own_done = done[done["pool"] == pool]
+        accuracy = mean_interval(own_done["test_accuracy"])
+        row = {"group": group, "setting": own["setting"].iloc[0], "pool": pool, "baseline": pool == baseline}
+        row |= {name: own[name].iloc[0] for name in CONSTANT}
+        row |= {"seeds": accuracy.n, "failed": int((own["state"] == "failed").sum())}
+        row |= {"unfinished": int((~own["state"].isin(["done", "failed"])).sum())}
+        row |= _estimate("test_accuracy", accuracy)
+        row |= _estimate(
+            "train_test_gap", mean_interval((own_done["train_accuracy"] - own_done["test_accuracy"]).dropna())
+        )
+        row |= {name: float(own_done[name].median()) if len(own_done) else math.nan for name in _MEDIANS}
+        if pool in comparisons:
+            pair = comparisons[pool]
+            row |= _estimate("difference", pair.difference) | {"pairs": pair.difference.n}
+            row |= {name: getattr(pair, name) for name in ("p_t", "p_holm", "p_exact", "p_exact_holm", "verdict")}
+            row |= {name: getattr(pair, name) for name in ("exact_can_tell", "constant")}
+            row |= {"missing_seeds": _listed(pair.missing), "unpaired_seeds": _listed(pair.unpaired)}
+        rows.append(row)
+    return sorted(rows, key=lambda row: (row["seeds"] == 0, -row["test_accuracy"] if row["seeds"] else 0, row["pool"]))
+
+
+def _estimate(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    return " ".join(map(str, seeds))

@@ -1,0 +1,251 @@
+"""Running a plan on this machine: one process a cell, several at once, sharing the work with other sweeps."""
+
+import contextlib
+import multiprocessing
+import os
+import threading
+from collections import deque
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+from poolbench.records import environment, store
+from poolbench.records.identity import SCHEMA_VERSION, digest
+from poolbench.records.state import DAMAGED, DONE, FAILED, RUNNING
+from poolbench.records.times import now
+from poolbench.sweep.plan import Cell, Plan
+
+POLL_SECONDS = 0.3
+
+
+class CellsRefused(ValueError):
+    """Cells that cannot be trained as configured; found before the first one started."""
+
+
+class Watcher(Protocol):
+    """Who shows how a sweep gets on."""
+
+    def started(self, cell: Cell) -> None: ...
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None: ...
+
+    def tick(self) -> None: ...
+
+
+def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
+    """Train every cell of ``plan`` that is not done, and wait for those that other processes have.
+
+    Returns: ``run_id`` -> reason, for the cells that failed.
+    Raises: CellsRefused before any training when a config does not fit together; OSError when records cannot be
+        written; KeyboardInterrupt, after the workers were ended.
+    """
+    cells = plan.open()
+    if not cells:
+        return {}
+    writable(Path(cells[0].config["runs_dir"]))
+    code = environment.code_version()
+    context = _context()
+    gpus = _check_and_prepare(context, cells)
+    cores = environment.available_cores()
+    workers = plan.options["workers"] or gpus or cores
+    threads = max(1, cores // workers)
+    failed: dict[str, str] = {}
+    queue, elsewhere = deque(cells), list[Cell]()
+    running: dict[int, tuple[BaseProcess, Any, Cell, int]] = {}
+    try:
+        while queue or running or elsewhere:
+            while queue and len(running) < workers:
+                cell = queue.popleft()
+                state = cell.state()
+                if state == DONE:
+                    watcher.ended(cell, DONE, "")
+                elif state == RUNNING:
+                    elsewhere.append(cell)
+                else:
+                    if state == DAMAGED:
+                        watcher.ended(cell, DAMAGED, "its record cannot be read: set aside, trained again")
+                    slot = min(set(range(workers)) - {slot for *_, slot in running.values()})
+                    device = f"cuda:{slot % gpus}" if gpus else None
+                    process, pipe = _start(context, _work, cell.config, code, threads, device)
+                    running[process.sentinel] = (process, pipe, cell, slot)
+                    watcher.started(cell)
+            connection.wait(list(running), POLL_SECONDS)
+            for sentinel, (process, pipe, cell, _) in list(running.items()):
+                if process.is_alive():
+                    continue
+                del running[sentinel]
+                state, reason = _outcome(process, pipe, cell)
+                if state == "busy":
+                    elsewhere.append(cell)
+                    continue
+                if state == FAILED:
+                    failed[cell.run_id] = reason
+                watcher.ended(cell, state, reason)
+            for cell in list(elsewhere):
+                state = cell.state()
+                if state == RUNNING:
+                    continue
+                elsewhere.remove(cell)
+                if state == DONE:
+                    watcher.ended(cell, DONE, "")
+                elif state == FAILED:
+                    failed[cell.run_id] = _reason(cell)
+                    watcher.ended(cell, FAILED, failed[cell.run_id])
+                else:
+                    queue.append(cell)
+            watcher.tick()
+            if failed and plan.options["fail_fast"]:
+                break
+    finally:
+        for process, *_ in running.values():
+            process.terminate()
+        for process, *_ in running.values():
+            process.join(10)
+    return failed
+
+
+def writable(folder: Path) -> None:
+    """Raises: OSError, naming ``folder``, when nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.write_bytes(b"poolbench")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(error.errno, f"runs_dir={folder} cannot be written to: {error.strerror}") from error
+
+
+def _context() -> Any:
+    """Processes forked from a server that has torch loaded and has never computed: a fork after the first parallel
+    region hangs, and a fresh interpreter takes seconds. Where there is no fork, fresh ones."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["poolbench.cell"])
+    return context
+
+
+def _start(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, Any]:
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=function, args=(theirs, *arguments), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _check_and_prepare(context: Any, cells: list[Cell]) -> int:
+    """Check each distinct config and have the data ready, in a process of its own: this one does without torch.
+
+    Returns: the number of GPUs to use.
+    """
+    distinct = {digest({k: v for k, v in c.config.items() if k not in ("seed", "run_id")}): c.config for c in cells}
+    process, pipe = _start(context, _check, list(distinct.values()))
+    try:
+        kind, answer = pipe.recv()
+    except EOFError:
+        process.join()
+        raise CellsRefused(f"checking the cells ended with exit code {process.exitcode}") from None
+    process.join()
+    if kind == "refused":
+        raise CellsRefused(answer)
+    return int(answer)
+
+
+def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
+    _end_with_parent()
+    import torch
+
+    from poolbench.cell import assemble
+    from poolbench.data.base import DataError
+
+    torch.set_num_threads(1)
+    prepared = set()
+    try:
+        for config in configs:
+            try:
+                parts = assemble(config)
+                key = repr(config["data"])
+                if key not in prepared:
+                    prepared.add(key)
+                    parts.source.prepare()
+            except (ValueError, DataError) as error:
+                pools = config["names"]["pool"]
+                pipe.send(("refused", f"{pools} in {config['names']['model']}: {error}"))
+                return
+            except Exception as error:  # a user's own component may raise anything
+                pipe.send(("refused", f"{config['names']['pool']} in {config['names']['model']}: {error!r}"))
+                return
+        wants_gpu = any(config["trainer"]["device"] in ("auto", "cuda") for config in configs)
+        pipe.send(("gpus", torch.cuda.device_count() if wants_gpu and torch.cuda.is_available() else 0))
+    finally:
+        pipe.close()
+
+
+def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int, device: str | None) -> None:
+    _end_with_parent()
+    folder = Path(config["runs_dir"]) / config["run_id"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # What torch or a user's component prints belongs to the cell, not into the middle of the table on screen.
+        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        from poolbench.cell import train_cell
+
+        pipe.send((train_cell(config, code, threads, device), ""))
+    except OSError as error:
+        pipe.send((FAILED, str(error)))
+    finally:
+        pipe.close()
+
+
+def _outcome(process: BaseProcess, pipe: Any, cell: Cell) -> tuple[str, str]:
+    """How the cell ended; a process that ended without a word leaves a failed record all the same."""
+    process.join()
+    with contextlib.suppress(EOFError, OSError):
+        state, reason = pipe.recv()
+        return state, reason or (_reason(cell) if state == FAILED else "")
+    code = process.exitcode or 0
+    reason = f"the process was ended by signal {-code}" if code < 0 else f"the process ended with exit code {code}"
+    if code == -9:
+        reason += " (out of memory?)"
+    status = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": cell.run_id,
+        "state": FAILED,
+        "epoch": None,
+        "epochs": cell.config["trainer"]["epochs"],
+        "error": reason,
+        "updated": now(),
+    }
+    with contextlib.suppress(OSError):
+        store.write_json(cell.folder / "status.json", {**(read_status(cell.folder) or {}), **status})
+    return FAILED, reason
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """What ``status.json`` in ``folder`` says now, or None."""
+    import json
+
+    try:
+        return json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _reason(cell: Cell) -> str:
+    return str((read_status(cell.folder) or {}).get("error") or "no reason is recorded")
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the sweep that started it is gone, whatever it is doing."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,49 @@
+"""Checkpoints: all that a training needs to go on as if it had not been killed."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from poolbench.records.store import replacing
+from poolbench.training.loop import Progress
+from poolbench.training.optimizers import Optimizers
+
+
+def save(
+    path: Path, model: nn.Module, optimizers: Optimizers, scaler: torch.amp.GradScaler, progress: Progress, run_id: str
+) -> None:
+    """Write ``path``, whole or not at all."""
+    state = {
+        "run_id": run_id,
+        "model": model.state_dict(),
+        "optimizers": optimizers.state_dict(),
+        "scaler": scaler.state_dict(),
+        "progress": asdict(progress),
+    }
+    with replacing(path) as file:
+        torch.save(state, file)
+
+
+def read(path: Path, run_id: str) -> dict[str, Any]:
+    """The state that :func:`save` wrote, on the CPU; code in the file is never run.
+
+    Raises: ValueError when the file cannot be read or is another cell's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a truncated or foreign file
+        raise ValueError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+    if not isinstance(state, dict) or state.get("run_id") != run_id:
+        raise ValueError(f"{path} is not a checkpoint of {run_id}")
+    return state
+
+
+def restore(state: dict[str, Any], model: nn.Module, optimizers: Optimizers, scaler: torch.amp.GradScaler) -> Progress:
+    """Put ``state`` into place and return where the training stands."""
+    model.load_state_dict(state["model"])
+    optimizers.load_state_dict(state["optimizers"])
+    scaler.load_state_dict(state["scaler"])
+    return Progress(**state["progress"])

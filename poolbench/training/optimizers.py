@@ -1,0 +1,186 @@
+"""Optimisers: torch's own, with weight decay on weights alone, and Muon taught to take convolution filters."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Optimizers:
+    """One or more torch optimisers that step together.
+
+    Args:
+        optimizers: together they hold each parameter once.
+    """
+
+    def __init__(self, *optimizers: torch.optim.Optimizer):
+        self.optimizers = [optimizer for optimizer in optimizers if optimizer.param_groups]
+        for group in self._groups():
+            group["initial_lr"] = group["lr"]
+
+    def scale(self, factor: float) -> None:
+        """Set every learning rate to ``factor`` of its own."""
+        for group in self._groups():
+            group["lr"] = group["initial_lr"] * factor
+
+    @property
+    def lr(self) -> float:
+        """The first group's learning rate now."""
+        return float(next(iter(self._groups()))["lr"])
+
+    def gather(self) -> None:
+        """After the backward pass, before the step: let optimisers that hold views of parameters fetch gradients."""
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, FilterMuon):
+                optimizer.gather()
+
+    def zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [optimizer.state_dict() for optimizer in self.optimizers]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
+
+    def _groups(self) -> Iterable[dict[str, Any]]:
+        return (group for optimizer in self.optimizers for group in optimizer.param_groups)
+
+
+def sgd(
+    model: nn.Module, lr: float = 0.1, momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 5e-4
+) -> Optimizers:
+    """Stochastic gradient descent with (Nesterov) momentum. Raises: ValueError naming the option."""
+    _check(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    return Optimizers(_sgd(model.parameters(), lr, momentum, nesterov, weight_decay))
+
+
+def adamw(
+    model: nn.Module, lr: float = 0.002, betas: Sequence[float] = (0.9, 0.999), weight_decay: float = 0.01
+) -> Optimizers:
+    """Adam with decoupled weight decay. Raises: ValueError naming the option.
+
+    Source: Loshchilov and Hutter, ICLR 2019.
+    """
+    _check(lr=lr, weight_decay=weight_decay)
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {list(betas)}")
+    return Optimizers(torch.optim.AdamW(_groups(model.parameters(), weight_decay), lr=lr, betas=(betas[0], betas[1])))
+
+
+def muon(
+    model: nn.Module,
+    lr: float = 0.24,
+    momentum: float = 0.6,
+    nesterov: bool = True,
+    weight_decay: float = 0.0,
+    steps: int = 3,
+    rescale: bool = True,
+    rest_lr: float = 0.1,
+    rest_momentum: float = 0.85,
+    rest_weight_decay: float = 5e-4,
+) -> Optimizers:
+    """Orthogonalised momentum for convolution filters, SGD for all other parameters.
+
+    Args:
+        lr, momentum, nesterov, weight_decay: of the filters.
+        steps: Newton-Schulz iterations, which bring the singular values of an update near 1.
+        rescale: bring each layer's filters back to the norm ``sqrt(out_channels)`` after every step, so that the
+            learning rate means the same throughout; sound where a normalisation follows the convolution.
+        rest_lr, rest_momentum, rest_weight_decay: SGD for biases, normalisations, fully connected layers.
+    Raises: ValueError naming the option.
+    Source: Jordan et al. 2024 (Muon), as used on CIFAR-10 by cifar10-airbench.
+    """
+    _check(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    _check(rest_lr=rest_lr, rest_momentum=rest_momentum, rest_weight_decay=rest_weight_decay)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < 100:
+        raise ValueError(f"optimizer.steps must be a whole number from 1 to 99, got {steps!r}")
+    # Depthwise filters are vectors, one per channel: there is nothing to orthogonalise.
+    filters = [p for p in model.parameters() if p.dim() == 4 and p.shape[1] > 1]
+    chosen = {id(p) for p in filters}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    first = [FilterMuon(filters, lr, weight_decay, momentum, nesterov, steps, rescale)] if filters else []
+    return Optimizers(*first, _sgd(rest, rest_lr, rest_momentum, nesterov, rest_weight_decay))
+
+
+class FilterMuon(torch.optim.Muon):
+    """``torch.optim.Muon``, which takes matrices only, on filters ``(out, in, h, w)`` seen as ``(out, h * w * in)``.
+
+    The optimiser holds views of the filters, so what it adds to a matrix is added to the filter. That asks for
+    filters in ``channels_last`` memory, or of one input channel's layout that a view can follow; others are refused,
+    because a copy would be trained in their place.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[nn.Parameter],
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        nesterov: bool,
+        steps: int,
+        rescale: bool,
+    ):
+        self.filters = list(filters)
+        self.rescale = rescale
+        matrices = [_as_matrix(filter.data) for filter in self.filters]
+        for filter, matrix in zip(self.filters, matrices, strict=True):
+            if matrix.data_ptr() != filter.data_ptr():
+                raise ValueError("optimizer muon needs trainer.channels_last=true: it works on the filters in place")
+        self.matrices = [nn.Parameter(matrix) for matrix in matrices]
+        super().__init__(
+            self.matrices, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov, ns_steps=steps
+        )
+
+    def gather(self) -> None:
+        """Take the filters' gradients over to the matrices."""
+        for filter, matrix in zip(self.filters, self.matrices, strict=True):
+            matrix.grad = None if filter.grad is None else _as_matrix(filter.grad)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        if self.rescale:
+            for matrix in self.matrices:
+                matrix.mul_(math.sqrt(len(matrix)) / matrix.norm().clamp(min=1e-12))
+        super().step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for filter, matrix in zip(self.filters, self.matrices, strict=True):
+            filter.grad = matrix.grad = None
+
+
+def _as_matrix(filter: Tensor) -> Tensor:
+    return filter.permute(0, 2, 3, 1).flatten(1)
+
+
+def _sgd(
+    parameters: Iterable[nn.Parameter], lr: float, momentum: float, nesterov: bool, weight_decay: float
+) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        _groups(parameters, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
+    )
+
+
+def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Weights of layers decay; biases, normalisations and the single numbers of learned pools do not."""
+    chosen = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in chosen if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in chosen if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _check(**options: float) -> None:
+    for option, value in options.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if option.endswith("lr") and not (number and value > 0):
+            raise ValueError(f"optimizer.{option} must be a number above 0, got {value!r}")
+        if option.endswith("momentum") and not (number and 0 <= value < 1):
+            raise ValueError(f"optimizer.{option} must be a number in [0, 1), got {value!r}")
+        if option.endswith("weight_decay") and not (number and value >= 0):
+            raise ValueError(f"optimizer.{option} must be a number of at least 0, got {value!r}")

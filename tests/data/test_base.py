@@ -1,0 +1,158 @@
+"""What all data sources share: options, the validation split, statistics, the table of names."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from poolbench.data import DATA, list_data
+from poolbench.data.base import FLIP_AND_CROP, DataInfo, DataSource, checked_augmentation, with_statistics
+
+
+class Numbers(DataSource):
+    """Images whose every pixel is their index, so that a split can be read off them."""
+
+    name = "numbers"
+    builds = 0
+
+    def __init__(self, validation=0.0, augmentation=FLIP_AND_CROP, samples=100):
+        super().__init__(validation, augmentation, size=(8, 6))
+        self.samples = samples
+
+    def info(self):
+        return DataInfo(5, self.size, self.samples, 10, tuple("abcde"), "1")
+
+    def check(self):
+        pass
+
+    def cache_key(self):
+        return f"{self.samples}"
+
+    def build(self):
+        Numbers.builds += 1
+        images = np.arange(self.samples, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 6, 3), np.uint8)
+        labels = np.arange(self.samples) % 5
+        return {
+            "train_images": images,
+            "train_labels": labels,
+            "test_images": images[:10],
+            "test_labels": labels[:10],
+            "classes": np.array(list("abcde")),
+        }
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def numbers_of(images):
+    return images[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("validation", [1.0, 1.5, -0.1, "half", True, None, float("nan")])
+def test_validation_outside_its_range_is_refused(validation):
+    with pytest.raises(ValueError, match=r"data\.validation must be in \[0, 1\), got"):
+        Numbers(validation=validation)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "message"),
+    [
+        ({"crop": -1}, r"data\.augmentation\.crop .* 0 to 5 for images of 8x6, got -1"),
+        ({"crop": 6}, r"data\.augmentation\.crop .* got 6"),
+        ({"crop": 1.5}, r"data\.augmentation\.crop .* got 1\.5"),
+        ({"cutout": 7}, r"data\.augmentation\.cutout .* 0 to 6 for images of 8x6, got 7"),
+        ({"flip": 1}, r"data\.augmentation\.flip must be true or false, got 1"),
+        ({"rotate": 3}, r"data\.augmentation has no option 'rotate'; it has flip, crop, cutout"),
+        ("flip", r"data\.augmentation must be a mapping"),
+    ],
+)
+def test_a_wrong_augmentation_is_refused_by_name(augmentation, message):
+    with pytest.raises(ValueError, match=message):
+        Numbers(augmentation=augmentation)
+
+
+def test_augmentations_left_out_are_off():
+    assert checked_augmentation({"flip": True}, (8, 8)) == {"flip": True, "crop": 0, "cutout": 0}
+    assert checked_augmentation(None, (8, 8)) == {"flip": False, "crop": 0, "cutout": 0}
+    assert Numbers(augmentation={"crop": 5, "cutout": 6}).augmentation["cutout"] == 6
+
+
+def test_the_default_augmentation_is_not_shared_between_sources():
+    Numbers().augmentation["crop"] = 1
+    assert Numbers().augmentation["crop"] == FLIP_AND_CROP["crop"] == 4
+
+
+def test_without_validation_the_whole_training_set_is_trained_on():
+    images = Numbers().load(seed=0)
+    assert numbers_of(images.train_images) == list(range(100))
+    assert images.validation_images.shape == (0, 8, 6, 3)
+    assert images.validation_labels.shape == (0,)
+    assert images.train_images.dtype == torch.uint8
+    assert images.train_labels.dtype == images.validation_labels.dtype == torch.int64
+    assert images.classes == tuple("abcde")
+
+
+def test_the_split_parts_the_training_set_with_its_labels():
+    images = Numbers(validation=0.25).load(seed=0)
+    train, validation = numbers_of(images.train_images), numbers_of(images.validation_images)
+    assert len(validation) == 25
+    assert sorted(train + validation) == list(range(100))
+    assert [n % 5 for n in train] == images.train_labels.tolist()
+    assert [n % 5 for n in validation] == images.validation_labels.tolist()
+
+
+def test_the_split_depends_on_the_seed_alone():
+    split = [numbers_of(Numbers(validation=0.25).load(seed).validation_images) for seed in (3, 3, 4)]
+    torch.manual_seed(99)
+    assert split[0] == split[1] == numbers_of(Numbers(validation=0.25).load(3).validation_images)
+    assert split[0] != split[2]
+
+
+def test_the_test_set_and_statistics_do_not_depend_on_the_split():
+    whole, split = Numbers().load(0), Numbers(validation=0.3).load(1)
+    assert torch.equal(whole.test_images, split.test_images)
+    assert (whole.mean, whole.std) == (split.mean, split.std)
+
+
+@pytest.mark.parametrize("validation", [0.001, 0.999])
+def test_a_split_that_leaves_nothing_is_refused(validation):
+    with pytest.raises(ValueError, match=r"data\.validation=.* both need at least one"):
+        Numbers(validation=validation).load(0)
+
+
+def test_the_set_is_built_once_and_then_read():
+    Numbers(samples=37).prepare()
+    before = Numbers.builds
+    Numbers(samples=37).load(0)
+    assert Numbers.builds == before
+
+
+def test_statistics_are_those_of_the_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (2500, 4, 5, 3), dtype=np.uint8)
+    found = with_statistics({"train_images": pixels})
+    np.testing.assert_allclose(found["mean"], (pixels / 255).mean((0, 1, 2)))
+    np.testing.assert_allclose(found["std"], (pixels / 255).std((0, 1, 2)))
+
+
+def test_a_constant_channel_can_be_normalised():
+    assert with_statistics({"train_images": np.full((4, 2, 2, 3), 7, np.uint8)})["std"].tolist() == [1, 1, 1]
+
+
+def test_sources_are_listed_and_checked_without_torch():
+    code = (
+        "import sys; from poolbench.data import DATA, list_data; import poolbench.data.base\n"
+        "[DATA.describe(n) for n in list_data()]\n"
+        "assert DATA.find('cifar10')(root='nowhere').info().num_classes == 10\n"
+        "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_source_has_a_first_line():
+    assert {"cifar10", "cifar100", "shapes", "image_folder"} <= set(list_data())
+    assert all(len(DATA.describe(name)[0]) > 10 for name in list_data())

@@ -1,0 +1,160 @@
+"""The cache of arrays: kept, shared, rebuilt when broken, done without when it cannot be written."""
+
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poolbench.data import cache
+from poolbench.data.cache import cache_folder, cache_key, cached_arrays, temporary_folder
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_warned", set())
+    return tmp_path / "cache"
+
+
+def build():
+    return {"images": np.arange(24, dtype=np.uint8).reshape(2, 4, 3), "classes": np.array(["cat", "dog"])}
+
+
+def refuse():
+    raise AssertionError("built although it was in the cache")
+
+
+def same(arrays):
+    return set(arrays) == set(build()) and all(np.array_equal(arrays[k], v) for k, v in build().items())
+
+
+def test_what_was_built_is_read_back_mapped():
+    assert same(cached_arrays("set", "k", build))
+    again = cached_arrays("set", "k", refuse)
+    assert same(again)
+    assert isinstance(again["images"], np.memmap)
+
+
+def test_another_key_is_another_entry():
+    cached_arrays("set", "k", build)
+    other = cached_arrays("set", "l", lambda: {"images": np.zeros(3)})
+    assert list(other) == ["images"]
+    assert same(cached_arrays("set", "k", refuse))
+
+
+def test_writing_to_a_mapped_array_leaves_the_file_alone():
+    cached_arrays("set", "k", build)["images"][:] = 0
+    assert same(cached_arrays("set", "k", refuse))
+
+
+@pytest.mark.parametrize("harm", ["truncate", "remove", "no_index", "bad_index", "wrong_index", "empty"])
+def test_a_broken_entry_is_built_again(folder, harm):
+    cached_arrays("set", "k", build)
+    entry = folder / "set-k"
+    if harm == "truncate":
+        with open(entry / "images.npy", "r+b") as file:
+            file.truncate(100)
+    elif harm == "remove":
+        (entry / "images.npy").unlink()
+    elif harm == "no_index":
+        (entry / "index.json").unlink()
+    elif harm == "bad_index":
+        (entry / "index.json").write_text("{")
+    elif harm == "wrong_index":
+        (entry / "index.json").write_text("[1]")
+    else:
+        for file in entry.iterdir():
+            file.unlink()
+    assert same(cached_arrays("set", "k", build))
+    assert same(cached_arrays("set", "k", refuse))
+    assert [p.name for p in folder.iterdir()] == ["set-k"]
+
+
+def test_a_build_that_fails_leaves_nothing(folder):
+    with pytest.raises(ZeroDivisionError):
+        cached_arrays("set", "k", lambda: 1 / 0)
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_a_write_that_fails_leaves_nothing(folder):
+    with pytest.raises(ValueError, match="Object arrays"):
+        cached_arrays("set", "k", lambda: {"good": np.zeros(3), "objects": np.array([None])})
+    assert not list(folder.iterdir())
+
+
+def test_an_unwritable_cache_warns_once_and_does_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(UserWarning, match="set POOLBENCH_CACHE"):
+        assert same(cached_arrays("set", "k", build))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert same(cached_arrays("set", "k", build))
+
+
+def test_folders_left_by_killed_processes_are_cleared_and_fresh_ones_kept(folder):
+    for name, age in (("old", 2 * cache.ABANDONED_AFTER), ("new", 0)):
+        left = folder / f".set-k.{name}.tmp"
+        left.mkdir(parents=True)
+        os.utime(left, (time.time() - age,) * 2)
+    with temporary_folder(folder, "set-k"):
+        pass
+    assert [p.name for p in folder.iterdir()] == [".set-k.new.tmp"]
+
+
+RACER = """
+import pathlib, sys, time
+import numpy as np
+from poolbench.data.cache import cached_arrays
+
+def build():
+    time.sleep(0.1)
+    return {"images": np.arange(24, dtype=np.uint8)}
+
+print("ready", flush=True)
+sys.stdin.readline()
+assert cached_arrays("set", "k", build)["images"].tolist() == list(range(24))
+"""
+
+
+def test_processes_that_build_at_once_end_with_one_good_entry(folder):
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for racer in racers:
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        racer.communicate(timeout=60)
+    assert [racer.returncode for racer in racers] == [0] * 4
+    assert cached_arrays("set", "k", refuse)["images"].tolist() == list(range(24))
+    assert [p.name for p in folder.iterdir()] == ["set-k"]
+
+
+def test_the_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("POOLBENCH_CACHE", "~/somewhere")
+    assert cache_folder() == Path.home() / "somewhere"
+    monkeypatch.setenv("POOLBENCH_CACHE", "")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "poolbench"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "poolbench"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert cache_folder() == Path.home() / "Library" / "Caches" / "poolbench"
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert cache_folder() == tmp_path / "local" / "poolbench"
+
+
+def test_keys_differ_when_their_parts_do():
+    assert cache_key(1, "a") == cache_key(1, "a") != cache_key("1a")
+    assert len(cache_key()) == 16
