@@ -2,7 +2,7 @@
 
 import sys
 
-from poolbench.cli import main
+from poolbench.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

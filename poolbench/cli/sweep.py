@@ -8,6 +8,7 @@ work. The exit code is 0 only when every cell is done.
 """
 
 import argparse
+import shlex
 import sys
 
 from poolbench.cli.options import add_overrides
@@ -41,12 +42,11 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"Tables and plots: {plan.report_dir}/")
     for cell in plan.cells:
         if cell.run_id in failed:
-            print(
-                f"failed: {cell.run_id}: {failed[cell.run_id]}\n"
-                f"  again: poolbench run {' '.join(cell.overrides)}\n"
-                f"  log:   {cell.folder / 'log.txt'}",
-                file=sys.stderr,
-            )
+            print(f"failed: {cell.run_id}: {failed[cell.run_id]}", file=sys.stderr)
+            print(f"  again: poolbench run {shlex.join(cell.overrides)}", file=sys.stderr)
+            for name in ("error.txt", "log.txt"):
+                if (cell.folder / name).exists() and (cell.folder / name).stat().st_size:
+                    print(f"  see:   {cell.folder / name}", file=sys.stderr)
     unfinished = sum(state != DONE for state in plan.states().values())
     if unfinished:
         print(f"poolbench: {unfinished} of {len(plan.cells)} cells are not done", file=sys.stderr)

@@ -1,8 +1,11 @@
 """Shapes: ten classes of coloured, textured shapes on cluttered grounds, drawn by numpy in seconds, no download.
 
-What it asks of a model, at the default options (10,000 + 2,000 images of 32x32, one CPU core):
+What it asks of a model, at the default options (10,000 + 2,000 images of 32x32; one core, about 2 s to draw them):
 
-TODO
+- linear on standardised pixels: 25 % test accuracy at most (logistic and ridge regression, the best of four penalties);
+- `convnet` of widths 16-32-64, 5 epochs (25 s): max 91 %, average 86 % (means of three seeds), overlapping 94 % and
+  subsample 83 % (one seed); max after 10 epochs: 95 %;
+- `convnet` of widths 32-64-128, max, 10 epochs (2.5 min): 96 %, and 98 % in training.
 """
 
 from __future__ import annotations
@@ -21,17 +24,18 @@ TEXTURE = 5 + (CELLS + 1) ** 2  # random numbers in a texture
 SCENE = 6 + 12 + 4 + 4  # in two colours of the ground, four to choose the shape's from, its tint, its placement
 DISTRACTOR = 8  # in a line or blob
 SMALLEST = 16  # pixels; below it a star is no star
-GROUND = 0.6
-DARK, LIGHT = 0.65, 0.35  # the ground's channels lie in [0, DARK], the shape's in [LIGHT, 1]
+DARK, LIGHT = 0.65, 0.35  # the ground's channels lie in [0, DARK], those of the shape's first colour in [LIGHT, 1]
+GROUND = 0.6  # contrast of the ground's texture; these three make the set as hard as it is
 AUGMENTATION = {"flip": True, "crop": 2, "cutout": 0}
 
 Array = np.ndarray  # float32 and (n, H, W) where nothing else is said; n is a chunk
 
 
 class Shapes(DataSource):
-    """Ten shapes, told apart by their outline alone: colours, textures, ground and clutter are drawn independently.
+    """Ten shapes, told apart by their outline alone: all else is drawn alike for every class.
 
-    Every shape is its own mirror image, so flips keep the class. The test set comes from a stream of its own.
+    Shapes are lighter than their ground on the whole, so that a small net finds them within few epochs. Every shape is
+    its own mirror image, so flips keep the class. The test set comes from a stream of its own.
     A set of fewer samples is the beginning of one of more; each run of ten images has every class once.
 
     Args:
@@ -275,7 +279,7 @@ def _star(u: Array, v: Array) -> Array:
 
 
 def _heart(u: Array, v: Array) -> Array:
-    size = 0.62
+    size = 0.64
     u, v = np.abs(u) * size, v * size + 0.55  # the formula's heart has its tip at 0 and its notch at 1
     lobe = _length(u - 0.25, v - 0.75) - 2**0.5 / 4
     fold = np.maximum(u + v, 0) / 2
@@ -292,8 +296,8 @@ OUTLINES: dict[str, Callable[[Array, Array], Array]] = {
     "star": _star,
     "crescent": lambda u, v: np.maximum(_length(u, v) - 0.95, 0.8 - _length(u, v - 0.5)),
     "heart": _heart,
-    "arrow": lambda u, v: np.minimum(_triangle(u, v - 0.35, 0.75), _box(u, v + 0.5, 0.22, 0.5)),
-    "hourglass": lambda u, v: np.maximum((np.abs(u) - np.abs(v)) * 0.70710677 - 0.06, np.abs(v) - 0.75),
+    "arrow": lambda u, v: np.minimum(_triangle(u, v - 0.3, 0.75), _box(u, v + 0.5, 0.22, 0.5)),
+    "hourglass": lambda u, v: np.maximum((np.abs(u) - np.abs(v)) * 0.70710677 - 0.06, np.abs(v) - 0.7),
 }
 CLASSES = tuple(OUTLINES)
 

@@ -56,10 +56,14 @@ class Sites:
             pools.append(self(channels))
         return pools
 
-    def finish(self) -> None:
-        """Raises: ValueError when a list does not name one pool per site."""
+    def finish(self, channels: int) -> None:
+        """Called when all sites are filled. Raises: ValueError when a list does not name one pool per site, or when
+        one pool would shrink a map more than the whole model should, so that none stands anywhere."""
         if self.per_site and self.count < len(self.makers):
             raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has {self.count} sites for them")
+        if not self.count:
+            ratio = ratio_of(self._make(channels))
+            raise ValueError(f"pool: it shrinks a map {ratio:g} times at once, more than the whole model is made for")
 
     def _make(self, channels: int) -> nn.Module:
         if self.per_site and self.count >= len(self.makers):
@@ -107,7 +111,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "model"))
         net = call(model, f"model {name!r}", {"pool": pool, **options})
-        pool.finish()
+        pool.finish(net.channels)
         size = map_sizes(net.features, input_size)[-1][1]
         net.head = head(channels=net.channels, num_classes=num_classes, size=size)
         initialise(net, seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolbench.records.groups import flatten, group_hash, pool_labels, settings
+from poolbench.records.identity import digest
 from poolbench.records.read import Record
 from poolbench.records.store import write_text
 
@@ -70,7 +71,7 @@ def collect(records: Iterable[Record]) -> "pd.DataFrame":
                 "pool": pool,
                 **{column: flat.get(key) for column, key in CONFIG.items()},
                 **{name: record.environment.get(name) for name in ENVIRONMENT},
-                **{name: (record.status or {}).get(name) for name in STATUS},
+                **{name: _status(record).get(name) for name in STATUS},
                 **{name: value for name, value in result.items() if name not in ("run_id", "schema_version")},
             }
         )
@@ -105,7 +106,7 @@ def write_archive(records: Iterable[Record], path: str | Path) -> None:
     lines = []
     for record in sorted(records, key=lambda record: record.run_id):
         content = {"run_id": record.run_id, "config": record.config, "environment": record.environment}
-        content |= {"result": record.result, "status": record.status, "metrics": record.metrics}
+        content |= {"result": record.result, "status": _status(record) or None, "metrics": record.metrics}
         lines.append(json.dumps(_strict(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
     write_text(Path(path), "".join(lines))
 
@@ -113,6 +114,15 @@ def write_archive(records: Iterable[Record], path: str | Path) -> None:
 def write_csv(table: "pd.DataFrame", path: str | Path) -> None:
     """Write ``table`` to ``path``: every digit, an empty field where there is no number."""
     write_text(Path(path), table.to_csv(index=False, lineterminator="\n"))
+
+
+def _status(record: Record) -> dict[str, Any]:
+    """The status as it may be published: machines can be told apart and are not named."""
+    status = {key: value for key, value in (record.status or {}).items() if key != "pid"}
+    host = status.get("host")
+    if isinstance(host, str) and not host.startswith("machine-"):
+        status["host"] = f"machine-{digest(host)[:6]}"
+    return status
 
 
 def _strict(value: Any) -> Any:

@@ -30,7 +30,8 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     texts = {}
     for group, config in groups.items():
         labels = [str(config["names"].get(key, "")) for key in ("model", "head", "data")]
-        texts[group] = ", ".join([*labels, f"{config['trainer'].get('epochs')} epochs"])
+        epochs = config["trainer"].get("epochs")
+        texts[group] = ", ".join([*labels, f"{epochs} epoch{'' if epochs == 1 else 's'}"])
     for text in sorted(set(texts.values())):
         alike = sorted(group for group in texts if texts[group] == text)
         if len(alike) > 1:

@@ -76,7 +76,6 @@ def write_report(
     source: str | Path | Iterable[str | Path | Record],
     output: str | Path,
     baseline: str = "max",
-    problems: Iterable[Problem] = (),
     archive: bool = False,
     with_latex: bool = False,
 ) -> Report:
@@ -90,7 +89,6 @@ def write_report(
     Args:
         source: records, or any mixture of folders, run directories and archives.
         baseline: the label of the pool that the others are compared with.
-        problems: what whoever read the records could not read; said in the report.
         archive: also write the records themselves, as ``records.jsonl``.
         with_latex: also write ``summary.tex``.
     Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all.
@@ -99,8 +97,8 @@ def write_report(
     _check_writable(output)
     source = [source] if isinstance(source, str | Path) else list(source)
     records = [item for item in source if isinstance(item, Record)]
-    found, unread = read_records([item for item in source if not isinstance(item, Record)])
-    records, problems = records + found, [*problems, *unread]
+    found, problems = read_records([item for item in source if not isinstance(item, Record)])
+    records += found
     if not records:
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise ValueError(f"there is no record to report in {', '.join(map(str, source)) or 'an empty list'}{reasons}")
@@ -143,9 +141,14 @@ def _figures(
             f"{rows['setting'].iloc[0]}, {'seeds' if own['seed'].nunique() > 1 else 'seed'} {spans(set(own['seed']))}"
         )
         for name, heading, draw, data in (
-            ("accuracy", f"Test accuracy of {many}", plots.accuracy_figure, (rows, own)),
-            ("curves", f"Learning curves of {many}", plots.curves_figure, (own_curves, rows)),
-            ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows,)),
+            ("accuracy", f"Test accuracy of {many}", plots.accuracy_figure, (rows[plots.ACCURACY], own[plots.SEEDS])),
+            (
+                "curves",
+                f"Learning curves of {many}",
+                plots.curves_figure,
+                (own_curves[plots.EPOCHS], rows[plots.ORDER]),
+            ),
+            ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows[plots.COST],)),
         ):
             title = f"{heading}\n{about}"
             shown = b"".join(part.to_csv(index=False, lineterminator="\n").encode() for part in data)

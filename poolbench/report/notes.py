@@ -38,7 +38,7 @@ def _budget(done: pd.DataFrame) -> list[str]:
     if done.empty:
         return []
     first = done.iloc[0]
-    parts = [f"{first['epochs']} epochs of {_range(done['train_samples'], '{:,.0f}')} training images"]
+    parts = [f"{counted(first['epochs'], 'epoch')} of {_range(done['train_samples'], '{:,.0f}')} training images"]
     parts += [f"batch {first['batch_size']}", str(first["precision"])]
     if pd.notna(first["validation"]) and first["validation"]:
         parts.append(f"{100 * first['validation']:g} % held out for validation")
@@ -53,7 +53,7 @@ def _seeds(done: pd.DataFrame) -> list[str]:
     if not every:
         return []
     odd = [f"{pool} has {spans(own)}" for pool, own in by_pool.items() if own != every]
-    return [f"Seeds {spans(every)}{'; ' + ', '.join(odd) if odd else ''}."]
+    return [f"Seed{'s' if len(every) > 1 else ''} {spans(every)}{'; ' + ', '.join(odd) if odd else ''}."]
 
 
 def _pairing(rows: pd.DataFrame, baseline: str) -> list[str]:

@@ -68,7 +68,7 @@ def label_points(
         errors.append(Bbox.from_extents(column - scale, low, column + scale, high))
     frame = axes.get_window_extent(renderer)
     for index in np.argsort([-y for _, y in points], kind="stable"):
-        label = axes.annotate(texts[index], points[index], color=colours[index], zorder=6)
+        label = axes.annotate(texts[index], points[index], color=colours[index], va="bottom", zorder=6)
         size = label.get_window_extent(renderer)
         middle = (dots[index].x0 + dots[index].x1) / 2, (dots[index].y0 + dots[index].y1) / 2
         others = dots[:index] + dots[index + 1 :] + written
@@ -81,7 +81,7 @@ def label_points(
             covered = sum(_overlap(box, other) for other in others)
             covered += 0.5 * sum(_overlap(box, error) for error in errors)
             covered += 4 * (size.width * size.height - _overlap(box, frame))
-            cost = covered + 0.02 * reach * size.height  # A little covering is better than a label far off.
+            cost = covered + 0.002 * reach * size.height  # Of places that cover as much, the nearest.
             if cost < best[0] - 1e-6:
                 best = (cost, box, reach, (horizontal, vertical))
             if covered < 1e-6:
@@ -95,6 +95,7 @@ def label_points(
             xy=points[index],
             xytext=((box.x0 - middle[0]) / scale, (box.y0 - middle[1]) / scale),
             textcoords="offset points",
+            va="bottom",
             color=colours[index],
             path_effects=[withStroke(linewidth=2, foreground="white")],
             zorder=6,

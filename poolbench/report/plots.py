@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Columns of the summary, of the cells and of their metrics that figures show: a change elsewhere needs no new figure.
+_MEANS = ["pool", "baseline", "test_accuracy", "test_accuracy_low", "test_accuracy_high"]
+ACCURACY = [*_MEANS, "difference", "difference_low", "difference_high", "verdict"]
+COST = [*_MEANS, "forward_flops", "images_per_second"]
+ORDER = ["pool", "baseline", "seeds"]
+SEEDS = ["pool", "seed", "test_accuracy"]
+EPOCHS = ["pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
+
 SUFFIXES = (".png", ".svg")
 _MOST_LINES = 8  # more pools than this get a small panel of curves each
 _MOST_LABELS = 10  # more pools than this are named in a legend instead of beside their points
@@ -106,7 +114,8 @@ def accuracy_figure(rows: pd.DataFrame, cells: pd.DataFrame, title: str) -> "Fig
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(_from_where("test accuracy (%): mean, 95 % interval, each seed a dot", axes.get_xlim()))
+        interval = ", 95 % interval" if rows["test_accuracy_low"].notna().any() else ""
+        axes.set_xlabel(_from_where(f"test accuracy (%): mean{interval}, each seed a dot", axes.get_xlim()))
         figure.suptitle(_wrapped(title, 9.6), x=0.01, ha="left")
         return figure
 
@@ -170,7 +179,8 @@ def cost_figure(rows: pd.DataFrame, title: str) -> "Figure | None":
                     axes.axhline(100 * row["test_accuracy"], color="#999999", lw=1, ls=(0, (4, 3)), zorder=2)
             axes.margins(x=0.14, y=0.1)
             axes.set_xlabel(_from_where(text, axes.get_xlim()))
-        both[0].set_ylabel(_from_where("test accuracy (%), 95 % interval", both[0].get_ylim()))
+        interval = ", 95 % interval" if rows["test_accuracy_low"].notna().any() else ""
+        both[0].set_ylabel(_from_where(f"test accuracy (%){interval}", both[0].get_ylim()))
         figure.suptitle(_wrapped(title, figure.get_figwidth()), x=0.01, ha="left")
         if legend:
             figure.legend(*both[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
@@ -192,6 +202,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
         for suffix, metadata in zip(SUFFIXES, ({"Software": None}, {"Date": None, "Creator": None}), strict=True):
             content = io.BytesIO()
             figure.savefig(content, format=suffix[1:], metadata=metadata)
+            figure.set_layout_engine("none")  # The second file has the layout of the first.
             paths.append(stem.with_name(stem.name + suffix))
             with replacing(paths[-1]) as file:
                 file.write(content.getvalue())

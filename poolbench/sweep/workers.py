@@ -3,11 +3,14 @@
 import contextlib
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from poolbench.records import environment, store
@@ -129,9 +132,22 @@ def _context() -> Any:
 def _start(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, Any]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=function, args=(theirs, *arguments), daemon=True)
-    process.start()
+    with _no_main():
+        process.start()
     theirs.close()
     return process, ours
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Hide the script that started this sweep. A worker would run it once more on its way in, although it needs
+    nothing of it; and should the package be updated while the sweep runs, it would run another version's."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _check_and_prepare(context: Any, cells: list[Cell]) -> int:

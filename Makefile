@@ -1,0 +1,40 @@
+# make demo     create the environment and run the main job offline
+# make test     the same environment, and the tests
+# make lint     style
+# make results  redraw every table and figure of results/ and README from the committed records
+#
+# PYTHON=python3.12     the interpreter to build the environment with (3.11 or newer)
+# TORCH_INDEX=URL       take torch and torchvision from another index, as one of builds for CPUs (much smaller)
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint results clean
+
+demo: $(INSTALLED)
+	$(BIN)/poolbench sweep sweep=demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+results: $(INSTALLED)
+	$(BIN)/python scripts/refresh_results.py
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python of 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+ifdef TORCH_INDEX
+	$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "torch>=2.14" "torchvision>=0.29"
+endif
+	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,98 @@
+"""The command line: ``poolbench COMMAND``."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from poolbench import __version__
+
+# Command -> one line; the module of the same name has add_arguments(parser) and main(arguments).
+COMMANDS = {
+    "run": "train one cell",
+    "sweep": "train all cells of a grid or a declared sweep, then report",
+    "plan": "show the cells of a sweep and how far each is, without training",
+    "status": "show what is done, running, failed in a folder of records",
+    "report": "tables and plots, from records alone",
+    "collect": "gather records into one archive and one tidy table",
+    "show": "one record: its config, curve and result",
+    "list": "pools, heads, models, data sets, sweeps",
+    "download": "fetch a data set",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns: the exit code: 0, 1 for work that failed, 2 for bad input, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] in (["--version"], ["-V"]):
+        print(f"poolbench {__version__}")
+        return 0
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    command = argv[0]
+    if command not in COMMANDS:
+        from poolbench.registry import nearest
+
+        return _fail(f"unknown command {command!r}.{nearest(command, list(COMMANDS))} Try: poolbench --help")
+    # A component of the user's own lies beside the work, where `python` would find it and a script does not look.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module = importlib.import_module(f"poolbench.cli.{command}")
+    parser = argparse.ArgumentParser(
+        prog=f"poolbench {command}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    arguments = parser.parse_args(argv[1:])
+    debug = arguments.debug or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    try:
+        return module.main(arguments)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from poolbench.data.base import DataError
+
+        if debug:
+            raise
+        if isinstance(error, OSError):
+            return _fail(_os_error(error), code=1)
+        if isinstance(error, ValueError | DataError):
+            return _fail(str(error))
+        return _fail(f"{type(error).__name__}: {error} (a defect of ours or of your component: --debug shows where)", 1)
+
+
+def _os_error(error: OSError) -> str:
+    if error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error.strerror or error)
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"poolbench: error: {message}", file=sys.stderr)
+    return code
+
+
+def _help() -> str:
+    lines = [f"  {name:<10}{line}" for name, line in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: poolbench COMMAND [options]",
+            "",
+            "Which pooling should I put in my CNN, what does it cost, and is the difference real?",
+            "",
+            *lines,
+            "",
+            "  poolbench sweep sweep=demo                   the main job, small, offline",
+            "  poolbench run pool=lp pool.p=3 data=cifar10  one training",
+            "  poolbench COMMAND --help                     more; --version, --debug",
+        ]
+    )

@@ -1,0 +1,50 @@
+"""Pooling the slow and obvious way, window by window, and the windows to try it on."""
+
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+
+
+def by_loop(x, of_window, kernel_size, stride, padding=0):
+    """``of_window`` takes the cells of one window inside the map, ``(N, C, cells)``, to ``(N, C)``."""
+    height, width = x.shape[-2] // stride, x.shape[-1] // stride
+
+    def cells(i, j):
+        rows = slice(max(0, i * stride - padding), i * stride - padding + kernel_size)
+        columns = slice(max(0, j * stride - padding), j * stride - padding + kernel_size)
+        return x[..., rows, columns].flatten(2)
+
+    return torch.stack(
+        [torch.stack([of_window(cells(i, j)) for j in range(width)], dim=-1) for i in range(height)], dim=-2
+    )
+
+
+@st.composite
+def geometries(draw, largest_kernel=6):
+    """Options ``kernel_size, stride, padding``: even and odd, narrower and much wider than the step."""
+    kernel_size = draw(st.integers(1, largest_kernel))
+    return {
+        "kernel_size": kernel_size,
+        "stride": draw(st.integers(1, 4)),
+        "padding": draw(st.integers(0, kernel_size // 2)),
+    }
+
+
+@st.composite
+def maps(draw, kernel_size=1, stride=1, padding=0):
+    """float64 maps that these windows can serve: batch 1, one channel, odd sides, both memory formats."""
+    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    assume(min(height, width) >= stride)
+    assume(kernel_size <= min(height, width) + 2 * padding + stride - 1)
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 3)), height, width)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))), dtype=torch.float64)
+    if draw(st.booleans()):  # ties and windows of zeros, as after a ReLU
+        x = x.relu()
+    return x.to(memory_format=draw(st.sampled_from([torch.contiguous_format, torch.channels_last])))
+
+
+@st.composite
+def geometries_and_maps(draw):
+    """``(options, map)``."""
+    options = draw(geometries())
+    return options, draw(maps(**options))

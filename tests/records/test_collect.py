@@ -1,0 +1,164 @@
+import json
+
+import pandas as pd
+import pytest
+
+from poolbench.records.collect import collect, collect_metrics, columns, write_archive, write_csv
+from poolbench.records.read import Record, read_record, read_records
+from tests.report.synthetic import make_config, make_runs, write_cell
+
+
+def _record(*args, **changes):
+    config = make_config(*args, **changes)
+    return Record(run_id=config["run_id"], path=".", config=config)
+
+
+def _table(*records):
+    return collect(records).set_index("run_id")
+
+
+def test_a_row_a_cell_finished_or_not(tmp_path):
+    make_runs(tmp_path)
+    write_cell(tmp_path, make_config("gated"), state="failed")
+    table = collect(read_records(tmp_path)[0])
+    assert len(table) == 10
+    assert table["state"].value_counts().to_dict() == {"done": 9, "failed": 1}
+    assert table["test_accuracy"].notna().sum() == 9
+    assert table[table["state"] == "failed"]["error"].tolist() == ["it broke"]
+
+
+def test_columns_are_fixed_and_what_a_probe_measured_follows(tmp_path):
+    plain = collect([read_record(write_cell(tmp_path / "a", make_config("max")))])
+    probed = collect(
+        [read_record(write_cell(tmp_path / "b", make_config("max"), flip_averaged_accuracy=0.9, a_probe=1))]
+    )
+    assert plain.columns.tolist() == columns()
+    assert probed.columns.tolist() == [*columns(), "a_probe", "flip_averaged_accuracy"]
+    assert collect([]).columns.tolist() == columns()
+
+
+def test_numbers_keep_their_kind_when_some_cells_have_none(tmp_path):
+    write_cell(tmp_path, make_config("max"))
+    write_cell(tmp_path, make_config("lp"), state="running")
+    table = collect(read_records(tmp_path)[0]).set_index("pool")
+    assert table["parameters"].dtype == "Int64"
+    assert table["dirty"].dtype == "boolean"
+    assert table.loc["max", "parameters"] == 120_100
+    assert pd.isna(table.loc["lp", "parameters"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 5},
+        {"pool": "lp"},
+        {"trainer__device": "cuda"},
+        {"trainer__threads": 1},
+        {"data__root": "elsewhere"},
+        {"runs_dir": "elsewhere"},
+        {"names__model": "renamed"},
+        {"optimizer__lr": 0.10},
+    ],
+)
+def test_cells_that_differ_in_pool_seed_place_or_name_share_a_group(changes):
+    other = {"pool": "max", "seed": 0} | changes
+    table = _table(_record("max", 0), _record(other.pop("pool"), other.pop("seed"), run_id="other", **other))
+    assert table["group"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trainer__epochs": 9},
+        {"optimizer__lr": 0.2},
+        {"data__validation": 0.1},
+        {"model__widths": [1]},
+        {"head__hidden": [64]},
+        {"trainer__precision": "bf16"},
+    ],
+)
+def test_whatever_can_change_a_result_makes_a_group_with_a_text_of_its_own(changes):
+    table = _table(_record("max", 0), _record("max", 0, **changes))
+    assert table["group"].nunique() == 2
+    assert table["setting"].nunique() == 2
+
+
+def test_a_whole_number_is_the_same_setting_as_float():
+    assert _table(_record("max", 0, optimizer__lr=1), _record("max", 1, optimizer__lr=1.0))["group"].nunique() == 1
+
+
+def test_settings_say_an_optimizers_name_rather_than_its_options():
+    muon = _record("max", 0, names__optimizer="muon", optimizer={"_target_": "x.muon", "lr": 0.02, "steps": 3})
+    assert sorted(_table(_record("max", 0), muon)["setting"].str.rpartition(", ")[2]) == ["muon", "sgd"]
+
+
+def test_pools_of_one_label_are_told_apart_by_the_options_that_differ():
+    records = [_record("lp", seed, pool__p=p) for p in (2.0, 3.0) for seed in (0, 1)]
+    assert collect(records)["pool"].tolist() == ["lp(p=2.0)", "lp(p=2.0)", "lp(p=3.0)", "lp(p=3.0)"]
+
+
+def test_options_join_those_that_the_label_shows_already():
+    records = [_record("lp", 0, names__pool="lp(p=3.0)", pool__p=3.0, pool__norm=norm) for norm in ("sum", "mean")]
+    assert collect(records)["pool"].tolist() == ["lp(p=3.0, norm=mean)", "lp(p=3.0, norm=sum)"]
+
+
+def test_one_label_in_two_groups_stays_as_it_is():
+    records = [_record("lp", 0, pool__p=2.0), _record("lp", 0, pool__p=3.0, trainer__epochs=9)]
+    assert collect(records)["pool"].tolist() == ["lp", "lp"]
+
+
+def test_a_list_of_pools_is_one_pool():
+    both = [{"_target_": "a.Max", "k": 2}, {"_target_": "a.Average", "k": 2}]
+    other = [{"_target_": "a.Max", "k": 2}, {"_target_": "a.Average", "k": 3}]
+    records = [_record("max+average", 0, run_id=str(pool)) for pool in (both, other)]
+    for record, pool in zip(records, (both, other), strict=True):
+        record.config["pool"] = pool
+    table = collect(records)
+    assert table["pool"].tolist() == ["max+average(1.k=2)", "max+average(1.k=3)"]
+
+
+def test_metrics_are_those_of_finished_cells(tmp_path):
+    write_cell(tmp_path, make_config("max"))
+    write_cell(tmp_path, make_config("lp"), state="running")
+    curves = collect_metrics(read_records(tmp_path)[0])
+    assert curves["pool"].unique().tolist() == ["max"]
+    assert curves["epoch"].tolist() == list(range(1, 9))
+    assert list(collect_metrics([]).columns[:5]) == ["run_id", "group", "pool", "seed", "epoch"]
+
+
+def test_an_archive_has_the_same_bytes_in_whatever_order(tmp_path):
+    records, _ = read_records(make_runs(tmp_path / "runs"))
+    write_archive(records, tmp_path / "a.jsonl")
+    write_archive(records[::-1], tmp_path / "b.jsonl")
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    ids = [json.loads(line)["run_id"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert ids == sorted(ids)
+
+
+def test_an_archive_is_strict_json_even_when_a_loss_diverged(tmp_path):
+    record = read_record(write_cell(tmp_path, make_config("max"), test_loss=float("nan")))
+    write_archive([record], tmp_path / "records.jsonl")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    content = json.loads((tmp_path / "records.jsonl").read_text(), parse_constant=refuse)
+    assert content["result"]["test_loss"] is None
+
+
+def test_a_table_written_and_read_again_has_the_same_numbers(tmp_path):
+    table = collect(read_records(make_runs(tmp_path / "runs"))[0])
+    write_csv(table, tmp_path / "cells.csv")
+    again = pd.read_csv(tmp_path / "cells.csv")
+    assert again.columns.tolist() == table.columns.tolist()
+    assert (again["test_accuracy"] == table["test_accuracy"]).all()
+    assert (again["images_per_second"] == table["images_per_second"]).all()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_text("old")
+    with pytest.raises(TypeError):
+        write_archive([Record(run_id="x", path=path, config={"a": object()})], path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["records.jsonl"]
+    assert path.read_text() == "old"

@@ -1,0 +1,137 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from poolbench.records.read import read_records
+from poolbench.report import write_report
+from tests.report.synthetic import make_config, make_runs, write_cell
+
+FIGURES = [f"{name}.{kind}" for name in ("accuracy", "curves", "cost") for kind in ("png", "svg")]
+
+
+def _bytes(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A folder with runs and their report."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_report(make_runs(folder / "runs", ["max", "lp"], 2), folder / "out")
+    return folder
+
+
+@pytest.fixture
+def work(drawn, tmp_path):
+    """A copy of it to change."""
+    return shutil.copytree(drawn, tmp_path / "work")
+
+
+def test_a_report_is_tables_figures_and_their_memory(work):
+    report = write_report(work / "runs", work / "out")
+    names = ["cells.csv", "summary.csv", "summary.md", *FIGURES, "report.json"]
+    assert [path.name for path in report.files] == names
+    assert sorted(_bytes(work / "out")) == sorted(names)
+    assert len(pd.read_csv(work / "out" / "cells.csv")) == 4
+    assert pd.read_csv(work / "out" / "summary.csv")["pool"].tolist() == report.summary["pool"].tolist()
+    assert "max (baseline)" in report.text
+    assert "\x1b" not in report.text
+
+
+def test_figures_are_drawn_again_only_when_what_they_show_changed(work):
+    runs, out = work / "runs", work / "out"
+    before = _bytes(out)
+    assert write_report(runs, out).drawn == []
+    assert _bytes(out) == before
+    write_cell(runs, make_config("lp", 0), environment={"torch": "2.99"})  # Shown in no figure.
+    assert write_report(runs, out).drawn == []
+    write_cell(runs, make_config("lp", 0), images_per_second=10.0)
+    assert {path.stem for path in write_report(runs, out).drawn} == {"cost"}
+
+
+def test_a_figure_that_was_lost_or_cut_off_is_drawn_again(work):
+    before = _bytes(work / "out")
+    (work / "out" / "curves.svg").unlink()
+    (work / "out" / "cost.png").write_bytes(b"")
+    assert {path.stem for path in write_report(work / "runs", work / "out").drawn} == {"curves", "cost"}
+    assert _bytes(work / "out") == before
+
+
+def test_without_its_memory_a_report_draws_the_same_bytes(work):
+    before = _bytes(work / "out")
+    (work / "out" / "report.json").write_text("{")
+    assert len(write_report(work / "runs", work / "out").drawn) == 6
+    assert _bytes(work / "out") == before
+
+
+def test_groups_have_their_own_figures_and_share_the_summary(work):
+    (work / "out" / "curves.svg").write_text("edited by hand")
+    make_runs(work / "runs", ["max", "lp"], 2, names__model="resnet", model__widths=[8])
+    report = write_report(work / "runs", work / "out")
+    assert {path.name for path in report.files if path.suffix == ".png"} == {
+        f"{name}-{model}.png" for name in ("accuracy", "curves", "cost") for model in ("convnet", "resnet")
+    }
+    assert (work / "out" / "summary.md").read_text().count("\n## ") == 2
+    # The old figure would lie beside a table that it does not match; one that somebody changed is theirs.
+    assert not (work / "out" / "accuracy.png").exists()
+    assert (work / "out" / "curves.svg").read_text() == "edited by hand"
+
+
+def test_groups_that_differ_in_an_option_alone_are_named_by_it(tmp_path):
+    runs = make_runs(tmp_path / "runs", ["max"], 2)
+    make_runs(runs, ["max"], 2, optimizer__lr=0.2)
+    report = write_report(runs, tmp_path / "out")
+    assert {path.name for path in report.files if path.name.startswith("cost")} == {
+        f"cost-optimizer.lr={lr}.{kind}" for lr in ("0.1", "0.2") for kind in ("png", "svg")
+    }
+
+
+def test_records_paths_and_archives_give_the_same_report(work):
+    before = _bytes(work / "out")
+    records, _ = read_records(work / "runs")
+    report = write_report(records, work / "out", archive=True, with_latex=True)
+    assert {path.name for path in report.files} - before.keys() == {"records.jsonl", "summary.tex"}
+    again = write_report([work / "out" / "records.jsonl"], work / "out")
+    assert report.drawn == again.drawn == []
+    assert before.items() <= _bytes(work / "out").items()
+
+
+def test_problems_are_said(work):
+    runs = work / "runs"
+    (runs / "broken").mkdir()
+    (runs / "broken" / "config.yaml").write_text("seed: [")
+    report = write_report(runs, work / "out")
+    assert "broken: config.yaml cannot be parsed" in report.text
+    assert "1 record could not be read" in (work / "out" / "summary.md").read_text()
+
+
+def test_cells_of_which_none_finished_make_a_table_without_figures(tmp_path):
+    write_cell(tmp_path / "runs", make_config("max"), state="failed")
+    report = write_report(tmp_path / "runs", tmp_path / "out")
+    assert report.drawn == []
+    assert "1 cell failed" in report.text
+
+
+def test_nothing_to_report_is_a_clear_error(tmp_path):
+    with pytest.raises(ValueError, match=r"no record to report in [^\n]*\n.*missing: no such file or folder"):
+        write_report(tmp_path / "missing", tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write the report to .*file"):
+        write_report(tmp_path / "missing", tmp_path / "file")
+
+
+def test_an_unchanged_report_needs_neither_torch_nor_matplotlib(work):
+    code = (
+        "import json, sys\nfrom poolbench.report import write_report\n"
+        f"write_report({str(work / 'runs')!r}, {str(work / 'out')!r})\n"
+        "print(json.dumps([name for name in ('torch', 'matplotlib') if name in sys.modules]))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(loaded) == []

@@ -1,0 +1,131 @@
+import pytest
+
+from poolbench.records.collect import collect
+from poolbench.records.read import read_records
+from poolbench.report.notes import notes, spans
+from poolbench.report.summary import find_baseline, summarise
+from tests.report.synthetic import make_config, make_runs, write_cell
+
+
+def _cells(runs):
+    return collect(read_records(runs)[0])
+
+
+def _notes(runs, baseline="max"):
+    cells = _cells(runs)
+    return " ".join(notes(cells, summarise(cells, baseline), baseline))
+
+
+def test_rows_are_sorted_by_accuracy_and_the_baseline_is_marked(tmp_path):
+    rows = summarise(_cells(make_runs(tmp_path, ["max", "average", "lp", "subsample"])))
+    assert rows["test_accuracy"].is_monotonic_decreasing
+    assert rows[rows["baseline"]]["pool"].tolist() == ["max"]
+
+
+def test_numbers_are_those_of_the_cells(tmp_path):
+    for seed, accuracy in enumerate((0.7, 0.8)):
+        write_cell(tmp_path, make_config("max", seed), test_accuracy=accuracy, train_accuracy=0.9, cell_seconds=60.0)
+        write_cell(tmp_path, make_config("lp", seed), test_accuracy=accuracy + 0.1 * seed)
+    rows = summarise(_cells(tmp_path)).set_index("pool")
+    assert rows.loc["max", "test_accuracy"] == pytest.approx(0.75)
+    assert rows.loc["max", "train_test_gap"] == pytest.approx(0.15)
+    assert rows.loc["max", "cell_seconds"] == 60
+    assert rows.loc["lp", "difference"] == pytest.approx(0.05)
+    assert rows.loc["lp", "pairs"] == 2
+
+
+def test_cells_that_did_not_finish_are_counted_and_not_averaged(tmp_path):
+    make_runs(tmp_path, ["max", "lp"])
+    write_cell(tmp_path, make_config("max", 9), state="failed")
+    write_cell(tmp_path, make_config("gated", 0), state="running")
+    rows = summarise(_cells(tmp_path)).set_index("pool")
+    assert (rows.loc["max", "seeds"], rows.loc["max", "failed"]) == (3, 1)
+    assert (rows.loc["gated", "seeds"], rows.loc["gated", "unfinished"]) == (0, 1)
+    assert rows.index[-1] == "gated"
+    said = _notes(tmp_path)
+    assert "1 cell failed" in said
+    assert "1 cell not finished" in said
+
+
+def test_each_model_is_a_group_of_its_own(tmp_path):
+    make_runs(tmp_path, ["max", "lp"])
+    make_runs(tmp_path, ["max", "lp"], names__model="resnet", model__widths=[8])
+    rows = summarise(_cells(tmp_path))
+    assert rows.groupby("group")["pool"].nunique().tolist() == [2, 2]
+    assert rows["baseline"].sum() == 2
+
+
+def test_the_baseline_may_be_named_without_its_options():
+    assert find_baseline(["max", "max(p=1)"], "max") == "max"
+    assert find_baseline(["max(p=1)", "lp"], "max") == "max(p=1)"
+    assert find_baseline(["max(p=1)", "max(p=2)"], "max") is None
+
+
+def test_notes_say_what_the_budget_was(tmp_path):
+    said = _notes(make_runs(tmp_path, ["max", "lp"]))
+    assert "8 epochs of 50,000 training images" in said
+    assert "training FLOPs" in said
+    assert "Seeds 0-2." in said
+
+
+def test_notes_say_when_the_baseline_is_missing(tmp_path):
+    assert "The baseline 'max' has no finished cell" in _notes(make_runs(tmp_path, ["lp", "average"]))
+
+
+def test_notes_name_seeds_that_cannot_be_paired(tmp_path):
+    make_runs(tmp_path, ["max", "lp"], seeds=4)
+    write_cell(tmp_path, make_config("average", 0))
+    write_cell(tmp_path, make_config("average", 1))
+    write_cell(tmp_path, make_config("average", 8))
+    said = _notes(tmp_path)
+    assert "average: 2 pairs (it lacks seed 2 3, the baseline lacks seed 8)" in said
+
+
+def test_notes_say_when_the_exact_test_has_too_few_seeds(tmp_path):
+    assert "(it needs 6 seeds)" in _notes(make_runs(tmp_path / "5", ["max", "lp"], seeds=5))
+    assert "sign-flip" not in _notes(make_runs(tmp_path / "6", ["max", "lp"], seeds=6))
+    assert "(it needs 7 seeds)" in _notes(make_runs(tmp_path / "two", ["max", "lp", "average"], seeds=6))
+
+
+def test_notes_flag_mixed_environments_and_say_how_many_pairs_they_split(tmp_path):
+    make_runs(tmp_path, ["max"], seeds=3)
+    for seed in range(3):
+        other = {"fingerprint": "ffff", "threads": 1, "commit": "abcdef", "dirty": True} if seed else None
+        write_cell(tmp_path, make_config("lp", seed), environment=other, mixed_environment=seed == 1)
+    said = _notes(tmp_path)
+    assert "Environments are mixed: 0011223344 (4 cells), ffff (2 cells), which differ in threads" in said
+    assert "2 of 3 pairs compare cells of two environments" in said
+    assert "2 commits" in said
+    assert "2 of 6 cells were trained by code with uncommitted changes" in said
+    assert "1 of 6 cells went on in another environment" in said
+
+
+def test_notes_flag_nothing_when_there_is_nothing_to_flag(tmp_path):
+    for seed in range(6):
+        for pool in ("max", "lp"):
+            write_cell(tmp_path, make_config(pool, seed), environment={"host": "box"})
+    said = _notes(tmp_path)
+    assert not any(word in said for word in ("mixed", "commits", "uncommitted", "failed", "lacks"))
+
+
+def test_notes_say_when_cells_were_timed_side_by_side(tmp_path):
+    import json
+
+    make_runs(tmp_path, ["max"], seeds=3)
+    spans_of_time = [("10:00:00", "10:10:00"), ("10:05:00", "10:15:00"), ("10:15:00", "10:20:00")]
+    for folder, (began, ended) in zip(sorted(tmp_path.iterdir()), spans_of_time, strict=True):
+        status = json.loads((folder / "status.json").read_text())
+        status |= {"started": f"2024-05-01T{began}+00:00", "updated": f"2024-05-01T{ended}+00:00"}
+        (folder / "status.json").write_text(json.dumps(status))
+    assert "2 of 3 cells were timed while others ran on the same machine (up to 2 at once)" in _notes(tmp_path)
+
+
+def test_a_pool_that_equals_the_baseline_everywhere_is_pointed_out(tmp_path):
+    for seed in range(3):
+        write_cell(tmp_path, make_config("max", seed), test_accuracy=0.8 + 0.01 * seed)
+        write_cell(tmp_path, make_config("lp", seed), test_accuracy=0.8 + 0.01 * seed)
+    assert "lp has the same accuracy as the baseline with every seed" in _notes(tmp_path)
+
+
+def test_spans_are_short():
+    assert spans({0, 1, 2, 5, 7, 8}) == "0-2, 5, 7-8"

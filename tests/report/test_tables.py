@@ -1,0 +1,79 @@
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from poolbench.records.collect import collect
+from poolbench.records.read import read_records
+from poolbench.report.summary import summarise
+from poolbench.report.tables import latex, markdown, p_value, plus_minus, print_summary
+from tests.report.synthetic import POOLS, make_config, make_runs, write_cell
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    runs = make_runs(tmp_path_factory.mktemp("runs"), list(POOLS), seeds=3)
+    write_cell(runs, make_config("lp(p=3.0)", 0))
+    return summarise(collect(read_records(runs)[0]))
+
+
+def _printed(rows, width, **options):
+    console = Console(file=io.StringIO(), width=width, **options)
+    print_summary([(rows, ["a note"])], "the rule", console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_every_pool_and_number_is_readable_at_usual_widths(rows, width):
+    text = _printed(rows, width)
+    assert max(map(len, text.splitlines())) <= width
+    for row in rows.to_dict("records"):
+        assert row["pool"] in text
+        assert plus_minus(row, "test_accuracy") in text
+        assert plus_minus(row, "difference", sign=True) in text
+        assert f"{row['parameters']:,.0f}" in text
+    assert "…" not in text
+    assert "a note" in text
+    assert "the rule" in text
+
+
+def test_piped_output_is_plain_and_a_terminal_gets_colour(rows):
+    assert "\x1b" not in _printed(rows, 120)
+    assert "\x1b" in _printed(rows, 120, force_terminal=True, color_system="standard")
+
+
+def test_markdown_has_as_many_fields_in_each_line(rows):
+    lines = [line for line in markdown([(rows, ["a note"])], "the rule").splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(rows)
+    assert len({line.count("|") for line in lines}) == 1
+    assert "max (baseline)" in "\n".join(lines)
+
+
+def test_markdown_says_how_many_records_could_not_be_read(rows):
+    assert "2 records could not be read" in markdown([(rows, [])], "", problems=2)
+
+
+def test_latex_has_as_many_columns_in_each_line_and_escapes_names(rows):
+    lines = latex([(rows, [])]).splitlines()
+    assert len({line.count("&") - line.count(r"\&") for line in lines if line.endswith(r"\\")}) == 1
+    assert any(r"strided\_conv" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.79, 0.81, "80.00 ± 1.00"), (0.7999, 0.80011, "80.00 ± 0.02"), (0.8, 0.8, "80.00 ± 0.00")],
+)
+def test_margins_are_rounded_up(low, high, shown):
+    assert plus_minus({"a": 0.8, "a_low": low, "a_high": high}, "a") == shown
+
+
+def test_what_is_not_there_is_a_dash():
+    assert plus_minus({"a": 0.8, "a_low": float("nan"), "a_high": float("nan")}, "a") == "80.00 ± –"
+    assert plus_minus({"a": float("nan"), "a_low": float("nan"), "a_high": float("nan")}, "a") == "–"
+    assert p_value(pd.NA) == p_value(float("nan")) == "–"
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.04991, "0.0500"), (0.0004, "<0.001"), (0.2, "0.200"), (1.0, "1.000")])
+def test_rounding_never_makes_a_p_value_smaller(p, shown):
+    assert p_value(p) == shown

@@ -1,0 +1,93 @@
+"""Imports point one way, and what must be quick does without torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "poolbench"
+
+# Room -> the rooms it may import from, its own and the package's version apart.
+ALLOWED = {
+    "registry": set(),
+    "pooling": {"registry"},
+    "heads": {"registry"},
+    "data": {"registry"},
+    "models": {"pooling", "heads", "registry"},
+    "records": {"registry"},
+    "measure": {"models"},
+    "training": {"models", "records"},
+    "report": {"records"},
+    "configuration": {"registry"},
+    "limits": {"configuration", "registry"},
+    "cell": {"configuration", "limits", "data", "models", "measure", "records", "training", "registry"},
+    "sweep": {"cell", "configuration", "limits", "data", "records", "registry"},
+    "cli": {"cell", "sweep", "report", "records", "configuration", "data", "models", "heads", "pooling", "registry"},
+    "__main__": {"cli"},
+    "__init__": {"cell", "data", "models", "heads", "pooling"},
+}
+
+
+def rooms() -> list[str]:
+    return sorted({path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")})
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [
+                f"{node.module}.{alias.name}" if node.module == "poolbench" else str(node.module)
+                for alias in node.names
+            ]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "poolbench" and len(parts) > 1 and parts[1] != "__version__":
+                found.add(parts[1])
+    return found
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_imports_only_from_rooms_below_it(room):
+    assert room in ALLOWED, f"{room} is new: say in this test what it may import"
+    paths = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else sorted((PACKAGE / room).rglob("*.py"))
+    for path in paths:
+        assert imported_rooms(path) - {room} <= ALLOWED[room], path
+
+
+def test_no_ring_of_rooms():
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        free = [room for room in ALLOWED if room not in order and ALLOWED[room] <= set(order)]
+        assert free, f"a ring among {sorted(set(ALLOWED) - set(order))}"
+        order += free
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import poolbench",
+        "import poolbench.report, poolbench.records.collect, poolbench.records.find, poolbench.records.environment",
+        "from poolbench.cli.main import main; main(['list'])",
+        "from poolbench.cli.main import main; main(['plan', 'pool=max,lp', 'seeds=2'])",
+        "from poolbench.cli.main import main; main(['status', '.'])",
+        "from poolbench.cli.main import main; main(['run', '--cfg', 'job'])",
+    ],
+)
+def test_quick_commands_do_not_import_torch(code, tmp_path):
+    check = "import sys; assert 'torch' not in sys.modules and 'torchvision' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{check}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_poolbench_has_no_side_effects(tmp_path):
+    code = "import sys; before = set(sys.modules); import poolbench; print(len(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60
+    assert list(tmp_path.iterdir()) == []
