@@ -14,17 +14,17 @@ _PUBLIC = {
     "create_model": "poolbench.models",
     "list_models": "poolbench.models",
     "list_data": "poolbench.data",
-    "load": "poolbench.cell",
+    "load": "poolbench.trained",
 }
 
 __all__ = ["__version__", *_PUBLIC]
 
 if TYPE_CHECKING:
-    from poolbench.cell import load
     from poolbench.data import list_data
     from poolbench.heads import create_head, list_heads
     from poolbench.models import create_model, list_models
     from poolbench.pooling import create_pool, list_pools
+    from poolbench.trained import load
 
 
 def __getattr__(name: str) -> Any:

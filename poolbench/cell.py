@@ -1,12 +1,13 @@
-"""One training: from a completed config to a record, or from a record back to the trained model."""
+"""One training: from a completed config to a record."""
 
+import math
 import os
+import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,82 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poolbench.configuration import ConfigError
+from poolbench.assembly import assemble
 from poolbench.data.augment import Batches, plain_batches
-from poolbench.data.base import DataInfo, DataSource, Images
-from poolbench.limits import check
+from poolbench.data.base import Images
 from poolbench.measure.cost import cost
-from poolbench.models.sites import Heads, Sites, Trunk, build
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.state import DAMAGED, DONE, record_state
 from poolbench.records.times import now
-from poolbench.registry import call, locate
 from poolbench.training import checkpoint, process
 from poolbench.training.loop import Progress, TrainingFailed, evaluate, train
-from poolbench.training.optimizers import Optimizers
-from poolbench.training.schedules import Schedule
 
 Announce = Callable[[dict[str, Any]], None]  # takes what status.json holds
-
-
-@dataclass
-class Parts:
-    """What a config assembles."""
-
-    source: DataSource
-    info: DataInfo
-    model: Trunk
-    optimizers: Callable[[nn.Module], Optimizers]
-    schedule: Schedule
-
-
-def component(group: str, block: dict[str, Any]) -> Callable[..., Any]:
-    """What builds the component that ``block`` describes; further arguments may be given when it is called.
-
-    Raises: ConfigError when there is no such thing as its ``_target_``.
-    """
-    target = block["_target_"]
-    options = {key: value for key, value in block.items() if key != "_target_"}
-    function = locate(target, f"{group}._target_={target}")
-    name = f"{group} {target.rpartition('.')[2]!r}"
-    return lambda *first, **more: call(partial(function, *first), name, {**options, **more})
-
-
-def assemble(config: dict[str, Any]) -> Parts:
-    """Build everything that ``config`` names and check that it fits together, on the CPU, without touching data.
-
-    Raises: ValueError naming the option or the site that is wrong; DataError for data that is missing.
-    """
-    check(config)
-    trainer = config["trainer"]
-    process.check_precision(trainer["precision"], process.choose_device(trainer["device"]))
-    source: DataSource = component("data", config["data"])()
-    source.check()
-    info = source.info()
-    samples, _ = source.split_sizes(info.train_samples)
-    if trainer["batch_size"] > samples:
-        raise ConfigError(
-            f"trainer.batch_size must be at most the {samples} training images, got {trainer['batch_size']}"
-        )
-    pools = config["pool"] if isinstance(config["pool"], list) else [config["pool"]]
-    makers = [component("pool", block) for block in pools]
-    model = build(
-        locate(config["model"]["_target_"], f"model._target_={config['model']['_target_']}"),
-        Sites(makers if isinstance(config["pool"], list) else makers[0], config["seed"]),
-        Heads(component("head", config["head"])),
-        info.num_classes,
-        info.size,
-        config["seed"],
-        {key: value for key, value in config["model"].items() if key != "_target_"},
-    )
-    if trainer["channels_last"]:
-        model = model.to(memory_format=torch.channels_last)
-    parts = Parts(
-        source, info, model, component("optimizer", config["optimizer"]), component("schedule", config["schedule"])()
-    )
-    parts.optimizers(model)  # its options are checked where it is made
-    return parts
 
 
 def train_cell(
@@ -119,17 +56,14 @@ def train_cell(
             state = record_state(folder)
             if state == DONE:
                 return "done"
-            if state == DAMAGED or not _readable_checkpoint(folder, config["run_id"]):
-                aside = store.set_aside(folder)
-                announce({"state": "damaged", "run_id": config["run_id"], "error": f"set aside as {aside.name}"})
-                folder.mkdir(parents=True)
-                claim = store.Claim(folder)
-                if not claim.acquire():
-                    return "busy"
-            store.sweep_temporaries(folder)
-            return _Training(folder, config, code, threads, device, announce).run()
+            if state != DAMAGED and _readable_checkpoint(folder, config["run_id"]):
+                store.sweep_temporaries(folder)
+                return _Training(folder, config, code, threads, device, announce).run()
+            aside = store.set_aside(folder)  # with the claim in it
         finally:
             claim.release()
+    announce({"state": "damaged", "run_id": config["run_id"], "error": f"set aside as {aside.name}"})
+    return train_cell(config, code, threads, device, announce)
 
 
 class _Training:
@@ -151,6 +85,8 @@ class _Training:
             device if device is not None and self.trainer["device"] == "auto" else self.trainer["device"]
         )
         self.progress = Progress()
+        self._began = time.perf_counter()
+        self._images_per_epoch = 0
         self.status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "run_id": config["run_id"],
@@ -161,7 +97,7 @@ class _Training:
             "seconds_left": None,
             "images_per_second": None,
             "error": None,
-            "host": environment.platform.node(),
+            "host": platform.node(),
             "pid": os.getpid(),
             "started": now(),
             "updated": now(),
@@ -178,7 +114,9 @@ class _Training:
         except KeyboardInterrupt:
             raise
         except Exception as error:
-            reason = str(error) if isinstance(error, TrainingFailed | ValueError | OSError) else repr(error)
+            reason = str(error) if isinstance(error, TrainingFailed | ValueError) else repr(error)
+            if isinstance(error, OSError):
+                reason = error.strerror or str(error)
             with suppress(OSError):
                 (self.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             self._tell(state="failed", error=reason)
@@ -209,6 +147,8 @@ class _Training:
         self._began = time.perf_counter() - self.progress.cell_seconds
 
         images = parts.source.load(self.config["seed"])
+        # So that a model can be used where its data is not.
+        data = {"size": parts.info.size, "classes": images.classes, "mean": images.mean, "std": images.std}
         look = _Look(images, device, self.trainer["evaluation_batch_size"])
         batches = Batches(
             images.train_images,
@@ -224,7 +164,7 @@ class _Training:
 
         def after_epoch(progress: Progress) -> None:
             progress.cell_seconds = time.perf_counter() - self._began
-            checkpoint.save(path, model, optimizers, scaler, progress, self.config["run_id"])
+            checkpoint.save(path, model, optimizers, scaler, progress, self.config["run_id"], data)
             store.write_metrics(self.folder / "metrics.csv", progress.history)
 
         held_out = len(images.validation_images) > 0
@@ -267,7 +207,7 @@ class _Training:
             validation = look(images.validation_images, images.validation_labels)
             validation_loss, validation_accuracy = evaluate(model, validation, precision)
         losses = [loss for loss in (test_loss, train_loss, validation_loss) if loss is not None]
-        if not all(map(_is_finite, losses)):
+        if not all(map(math.isfinite, losses)):
             raise TrainingFailed(
                 "a loss at the end is not finite: try a smaller optimizer.lr or a longer schedule.warmup"
             )
@@ -310,7 +250,7 @@ class _Training:
         self.status |= {**news, "updated": now()}
         # A status that cannot be written is no reason to stop: the checkpoint and the result are.
         with suppress(OSError):
-            store.write_json(self.folder / "status.json", self.status)
+            store.write_json(self.folder / "status.json", self.status, durable=False)
         self.announce(dict(self.status))
 
 
@@ -324,58 +264,8 @@ class _Look:
         return plain_batches(images, labels, self.batch_size, self.images.mean, self.images.std, self.device)
 
 
-@dataclass
-class Trained:
-    """A trained model and what is needed to use it.
-
-    ``transform`` takes images as the data set has them, uint8 ``(N, H, W, 3)`` or ``(H, W, 3)``, tensor, array or
-    PIL image, and gives what ``model`` takes, float ``(N, 3, H, W)``, normalised, not augmented.
-    """
-
-    model: nn.Module
-    config: dict[str, Any]
-    transform: Callable[[Any], Tensor]
-    classes: tuple[str, ...]
-
-
-def load(run: str | os.PathLike[str], runs_dir: str | os.PathLike[str] = "runs") -> Trained:
-    """Give back the trained model of a record, in evaluation mode, on the CPU.
-
-    Args:
-        run: the record's folder, or its ``run_id`` or a unique beginning of it in ``runs_dir``.
-        runs_dir: where records are.
-    Raises: ValueError when there is no such record, or it cannot be read; FileNotFoundError without a checkpoint.
-    """
-    from poolbench.records.find import find_record
-
-    folder = find_record(run, Path(runs_dir))
-    import yaml
-
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    if not (folder / "checkpoint.pt").exists():
-        raise FileNotFoundError(f"{folder} has no checkpoint.pt: the cell has not finished an epoch, or it was pruned")
-    state = checkpoint.read(folder / "checkpoint.pt", config["run_id"])
-    parts_of = {**config, "trainer": {**config["trainer"], "device": "cpu", "precision": "fp32"}}
-    parts = assemble(parts_of)
-    parts.model.load_state_dict(state["model"])
-    images = parts.source.load(config["seed"])
-
-    def transform(pictures: Any) -> Tensor:
-        import numpy
-
-        batch = torch.as_tensor(numpy.array(pictures))
-        if batch.dim() == 3:
-            batch = batch[None]
-        if batch.dtype != torch.uint8 or batch.shape[-1] != 3:
-            raise ValueError(f"images must be uint8 (N, H, W, 3), got {batch.dtype} {tuple(batch.shape)}")
-        labels = torch.zeros(len(batch), dtype=torch.int64)
-        return next(iter(plain_batches(batch, labels, len(batch), images.mean, images.std)))[0]
-
-    return Trained(parts.model.eval(), config, transform, images.classes)
-
-
 @contextmanager
-def _heartbeat(claim: store.Claim) -> Any:
+def _heartbeat(claim: store.Claim) -> Iterator[None]:
     """Show every few seconds that the owner lives, from a thread of its own: loading and evaluating take their time."""
     ended = threading.Event()
 
@@ -400,7 +290,3 @@ def _readable_checkpoint(folder: Path, name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")

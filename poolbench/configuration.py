@@ -1,6 +1,7 @@
 """From a command line to a completed config: every option with its value, checked, as plain data."""
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +12,7 @@ from poolbench.registry import nearest
 
 COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
 GROUPS = (*COMPONENTS, "trainer", "sweep")
+MADE = ("names", "data_fingerprint", "run_id")  # keys of a completed config that are ours to fill
 
 
 class ConfigError(ValueError):
@@ -40,6 +42,7 @@ class Composer:
     def __init__(self, folders: list[Path]):
         self.folders = folders  # of configs, ours first
         self._blocks: dict[tuple[str, str], dict[str, Any]] = {}
+        self._files_interpolate: bool | None = None
 
     def complete(self, overrides: Iterable[str]) -> dict[str, Any]:
         """The config of one cell.
@@ -49,29 +52,27 @@ class Composer:
         Returns: plain nested data with every option, and ``names``: what to call each component in tables.
         Raises: ConfigError.
         """
-        from hydra import compose
-        from hydra.errors import HydraException
         from omegaconf import OmegaConf
-        from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
         wanted = [self._per_site(override) for override in overrides]
         flat = [text for texts in wanted for text in texts]
-        self._check_choices(flat)
-        try:
-            composed = compose("config", overrides=[*self._searchpath(), *flat], return_hydra_config=True)
+        with self._explaining(flat):
+            composed = self._compose(flat, return_hydra_config=True)
             choices = dict(composed.hydra.runtime.choices)
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
             config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        except MissingMandatoryValue as error:
-            key = str(getattr(error, "full_key", "") or "").strip(".")
-            hint = "; it is the dotted path of your class, as mypkg.MyPool" if key.endswith("_target_") else ""
-            raise ConfigError(f"{key} needs a value{hint}") from error
-        except (HydraException, OmegaConfBaseException) as error:
-            raise self._explained(error, flat) from error
         assert isinstance(config, dict)
+        for key in MADE:
+            if key in config:
+                raise ConfigError(f"unknown option {key!r}: poolbench fills it in itself")
         if choices["pool"] == "per_site":
             config["pool"], pool_name = self._sites(config["pool"]["sites"])
+        for group in COMPONENTS:
+            chosen = config.get(group)
+            for block in chosen if isinstance(chosen, list) else [chosen]:
+                if not isinstance(block, dict) or not isinstance(block.get("_target_"), str):
+                    raise ConfigError(f"{group}={choices.get(group)} needs _target_, the dotted path of what it builds")
         names = {group: self._label(group, choices[group], config[group]) for group in COMPONENTS if group != "pool"}
         config["names"] = {
             "pool": pool_name
@@ -83,22 +84,51 @@ class Composer:
 
     def block(self, group: str, choice: str) -> dict[str, Any]:
         """The options of ``choice`` with their defaults, as ``conf/<group>/<choice>.yaml`` lists them."""
-        from hydra import compose
         from omegaconf import OmegaConf
 
         if (group, choice) not in self._blocks:
-            self._check_choices([f"{group}={choice}"])
-            composed = compose("config", overrides=[*self._searchpath(), f"{group}={choice}"])
-            self._blocks[group, choice] = OmegaConf.to_container(composed[group], throw_on_missing=False)
+            override = f"{group}={choice}"
+            with self._explaining([override]):
+                block = OmegaConf.select(self._compose([override]), group)
+                self._blocks[group, choice] = OmegaConf.to_container(block, throw_on_missing=False) if block else {}
         return self._blocks[group, choice]
 
     def choices(self, group: str) -> list[str]:
         """Names that ``group=`` takes."""
         return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
 
-    def _searchpath(self) -> list[str]:
-        more = [f"'file://{folder}'" for folder in self.folders[1:]]
-        return [f"hydra.searchpath=[{','.join(more)}]"] if more else []
+    def interpolates(self, overrides: Iterable[str]) -> bool:
+        """Whether some value may be made from others, as ``data.data_seed=${seed}``, here or in a user's file."""
+        if self._files_interpolate is None:
+            files = [path for folder in self.folders for group in GROUPS for path in (folder / group).rglob("*.yaml")]
+            self._files_interpolate = any(b"${" in path.read_bytes() for path in files)
+        return self._files_interpolate or any("${" in text for text in overrides)
+
+    def _compose(self, overrides: list[str], **options: Any) -> Any:
+        from hydra import compose
+
+        self._check_choices(overrides)
+        more = [quoted(f"file://{folder}") for folder in self.folders[1:]]
+        searchpath = [f"hydra.searchpath=[{','.join(more)}]"] if more else []
+        return compose("config", overrides=[*searchpath, *overrides], **options)
+
+    @contextmanager
+    def _explaining(self, overrides: list[str]) -> Iterator[None]:
+        """Raises: ConfigError for whatever Hydra, OmegaConf or the YAML of a user's file complains of."""
+        from hydra.errors import HydraException
+        from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+        from yaml import YAMLError
+
+        try:
+            yield
+        except MissingMandatoryValue as error:
+            key = str(getattr(error, "full_key", "") or "").strip(".")
+            hint = "; it is the dotted path of your class, as mypkg.MyPool" if key.endswith("_target_") else ""
+            raise ConfigError(f"{key} needs a value{hint}") from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise self._explained(error, overrides) from error
+        except YAMLError as error:
+            raise ConfigError(f"a config file is no YAML: {' '.join(str(error).split())}") from error
 
     def _per_site(self, override: str) -> list[str]:
         """``pool=[max,average]``: Hydra would merge the two files into one; we mean one per site."""
@@ -136,7 +166,7 @@ class Composer:
     def _check_choices(self, overrides: list[str]) -> None:
         for override in overrides:
             key, _, value = override.partition("=")
-            if key in GROUPS and re.fullmatch(r"[\w.\-/]+", value) and value != "null":
+            if key in GROUPS and re.fullmatch(r"[\w.\-/]*", value):
                 known = self.choices(key)
                 if value not in known:
                     raise ConfigError(f"unknown {key} {value!r}.{nearest(value, known)} Known: {', '.join(known)}")
@@ -155,11 +185,9 @@ class Composer:
         return ConfigError(f"unknown option {key!r}.{hint}{allowed} (An option of your own component: +{key}=...)")
 
     def _known_keys(self, overrides: list[str]) -> list[str]:
-        from hydra import compose
         from omegaconf import OmegaConf
 
-        config = OmegaConf.to_container(compose("config", overrides=[*self._searchpath(), *overrides]))
-        return list(flatten(config))
+        return list(flatten(OmegaConf.to_container(self._compose(overrides))))
 
 
 @contextmanager
@@ -211,14 +239,22 @@ def parse(text: str) -> Any:
         return parser().parse_override(text)
     except HydraException as error:
         key, _, value = text.partition("=")
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        hint = shlex.quote(f"{key.strip()}={quoted(value.strip())}")
         raise ConfigError(
             f"cannot read {text!r}: a value with '=', spaces or other special characters needs quotes inside the "
-            f"shell's: '{key}=\"{quoted}\"'"
+            f"shell's: {hint}"
         ) from error
+
+
+def quoted(value: str) -> str:
+    """``value`` between quotes, as an override that Hydra reads as this very string."""
+    # Backslashes stand for themselves but before a quote.
+    return '"' + re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), value) + '"'
 
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_short(item) for item in value) + "]"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))  # one cell has one name, whether 3 or 3.0 was typed
     return str(value).lower() if isinstance(value, bool) else str(value)

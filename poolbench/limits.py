@@ -1,9 +1,10 @@
 """What each option that is not a component's own may be."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
-from poolbench.configuration import COMPONENTS, ConfigError, flatten
+from poolbench.configuration import COMPONENTS, MADE, ConfigError, flatten
 from poolbench.registry import nearest
 
 
@@ -16,10 +17,8 @@ def _number(value: Any) -> bool:
 
 
 def _device(value: Any) -> bool:
-    return isinstance(value, str) and (value in ("auto", "cpu", "cuda") or value.removeprefix("cuda:").isdigit())
+    return isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value) is not None
 
-
-_MADE = ("names", "data_fingerprint", "run_id")  # by us, not by the user
 
 _BOOL: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, bool), "true or false")
 _PATH: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, str) and v != "", "a path")
@@ -46,12 +45,19 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check(config: dict[str, Any]) -> None:
+def check(config: dict[str, Any], whole: bool = False) -> None:
     """Check a completed config's plain options; components check their own when they are built.
 
+    Args:
+        whole: also see that none is missing, as a user's own file of ``trainer`` or ``sweep`` may lack some.
     Raises: ConfigError naming the option, the value and what is allowed.
     """
-    for option, value in flatten({k: v for k, v in config.items() if k not in (*COMPONENTS, *_MADE)}).items():
+    plain = flatten({key: value for key, value in config.items() if key not in (*COMPONENTS, *MADE)})
+    for option in LIMITS if whole else ():
+        if option not in plain:
+            group = option.partition(".")[0]
+            raise ConfigError(f"{option} is missing: a file of {group}/ must list every option, or begin with defaults")
+    for option, value in plain.items():
         if option not in LIMITS:
             known = [known for known in LIMITS if not known.startswith("sweep.")]
             raise ConfigError(f"unknown option {option!r}.{nearest(option, known)}")

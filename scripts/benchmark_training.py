@@ -66,7 +66,9 @@ class Whole:
         )
 
     def _save(self, progress: Progress) -> None:
-        checkpoint.save(self.folder / "checkpoint.pt", self.model, self.optimizers, self.scaler, progress, "benchmark")
+        checkpoint.save(
+            self.folder / "checkpoint.pt", self.model, self.optimizers, self.scaler, progress, "benchmark", {}
+        )
         store.write_metrics(self.folder / "metrics.csv", progress.history)
 
 

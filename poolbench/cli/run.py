@@ -53,7 +53,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _train(config: dict[str, Any]) -> str:
-    from poolbench.cell import assemble, train_cell
+    from poolbench.assembly import assemble
+    from poolbench.cell import train_cell
     from poolbench.records.environment import code_version
 
     assemble(config)  # what cannot work is said before anything is written

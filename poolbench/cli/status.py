@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
             tail = f"test {percent(row['test_accuracy'])}"
         else:
             tail = row["error"] or (f"epoch {row['epoch']:.1f}/{row['epochs']}" if row["epochs"] else "")
-        print(f"{row['state']:<12}{row['run_id']:<46}{tail}".rstrip())
+        print(f"{row['state']:<12}{row['run_id']:<44}  {tail}".rstrip())
     counts = Counter(row["state"] for row in rows)
     print(f"{len(rows)} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
     return 0

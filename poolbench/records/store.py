@@ -17,33 +17,41 @@ STALE_SECONDS = 120.0  # an owner on another host that is silent for so long is 
 UNKNOWN = "unknown"
 
 _CLAIM = re.compile(r"claim\.(\d+)$")
+_PROC = Path("/proc")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of ``path`` when the block ends well; else ``path`` stays as it was."""
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of ``path`` when the block ends well; else ``path`` stays as it was.
+
+    ``durable`` waits until the disk has it, so that a power cut cannot leave an empty file behind the name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.strerror:
+            raise type(error)(error.errno, f"{path} cannot be written: {error.strerror}") from error
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
-    with replacing(path) as file:
+    with replacing(path, durable) as file:
         file.write(text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
     """Write plain data to ``path`` as JSON, whole or not at all. Raises: ValueError for NaN and infinity."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", durable)
 
 
 def write_yaml(path: Path, value: Any) -> None:
@@ -80,7 +88,8 @@ class Claim:
     """Ownership of a cell's folder, by files that are created atomically and never by locks.
 
     Claims are numbered: the owner holds the highest. A live owner's claim is respected; a dead one's is passed over by
-    creating the next number, which only one process can do. The file's time of change is the owner's heartbeat.
+    creating the next number, which only one process can do, and only while the dead one's stands there unchanged. The
+    file's time of change is the owner's heartbeat.
 
     Args:
         folder: the cell's folder, which exists.
@@ -92,21 +101,30 @@ class Claim:
 
     def acquire(self) -> bool:
         """Take the cell. False when a live process has it."""
+        seen = _stamp(self.folder / f"claim.{current_claim(self.folder)[0]}")
         highest, owner = current_claim(self.folder)
-        if owner is not None and is_alive(owner, self.folder / f"claim.{highest}"):
+        passed_over = self.folder / f"claim.{highest}"
+        if owner is not None and is_alive(owner, passed_over):
             return False
         path = self.folder / f"claim.{highest + 1}"
         try:
-            with open(path, "x", encoding="utf-8") as file:
-                json.dump(_self_description(), file)
+            file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - closed below, where a full disk is noticed
         except FileExistsError:
             return False  # another process was quicker
-        self.path = path
-        if current_claim(self.folder)[0] != highest + 1:
+        try:
+            with file:
+                json.dump(_self_description(), file)
+            # Meanwhile the owner may have finished and a third process have begun anew at number 0: it sees our claim,
+            # or we see that the one we passed over is not what it was.
+            ours = current_claim(self.folder)[0] == highest + 1 and _stamp(passed_over) == seen
+        except BaseException:
             path.unlink(missing_ok=True)
-            self.path = None
-            return False
-        return True
+            raise
+        if ours:
+            self.path = path
+        else:
+            path.unlink(missing_ok=True)
+        return ours
 
     def beat(self) -> None:
         """Show that the owner lives."""
@@ -118,8 +136,11 @@ class Claim:
         """Give the cell up; older claims, of dead owners, go first so that ours covers them to the end."""
         if self.path is None:
             return
-        for path in sorted(self.folder.glob("claim.*"), key=lambda p: _number(p) or 0):
-            if path != self.path:
+        own = _number(self.path)
+        for path in self.folder.glob("claim.*"):
+            number = _number(path)
+            # A higher one is of a process that took us for dead, on another host while this one slept.
+            if own is not None and number is not None and number < own:
                 path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         self.path = None
@@ -155,14 +176,26 @@ def is_alive(owner: dict[str, Any], claim: Path) -> bool:
 def process_start(pid: int) -> float | str | None:
     """When process ``pid`` started, None if there is none, or UNKNOWN where the system does not say; tells a process
     from a later one that got its number."""
-    if not Path("/proc/self/stat").exists():
-        return UNKNOWN
+    if not (_PROC / "self/stat").exists():
+        return None if _is_gone(pid) else UNKNOWN
     try:
         # After the command's name, which may hold anything: state (a zombie is dead), ..., start time in ticks.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else float(fields[19])
+    return None if fields[0] in (b"Z", b"X") else float(fields[19])
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether there is surely no process ``pid``; where /proc is missing, as on macOS."""
+    if os.name == "posix":  # elsewhere signal 0 would not be a mere question
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # there is one, of another user
+            return False
+    return False
 
 
 def _self_description() -> dict[str, Any]:
@@ -171,10 +204,23 @@ def _self_description() -> dict[str, Any]:
 
 
 def _boot_id() -> str:
-    """Tells machines (and boots) of one host name apart, where the system says."""
+    """Tells machines, boots and containers of one host name apart, where the system says: whom process numbers of
+    ours mean nothing to."""
+    known = []
     with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
+        known.append((_PROC / "sys/kernel/random/boot_id").read_text().strip())
+    with suppress(OSError):
+        known.append(os.readlink(_PROC / "self/ns/pid"))
+    return " ".join(known)
+
+
+def _stamp(claim: Path) -> tuple[int, int, bytes] | None:
+    """Tells one state of a claim from any other."""
+    try:
+        stat = claim.stat()
+        return stat.st_ino, stat.st_mtime_ns, claim.read_bytes()
+    except OSError:
+        return None
 
 
 def _number(path: Path) -> int | None:

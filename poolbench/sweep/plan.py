@@ -11,7 +11,7 @@ from poolbench.limits import check
 from poolbench.records.identity import run_id
 from poolbench.records.state import DONE, cell_state
 from poolbench.registry import call, locate, nearest
-from poolbench.sweep.grammar import command_line, expand
+from poolbench.sweep.grammar import Axes, command_line, expand
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def make_plan(overrides: Iterable[str], folders: Iterable[Path] = (), single: bo
             raise ConfigError("sweep takes one name")
         blocks, chosen = _declared(compose, name[0])
         given.pop("sweep", None)
-        shared = [*chosen, *(f"{key}={given.pop(key)[0]}" for key in list(given) if key.startswith("sweep."))]
+        shared = [*chosen, *_sweep_options(given)]
         combinations = expand(blocks, given, seeds)
         if not combinations:
             raise ConfigError("the sweep has no cell: exclude leaves nothing")
@@ -92,13 +92,15 @@ def make_plan(overrides: Iterable[str], folders: Iterable[Path] = (), single: bo
         for combination in combinations:
             # Composing costs more than all else; cells that differ in their seed alone share it.
             rest = tuple(text for text in combination if not text.startswith("seed="))
+            if compose.interpolates(rest):
+                rest = combination
             if rest not in completed:
                 completed[rest] = compose.complete([*rest, *shared])
             config = copy.deepcopy(completed[rest])
             for text in combination:
                 if text.startswith("seed="):
                     config["seed"] = _seed(text.partition("=")[2])
-            check(config)
+            check(config, whole=True)
             options = config.pop("sweep")  # of the sweep, not of the cell
             _name(config, fingerprints)
             cells.setdefault(config["run_id"], Cell(config["run_id"], config, combination))
@@ -109,7 +111,7 @@ def make_plan(overrides: Iterable[str], folders: Iterable[Path] = (), single: bo
 def _declared(compose: Composer, name: str) -> tuple[list[Any], list[str]]:
     """Blocks of the sweep called ``name``, and the override that chooses its options."""
     if name in compose.choices("sweep"):
-        return compose.block("sweep", name)["blocks"], [f"sweep={name}"]
+        return compose.block("sweep", name).get("blocks") or [], [f"sweep={name}"]
     folder = experiments_dir()
     known = sorted(path.parent.name for path in folder.glob("*/experiment.yaml"))
     if name not in known:
@@ -121,6 +123,17 @@ def _declared(compose: Composer, name: str) -> tuple[list[Any], list[str]]:
     if not isinstance(declared, dict) or not isinstance(declared.get("sweep"), list):
         raise ConfigError(f"experiments/{name}/experiment.yaml must have a list of blocks under 'sweep'")
     return declared["sweep"], []
+
+
+def _sweep_options(given: Axes) -> list[str]:
+    """Take the ``sweep.`` options, of the sweep and not of its cells, out of ``given``."""
+    taken = []
+    for key in [key for key in given if key.startswith("sweep.")]:
+        values = given.pop(key)
+        if key == "sweep.blocks" or len(values) > 1:
+            raise ConfigError(f"{key} takes one value; blocks are declared in a file, for sweep=NAME")
+        taken.append(f"{key}={values[0]}")
+    return taken
 
 
 def _name(config: dict[str, Any], fingerprints: dict[str, str]) -> None:

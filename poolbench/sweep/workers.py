@@ -172,7 +172,7 @@ def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
     _end_with_parent()
     import torch
 
-    from poolbench.cell import assemble
+    from poolbench.assembly import assemble
     from poolbench.data.base import DataError
 
     torch.set_num_threads(1)
@@ -211,7 +211,7 @@ def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int,
 
         pipe.send((train_cell(config, code, threads, device), ""))
     except OSError as error:
-        pipe.send((FAILED, str(error)))
+        pipe.send((FAILED, error.strerror or str(error)))
     finally:
         pipe.close()
 

@@ -1,5 +1,6 @@
 """Checkpoints: all that a training needs to go on as if it had not been killed."""
 
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,28 @@ from poolbench.training.optimizers import Optimizers
 
 
 def save(
-    path: Path, model: nn.Module, optimizers: Optimizers, scaler: torch.amp.GradScaler, progress: Progress, run_id: str
+    path: Path,
+    model: nn.Module,
+    optimizers: Optimizers,
+    scaler: torch.amp.GradScaler,
+    progress: Progress,
+    run_id: str,
+    data: dict[str, Any],
 ) -> None:
-    """Write ``path``, whole or not at all."""
+    """Write ``path``, whole or not at all; ``data`` is what using the model needs to know of its images."""
     state = {
         "run_id": run_id,
         "model": model.state_dict(),
         "optimizers": optimizers.state_dict(),
         "scaler": scaler.state_dict(),
         "progress": asdict(progress),
+        "data": data,
     }
+    # By way of memory: where the disk is full torch's own writer says something about an unexpected position.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with replacing(path) as file:
-        torch.save(state, file)
+        file.write(buffer.getbuffer())
 
 
 def read(path: Path, run_id: str) -> dict[str, Any]:

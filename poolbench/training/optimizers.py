@@ -55,7 +55,7 @@ def sgd(
     model: nn.Module, lr: float = 0.1, momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 5e-4
 ) -> Optimizers:
     """Stochastic gradient descent with (Nesterov) momentum. Raises: ValueError naming the option."""
-    _check(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    _check(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     return Optimizers(_sgd(model.parameters(), lr, momentum, nesterov, weight_decay))
 
 
@@ -67,9 +67,14 @@ def adamw(
     Source: Loshchilov and Hutter, ICLR 2019.
     """
     _check(lr=lr, weight_decay=weight_decay)
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {list(betas)}")
-    return Optimizers(torch.optim.AdamW(_groups(model.parameters(), weight_decay), lr=lr, betas=(betas[0], betas[1])))
+    try:
+        first, second = (float(beta) for beta in betas)
+        allowed = 0 <= first < 1 and 0 <= second < 1
+    except (TypeError, ValueError):
+        allowed = False
+    if not allowed:
+        raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {betas!r}")
+    return Optimizers(torch.optim.AdamW(_groups(model.parameters(), weight_decay), lr=lr, betas=(first, second)))
 
 
 def muon(
@@ -89,18 +94,18 @@ def muon(
     Args:
         lr, momentum, nesterov, weight_decay: of the filters.
         steps: Newton-Schulz iterations, which bring the singular values of an update near 1.
-        rescale: bring each layer's filters back to the norm ``sqrt(out_channels)`` after every step, so that the
+        rescale: bring each layer's filters back to the norm ``sqrt(out_channels)`` before every step, so that the
             learning rate means the same throughout; sound where a normalisation follows the convolution.
         rest_lr, rest_momentum, rest_weight_decay: SGD for biases, normalisations, fully connected layers.
     Raises: ValueError naming the option.
     Source: Jordan et al. 2024 (Muon), as used on CIFAR-10 by cifar10-airbench.
     """
-    _check(lr=lr, momentum=momentum, weight_decay=weight_decay)
+    _check(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, rescale=rescale)
     _check(rest_lr=rest_lr, rest_momentum=rest_momentum, rest_weight_decay=rest_weight_decay)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < 100:
         raise ValueError(f"optimizer.steps must be a whole number from 1 to 99, got {steps!r}")
     # Depthwise filters are vectors, one per channel: there is nothing to orthogonalise.
-    filters = [p for p in model.parameters() if p.dim() == 4 and p.shape[1] > 1]
+    filters = [p for p in model.parameters() if p.requires_grad and p.dim() == 4 and p.shape[1] > 1]
     chosen = {id(p) for p in filters}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     first = [FilterMuon(filters, lr, weight_decay, momentum, nesterov, steps, rescale)] if filters else []
@@ -177,6 +182,8 @@ def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dic
 
 def _check(**options: float) -> None:
     for option, value in options.items():
+        if option in ("nesterov", "rescale") and not isinstance(value, bool):
+            raise ValueError(f"optimizer.{option} must be true or false, got {value!r}")
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if option.endswith("lr") and not (number and value > 0):
             raise ValueError(f"optimizer.{option} must be a number above 0, got {value!r}")

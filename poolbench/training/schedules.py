@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 Schedule = Callable[[float], float]
 
@@ -28,10 +29,10 @@ def step(warmup: float = 0.0, milestones: Sequence[float] = (0.5, 0.75), gamma: 
 
     Raises: ValueError for shares outside their range.
     """
-    marks = list(milestones)
-    if any(not 0 < mark < 1 for mark in marks) or marks != sorted(marks):
+    marks = list(milestones) if isinstance(milestones, list | tuple) else [milestones]
+    if any(not _is_number(mark) or not 0 < mark < 1 for mark in marks) or marks != sorted(marks):
         raise ValueError(f"schedule.milestones must be rising shares of the training in (0, 1), got {marks}")
-    if not 0 < gamma <= 1:
+    if not _is_number(gamma) or not 0 < gamma <= 1:
         raise ValueError(f"schedule.gamma must be in (0, 1], got {gamma!r}")
     risen = _warmed(warmup, 0.0, lambda done: 1.0)
     return lambda done: risen(done) * gamma ** sum(done >= mark for mark in marks)
@@ -39,6 +40,10 @@ def step(warmup: float = 0.0, milestones: Sequence[float] = (0.5, 0.75), gamma: 
 
 def _warmed(warmup: float, final: float, falling: Schedule) -> Schedule:
     for option, value in (("warmup", warmup), ("final", final)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        if not _is_number(value) or not 0 <= value < 1:
             raise ValueError(f"schedule.{option} must be a share in [0, 1), got {value!r}")
     return lambda done: done / warmup if done < warmup else falling((done - warmup) / (1 - warmup))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -141,7 +141,7 @@ def test_load_gives_the_trained_model_back(swept):
     folder, _ = swept
     record = next(path for path in (folder / "runs").iterdir() if path.name.startswith("average"))
     trained = poolbench.load(record)
-    from poolbench.cell import component
+    from poolbench.assembly import component
 
     block = dict(trained.config["data"])
     images = component("data", block)().load(trained.config["seed"])

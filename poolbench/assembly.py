@@ -1,0 +1,85 @@
+"""From a completed config to the parts of a training, built and checked, on the CPU."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from poolbench.configuration import ConfigError
+from poolbench.data.base import DataInfo, DataSource
+from poolbench.limits import check
+from poolbench.models.sites import Heads, Sites, Trunk, build
+from poolbench.registry import call, locate
+from poolbench.training import process
+from poolbench.training.optimizers import Optimizers
+from poolbench.training.schedules import Schedule
+
+
+@dataclass
+class Parts:
+    """What a config assembles."""
+
+    source: DataSource
+    info: DataInfo
+    model: Trunk
+    optimizers: Callable[[nn.Module], Optimizers]
+    schedule: Schedule
+
+
+def component(group: str, block: dict[str, Any]) -> Callable[..., Any]:
+    """What builds the component that ``block`` describes; further arguments may be given when it is called.
+
+    Raises: ConfigError when there is no such thing as its ``_target_``.
+    """
+    target = block["_target_"]
+    options = {key: value for key, value in block.items() if key != "_target_"}
+    function = locate(target, f"{group}._target_={target}")
+    name = f"{group} {target.rpartition('.')[2]!r}"
+    return lambda *first, **more: call(partial(function, *first), name, {**options, **more})
+
+
+def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int]) -> Trunk:
+    """The model of ``config`` with its pools and its head, for images of ``size`` ``(H, W)``, untrained.
+
+    Raises: ValueError naming the option or the site that is wrong.
+    """
+    several = isinstance(config["pool"], list)
+    makers = [component("pool", block) for block in (config["pool"] if several else [config["pool"]])]
+    target = config["model"]["_target_"]
+    model = build(
+        locate(target, f"model._target_={target}"),
+        Sites(makers if several else makers[0], config["seed"]),
+        Heads(component("head", config["head"])),
+        num_classes,
+        size,
+        config["seed"],
+        {key: value for key, value in config["model"].items() if key != "_target_"},
+    )
+    return model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model
+
+
+def assemble(config: dict[str, Any]) -> Parts:
+    """Build everything that ``config`` names and check that it fits together, without reading images.
+
+    Raises: ValueError naming the option or the site that is wrong; DataError for data that is missing.
+    """
+    check(config)
+    trainer = config["trainer"]
+    process.check_precision(trainer["precision"], process.choose_device(trainer["device"]))
+    source: DataSource = component("data", config["data"])()
+    source.check()
+    info = source.info()
+    samples, _ = source.split_sizes(info.train_samples)
+    if trainer["batch_size"] > samples:
+        raise ConfigError(
+            f"trainer.batch_size must be at most the {samples} training images, got {trainer['batch_size']}"
+        )
+    model = build_model(config, info.num_classes, info.size)
+    parts = Parts(
+        source, info, model, component("optimizer", config["optimizer"]), component("schedule", config["schedule"])()
+    )
+    parts.optimizers(model)  # its options are checked where it is made
+    return parts

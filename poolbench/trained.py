@@ -1,0 +1,60 @@
+"""From a record back to its trained model."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from poolbench.assembly import build_model
+from poolbench.data.augment import plain_batches
+from poolbench.records.find import find_record
+from poolbench.records.read import read_record
+from poolbench.training import checkpoint
+
+
+@dataclass
+class Trained:
+    """A trained model and what is needed to use it.
+
+    ``transform`` takes images as the data set has them, uint8 ``(N, H, W, 3)`` or ``(H, W, 3)``, tensor, array or
+    PIL image, and gives what ``model`` takes, float ``(N, 3, H, W)``, normalised, not augmented.
+    """
+
+    model: nn.Module
+    config: dict[str, Any]
+    transform: Callable[[Any], Tensor]
+    classes: tuple[str, ...]
+
+
+def load(run: str | os.PathLike[str], runs_dir: str | os.PathLike[str] = "runs") -> Trained:
+    """Give back the trained model of a record, in evaluation mode, on the CPU. The data need not be there.
+
+    Args:
+        run: the record's folder, or its ``run_id`` or a unique beginning or end of it in ``runs_dir``.
+        runs_dir: where records are.
+    Raises: ValueError when there is no such record, or it cannot be read; FileNotFoundError without a checkpoint.
+    """
+    folder = find_record(run, Path(runs_dir))
+    config = read_record(folder).config
+    if not (folder / "checkpoint.pt").exists():
+        raise FileNotFoundError(f"{folder} has no checkpoint.pt: the cell has not finished an epoch, or it was pruned")
+    state = checkpoint.read(folder / "checkpoint.pt", config["run_id"])
+    data = state["data"]
+    model = build_model(config, len(data["classes"]), tuple(data["size"]))
+    model.load_state_dict(state["model"])
+
+    def transform(pictures: Any) -> Tensor:
+        batch = pictures if isinstance(pictures, Tensor) else torch.as_tensor(numpy.array(pictures))
+        if batch.dim() == 3:
+            batch = batch[None]
+        if batch.dim() != 4 or batch.dtype != torch.uint8 or batch.shape[-1] != 3:
+            raise ValueError(f"images must be uint8 (N, H, W, 3), got {batch.dtype} {tuple(batch.shape)}")
+        labels = torch.zeros(len(batch), dtype=torch.int64)
+        return next(iter(plain_batches(batch, labels, len(batch), data["mean"], data["std"])))[0]
+
+    return Trained(model.eval(), config, transform, tuple(data["classes"]))

@@ -1,0 +1,93 @@
+"""Each plain option takes what it should and nothing else."""
+
+import math
+
+import pytest
+
+from poolbench.configuration import ConfigError
+from poolbench.limits import LIMITS, check
+
+WHOLE = ([1, 7, 10**6], [0, -1, 1.0, 1.5, True, "1", None, [1]])
+FROM_ZERO = ([0, 1, 10**6], [-1, 1.0, 0.5, True, False, "0", None, [0]])
+EITHER = ([True, False], [0, 1, "true", None, []])
+PATH = (["runs", "a b", "/tmp/x=y"], ["", None, 3, True, ["runs"]])
+MAY_BE_NULL = ([None, *WHOLE[0]], [value for value in WHOLE[1] if value is not None])
+
+CASES = {
+    "seed": FROM_ZERO,
+    "runs_dir": PATH,
+    "report_dir": PATH,
+    "trainer.epochs": FROM_ZERO,
+    "trainer.batch_size": WHOLE,
+    "trainer.label_smoothing": ([0, 0.0, 0.1, 0.999], [1, 1.0, -0.1, math.nan, math.inf, True, "0.1", None]),
+    "trainer.precision": (["fp32", "bf16", "fp16"], ["fp8", "FP32", "", 32, None, ["fp32"]]),
+    "trainer.channels_last": EITHER,
+    "trainer.compile": EITHER,
+    "trainer.evaluation_batch_size": WHOLE,
+    "trainer.train_evaluation": WHOLE,
+    "trainer.device": (
+        ["auto", "cpu", "cuda", "cuda:0", "cuda:11"],
+        ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:²", "cuda:1\n", "1", "", 0, None],
+    ),
+    "trainer.threads": MAY_BE_NULL,
+    "trainer.keep_memory": EITHER,
+    "sweep.blocks": ([[], [{"product": {"pool": ["max"]}}]], [{}, None, "max", 3]),
+    "sweep.workers": MAY_BE_NULL,
+    "sweep.fail_fast": EITHER,
+}
+
+
+def config_with(option, value):
+    group, _, key = option.rpartition(".")
+    return {group: {key: value}} if group else {key: value}
+
+
+def test_every_limit_has_its_cases_here():
+    assert set(CASES) == set(LIMITS)
+
+
+@pytest.mark.parametrize("option", CASES)
+def test_what_is_allowed_passes(option):
+    for value in CASES[option][0]:
+        check(config_with(option, value))
+
+
+@pytest.mark.parametrize(("option", "value"), [(option, value) for option in CASES for value in CASES[option][1]])
+def test_what_is_not_allowed_is_named(option, value):
+    with pytest.raises(ConfigError) as caught:
+        check(config_with(option, value))
+    message = str(caught.value)
+    assert message.startswith(option)
+    assert repr(value) in message
+    assert LIMITS[option][1] in message
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"trainer": {"epoch": 3}}, ["'trainer.epoch'", "'trainer.epochs'"]),
+        ({"trainer": {"precision": {"fp32": 1}}}, ["'trainer.precision.fp32'", "'trainer.precision'"]),
+        ({"runs_dr": "runs"}, ["'runs_dr'", "'runs_dir'"]),
+    ],
+)
+def test_unknown_options_are_refused(config, words):
+    with pytest.raises(ConfigError, match="unknown option") as caught:
+        check(config)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_components_and_what_we_fill_in_are_left_to_others():
+    check({"pool": {"anything": 1}, "data": 3, "names": {"pool": "max"}, "run_id": "x", "data_fingerprint": "y"})
+
+
+@pytest.mark.parametrize("missing", LIMITS)
+def test_a_whole_config_lacks_no_option(missing):
+    config = {}
+    for option, (good, _) in CASES.items():
+        if option != missing:
+            for key, value in config_with(option, good[0]).items():
+                config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
+    check(config)
+    with pytest.raises(ConfigError, match=f"{missing} is missing"):
+        check(config, whole=True)

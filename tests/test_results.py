@@ -1,0 +1,49 @@
+"""What is published follows from the committed records, and redrawing it changes nothing."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ARCHIVES = sorted((ROOT / "results").glob("*/records.jsonl"))
+
+
+def published(root: Path) -> dict[str, bytes]:
+    pages = [root / "README.md", *root.glob("experiments/*/README.md"), *root.glob("results/**/*")]
+    return {str(path.relative_to(root)): path.read_bytes() for path in pages if path.is_file()}
+
+
+def test_redrawing_the_results_changes_nothing(tmp_path):
+    for name in ("results", "experiments", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    before = published(tmp_path)
+    subprocess.run([sys.executable, str(tmp_path / "scripts/refresh_results.py")], check=True, cwd=tmp_path)
+    after = published(tmp_path)
+    assert after.keys() == before.keys()
+    assert [name for name in after if after[name] != before[name]] == []
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.parent.name)
+def test_published_records_say_where_they_come_from(archive):
+    for line in archive.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        assert len(record["environment"]["commit"]) == 40
+        assert record["environment"]["dirty"] is False
+        assert record["environment"]["torch"]
+        assert record["config"]["seed"] >= 0
+        assert record["result"]["epochs"] == record["config"]["trainer"]["epochs"]
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.parent.name)
+def test_published_records_are_the_declared_sweep(archive, monkeypatch):
+    from poolbench.sweep.plan import make_plan
+
+    monkeypatch.chdir(ROOT)
+    plan = make_plan([f"sweep={archive.parent.name}"])
+    done = {json.loads(line)["run_id"] for line in archive.read_text(encoding="utf-8").splitlines()}
+    assert done == {cell.run_id for cell in plan.cells}
