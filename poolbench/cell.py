@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from poolbench.assembly import assemble
 from poolbench.data.augment import Batches, plain_batches
-from poolbench.data.base import Images
+from poolbench.data.base import DataError, Images
 from poolbench.measure.cost import cost
+from poolbench.models.sites import derive
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.state import DAMAGED, DONE, record_state
@@ -56,9 +57,10 @@ def train_cell(
             state = record_state(folder)
             if state == DONE:
                 return "done"
-            if state != DAMAGED and _readable_checkpoint(folder, config["run_id"]):
+            if state != DAMAGED:
                 store.sweep_temporaries(folder)
-                return _Training(folder, config, code, threads, device, announce).run()
+                with suppress(_UselessCheckpoint):
+                    return _Training(claim, config, code, threads, device, announce).run()
             aside = store.set_aside(folder)  # with the claim in it
         finally:
             claim.release()
@@ -71,18 +73,18 @@ class _Training:
 
     def __init__(
         self,
-        folder: Path,
+        claim: store.Claim,
         config: dict[str, Any],
         code: dict[str, Any],
         threads: int | None,
         device: str | None,
         announce: Announce,
     ):
-        self.folder, self.config, self.code, self.announce = folder, config, code, announce
+        self.claim, self.folder, self.config, self.code, self.announce = claim, claim.folder, config, code, announce
         self.trainer = config["trainer"]
         self.threads = self.trainer["threads"] or threads
         self.device_option = (
-            device if device is not None and self.trainer["device"] == "auto" else self.trainer["device"]
+            device if device is not None and self.trainer["device"] in ("auto", "cuda") else self.trainer["device"]
         )
         self.progress = Progress()
         self._began = time.perf_counter()
@@ -108,15 +110,18 @@ class _Training:
             store.write_yaml(self.folder / "config.yaml", self.config)
             self._tell()
             result = self._train()
+            self._check_ownership()
             store.write_metrics(self.folder / "metrics.csv", self.progress.history)
             # The last file, since it is what makes a cell done.
             store.write_json(self.folder / "result.json", result)
-        except KeyboardInterrupt:
+        except _UselessCheckpoint:
             raise
+        except _ClaimLost:
+            return "busy"
         except Exception as error:
-            reason = str(error) if isinstance(error, TrainingFailed | ValueError) else repr(error)
+            reason = str(error) if isinstance(error, TrainingFailed | ValueError | DataError) else repr(error)
             if isinstance(error, OSError):
-                reason = error.strerror or str(error)
+                reason = store.os_reason(error)
             with suppress(OSError):
                 (self.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             self._tell(state="failed", error=reason)
@@ -141,9 +146,15 @@ class _Training:
         scaler = torch.amp.GradScaler(device.type, enabled=self.trainer["precision"] == "fp16")
         path = self.folder / "checkpoint.pt"
         if path.exists():
-            self.progress = checkpoint.restore(checkpoint.read(path, self.config["run_id"]), model, optimizers, scaler)
+            try:
+                state = checkpoint.read(path, self.config["run_id"])
+                self.progress = checkpoint.restore(state, model, optimizers, scaler)
+            except (ValueError, RuntimeError, TypeError, KeyError) as error:  # torn, or of another version of the code
+                raise _UselessCheckpoint from error
             self.progress.attempts += 1
-        self.progress.fingerprints = sorted({*self.progress.fingerprints, described["fingerprint"]})
+        # The code counts as well: half of a training by one version and half by another is neither's.
+        environment_now = f"{described['fingerprint']} {described['poolbench']} {described['commit']}"
+        self.progress.fingerprints = sorted({*self.progress.fingerprints, environment_now})
         self._began = time.perf_counter() - self.progress.cell_seconds
 
         images = parts.source.load(self.config["seed"])
@@ -163,6 +174,7 @@ class _Training:
         self._images_per_epoch = len(batches) * self.trainer["batch_size"]
 
         def after_epoch(progress: Progress) -> None:
+            self._check_ownership()
             progress.cell_seconds = time.perf_counter() - self._began
             checkpoint.save(path, model, optimizers, scaler, progress, self.config["run_id"], data)
             store.write_metrics(self.folder / "metrics.csv", progress.history)
@@ -196,6 +208,7 @@ class _Training:
     ) -> dict[str, Any]:
         """Read everything at the end, the test set for the first and only time."""
         precision, progress = self.trainer["precision"], self.progress
+        torch.manual_seed(derive(self.config["seed"], "evaluation"))  # for pools that draw in evaluation too
         test_loss, test_accuracy = evaluate(model, look(images.test_images, images.test_labels), precision)
         # Without augmentation and in evaluation mode, as the test set is read, or the gap would compare two things.
         some = slice(0, self.trainer["train_evaluation"])
@@ -237,6 +250,10 @@ class _Training:
             "finished": now(),
         }
 
+    def _check_ownership(self) -> None:
+        if not self.claim.holds():
+            raise _ClaimLost
+
     def _during(self, done: float, row: dict[str, Any]) -> None:
         images_left = (self.trainer["epochs"] - done) * self._images_per_epoch
         self._tell(
@@ -251,7 +268,16 @@ class _Training:
         # A status that cannot be written is no reason to stop: the checkpoint and the result are.
         with suppress(OSError):
             store.write_json(self.folder / "status.json", self.status, durable=False)
-        self.announce(dict(self.status))
+        with suppress(OSError):  # nor is a terminal that was closed
+            self.announce(dict(self.status))
+
+
+class _UselessCheckpoint(Exception):
+    """The checkpoint cannot be gone on from."""
+
+
+class _ClaimLost(Exception):
+    """Another process took this one for dead and has the cell now."""
 
 
 class _Look:
@@ -280,13 +306,3 @@ def _heartbeat(claim: store.Claim) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _readable_checkpoint(folder: Path, name: str) -> bool:
-    if not (folder / "checkpoint.pt").exists():
-        return True
-    try:
-        checkpoint.read(folder / "checkpoint.pt", name)
-    except ValueError:
-        return False
-    return True

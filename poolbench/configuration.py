@@ -8,6 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from poolbench.heads import HEADS
+from poolbench.models import MODELS
+from poolbench.pooling import POOLS
 from poolbench.registry import nearest
 
 COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
@@ -54,7 +57,7 @@ class Composer:
         """
         from omegaconf import OmegaConf
 
-        wanted = [self._per_site(override) for override in overrides]
+        wanted = [self._spelt_out(override) for override in overrides]
         flat = [text for texts in wanted for text in texts]
         with self._explaining(flat):
             composed = self._compose(flat, return_hydra_config=True)
@@ -88,14 +91,22 @@ class Composer:
 
         if (group, choice) not in self._blocks:
             override = f"{group}={choice}"
+            self._check_choices([override])
+            file = next((path for f in self.folders if (path := f / group / f"{choice}.yaml").is_file()), None)
+            if file is None:  # of an installed package
+                return {"_target_": installed(group)[choice].replace(":", ".")}
             with self._explaining([override]):
-                block = OmegaConf.select(self._compose([override]), group)
+                block = OmegaConf.load(file)
+                # Composing takes ten times as long as reading, and most files stand for themselves.
+                if "defaults" in block or "@package" in file.read_text(encoding="utf-8"):
+                    block = OmegaConf.select(self._compose([override]), group)
                 self._blocks[group, choice] = OmegaConf.to_container(block, throw_on_missing=False) if block else {}
         return self._blocks[group, choice]
 
     def choices(self, group: str) -> list[str]:
-        """Names that ``group=`` takes."""
-        return sorted({path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")})
+        """Names that ``group=`` takes: files of configs, and what installed packages offer."""
+        files = {path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")}
+        return sorted(files | set(installed(group)))
 
     def interpolates(self, overrides: Iterable[str]) -> bool:
         """Whether some value may be made from others, as ``data.data_seed=${seed}``, here or in a user's file."""
@@ -130,10 +141,14 @@ class Composer:
         except YAMLError as error:
             raise ConfigError(f"a config file is no YAML: {' '.join(str(error).split())}") from error
 
-    def _per_site(self, override: str) -> list[str]:
-        """``pool=[max,average]``: Hydra would merge the two files into one; we mean one per site."""
-        if re.match(r"pool=\s*\[", override):
-            return ["pool=per_site", "pool.sites=" + override.split("=", 1)[1]]
+    def _spelt_out(self, override: str) -> list[str]:
+        """``pool=[max,average]``: Hydra would merge the two files into one; we mean one per site. ``pool=mine`` of an
+        installed package has no file."""
+        key, _, value = override.partition("=")
+        if key == "pool" and value.lstrip().startswith("["):
+            return ["pool=per_site", f"pool.sites={value}"]
+        if value in installed(key) and not any((folder / key / f"{value}.yaml").is_file() for folder in self.folders):
+            return [f"{key}=custom", f"{key}._target_={installed(key)[value].replace(':', '.')}"]
         return [override]
 
     def _sites(self, sites: Any) -> tuple[list[dict[str, Any]], str]:
@@ -208,6 +223,15 @@ def composer(folders: Iterable[Path] = ()) -> Iterator[Composer]:
     old = {"version_base": "1.3"} if __version__.startswith(("1.2", "1.3")) else {}
     with initialize_config_dir(config_dir=str(config_dir()), job_name="poolbench", **old):
         yield Composer([config_dir(), *own])
+
+
+def installed(group: str) -> dict[str, str]:
+    """Name -> location of the components of kind ``group`` that installed packages offer by entry points."""
+    registries = {"pool": POOLS, "head": HEADS, "model": MODELS}
+    if group not in registries:
+        return {}
+    table = registries[group].table
+    return {name: place for name, place in registries[group].locations().items() if name not in table}
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import ast
 import difflib
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -34,7 +36,7 @@ class Registry:
 
     def locations(self) -> dict[str, str]:
         """Name -> ``"package.module:Attribute"``, ours first; an installed package cannot replace a name of ours."""
-        return {**{point.name: point.value for point in entry_points(group=self.group)}, **self.table}
+        return {**_offered(self.group, tuple(sys.path)), **self.table}
 
     def names(self) -> list[str]:
         """All names, ours in the table's order, then those of installed packages."""
@@ -47,11 +49,13 @@ class Registry:
         """
         if callable(name):
             return name
-        locations = self.locations()
-        if name in locations:
-            return _import(locations[name])
-        if isinstance(name, str) and "." in name:
-            return locate(name, f"{self.kind} {name!r}")
+        if isinstance(name, str):
+            # Ours first: asking what is installed takes milliseconds.
+            location = self.table.get(name) or self.locations().get(name)
+            if location:
+                return _import(location)
+            if "." in name:
+                return locate(name, f"{self.kind} {name!r}")
         raise ValueError(f"unknown {self.kind} {name!r}.{nearest(name, self.names())} Known: {', '.join(self.names())}")
 
     def create(self, name: Any, **options: Any) -> Any:
@@ -60,7 +64,8 @@ class Registry:
             if "_target_" not in options:
                 raise ValueError(f"{self.kind} 'custom' needs _target_: the dotted path of your class, as mypkg.MyPool")
             name = options.pop("_target_")
-        return call(self.find(name), f"{self.kind} {name if isinstance(name, str) else name.__name__!r}", options)
+        label = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)
+        return call(self.find(name), f"{self.kind} {label!r}", options)
 
     def attribute(self, module: str, name: str) -> Any:
         """For a package's ``__getattr__``: the class called ``name`` among the table's, imported now."""
@@ -88,10 +93,16 @@ class Registry:
         return text.partition("\n")[0].strip(), source
 
 
+@cache
+def _offered(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Name -> location of what installed packages offer; asking them all takes milliseconds."""
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
 def locate(path: str, what: str) -> Any:
     """Import the object at the dotted ``path``. Raises: ValueError naming ``what`` and the part that is missing."""
     module_name, _, attribute = path.rpartition(".")
-    if not module_name:
+    if not module_name or path.startswith("."):
         raise ValueError(f"{what}: {path!r} is not a dotted path such as mypkg.MyClass")
     try:
         module = import_module(module_name)
@@ -109,8 +120,13 @@ def locate(path: str, what: str) -> Any:
 
 
 def call(function: Any, what: str, options: Mapping[str, Any]) -> Any:
-    """``function(**options)`` with clear errors; ``channels`` is dropped where the function does not take it, so that
-    ``torch.nn.MaxPool2d`` or any other ready class can be named as well."""
+    """``function(**options)``; ``channels`` is dropped where the function does not take it, so that
+    ``torch.nn.MaxPool2d`` or any other ready class can be named as well.
+
+    Raises: ValueError naming ``what`` and the option that is unknown or missing.
+    """
+    if not callable(function):
+        raise ValueError(f"{what} must be a class or a function, got {function!r}")
     try:
         parameters = inspect.signature(function).parameters
     except ValueError:  # Some builtins have no signature to look at.

@@ -1,7 +1,7 @@
 """From a record back to its trained model."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,22 @@ class Trained:
     classes: tuple[str, ...]
 
 
-def load(run: str | os.PathLike[str], runs_dir: str | os.PathLike[str] = "runs") -> Trained:
+def load(
+    run: str | os.PathLike[str], runs_dir: str | os.PathLike[str] = "runs", trust: bool | Iterable[str] = False
+) -> Trained:
     """Give back the trained model of a record, in evaluation mode, on the CPU. The data need not be there.
 
     Args:
         run: the record's folder, or its ``run_id`` or a unique beginning or end of it in ``runs_dir``.
         runs_dir: where records are.
-    Raises: ValueError when there is no such record, or it cannot be read; FileNotFoundError without a checkpoint.
+        trust: a record names the classes that it is made of, and building the model calls them. Those of poolbench and
+            of ``torch.nn`` are taken; for others name their packages, ``trust=["mypkg"]``, or say True for all.
+    Raises: ValueError when there is no such record, it cannot be read or names a class that is not trusted;
+        FileNotFoundError without a checkpoint.
     """
     folder = find_record(run, Path(runs_dir))
     config = read_record(folder).config
+    _check_trust(config, trust)
     if not (folder / "checkpoint.pt").exists():
         raise FileNotFoundError(f"{folder} has no checkpoint.pt: the cell has not finished an epoch, or it was pruned")
     state = checkpoint.read(folder / "checkpoint.pt", config["run_id"])
@@ -58,3 +64,17 @@ def load(run: str | os.PathLike[str], runs_dir: str | os.PathLike[str] = "runs")
         return next(iter(plain_batches(batch, labels, len(batch), data["mean"], data["std"])))[0]
 
     return Trained(model.eval(), config, transform, tuple(data["classes"]))
+
+
+def _check_trust(config: dict[str, Any], trust: bool | Iterable[str]) -> None:
+    if trust is True:
+        return
+    packages = ("poolbench", "torch.nn", *(trust or ()))
+    pools = config["pool"] if isinstance(config["pool"], list) else [config["pool"]]
+    for block in [*pools, config["head"], config["model"]]:
+        target = str(block["_target_"])
+        if not any(target.startswith(f"{package}.") for package in packages):
+            raise ValueError(
+                f"this record is made with {target}, which loading it would import and call; "
+                f"if you trust it: load(..., trust=[{target.partition('.')[0]!r}])"
+            )

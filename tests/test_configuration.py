@@ -14,7 +14,6 @@ from poolbench.configuration import COMPONENTS, ConfigError, composer, config_di
 from poolbench.limits import check
 from poolbench.records.identity import run_id
 
-
 LABELS = [
     (["pool=lp", "pool.p=3"], "pool", "lp(p=3)"),
     (["pool=lp", "pool.p=3.0"], "pool", "lp(p=3)"),
@@ -161,7 +160,8 @@ def test_an_option_that_no_component_has_is_refused_even_with_a_plus():
 
 
 @pytest.mark.parametrize(
-    "value", ["a=b", "x y=z", "it's=x", 'say "x"=y', "C:\\x=y", "x=\\y\\", '\\"=', "(a", "[a=b]", "a,b=", "é=ü", "a:=$b"]
+    "value",
+    ["a=b", "x y=z", "it's=x", 'say "x"=y', "C:\\x=y", "x=\\y\\", '\\"=', "(a", "[a=b]", "a,b=", "é=ü", "a:=$b"],
 )
 def test_the_hint_how_to_quote_a_value_works(value):
     with pytest.raises(ConfigError, match="quotes") as caught:
@@ -202,6 +202,23 @@ def test_a_folder_of_ones_own_adds_choices(own):
             compose.complete(["pool=mines"])
 
 
+def test_what_an_installed_package_offers_is_a_choice(tmp_path, monkeypatch):
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[poolbench.pools]\ntheirs = their.pools:Pool2d\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with composer() as compose:
+        assert "theirs" in compose.choices("pool")
+        assert compose.complete(["pool=theirs", "+pool.sharpness=3"])["pool"] == {
+            "_target_": "their.pools.Pool2d",
+            "sharpness": 3,
+        }
+        sites = compose.complete(["pool=[max,theirs,max]"])
+        assert sites["pool"][1] == {"_target_": "their.pools.Pool2d"}
+        assert sites["names"]["pool"] == "max+theirs+max"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -227,7 +244,7 @@ def test_a_trainer_of_ones_own_that_lacks_an_option_is_named(own):
 
 
 def test_a_config_dir_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="no folder .*nowhere"):
+    with pytest.raises(ConfigError, match=r"no folder .*nowhere"):
         complete(folders=[tmp_path / "nowhere"])
 
 

@@ -21,6 +21,8 @@ COMMANDS = {
     "download": "fetch a data set",
 }
 
+_BUILDING = ("run", "sweep", "plan", "download")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code: 0, 1 for work that failed, 2 for bad input, 130 when interrupted."""
@@ -36,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from poolbench.registry import nearest
 
         return _fail(f"unknown command {command!r}.{nearest(command, list(COMMANDS))} Try: poolbench --help")
-    # A component of the user's own lies beside the work, where `python` would find it and a script does not look.
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    # A component of the user's own lies beside the work, where a script does not look. Last, and only for commands that
+    # build something: a yaml.py in a folder of somebody's records must not be run by looking at them.
+    if command in _BUILDING and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     module = importlib.import_module(f"poolbench.cli.{command}")
     parser = argparse.ArgumentParser(
         prog=f"poolbench {command}",
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
-    arguments = parser.parse_args(argv[1:])
+    arguments = parser.parse_intermixed_args(argv[1:])
     debug = arguments.debug or os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
         return module.main(arguments)
@@ -57,23 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of a pipe, as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1 if command in ("run", "sweep") else 0  # work was stopped by it
     except Exception as error:
         from poolbench.data.base import DataError
 
         if debug:
             raise
         if isinstance(error, OSError):
-            return _fail(_os_error(error), code=1)
+            from poolbench.records.store import os_reason
+
+            return _fail(os_reason(error), code=1)
         if isinstance(error, ValueError | DataError):
             return _fail(str(error))
         return _fail(f"{type(error).__name__}: {error} (a defect of ours or of your component: --debug shows where)", 1)
-
-
-def _os_error(error: OSError) -> str:
-    if error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error.strerror or error)
 
 
 def _fail(message: str, code: int = 2) -> int:

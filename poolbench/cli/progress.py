@@ -74,20 +74,19 @@ class SweepProgress:
     def _table(self, statuses: dict[str, dict[str, Any]]) -> Table:
         head = f"{self.done} of {self.total} done" + (f", {self.failed} failed" if self.failed else "")
         table = Table(
-            title=f"{head}, about {self._left(statuses)} left", title_justify="left", box=None, padding=(0, 1)
+            title=f"{head}, about {self._left(statuses)} left",
+            title_justify="left",
+            box=None,
+            padding=(0, 1),
+            expand=True,
         )
-        for title, justify in (
-            ("cell", "left"),
-            ("epoch", "right"),
-            ("train", "right"),
-            ("images/s", "right"),
-            ("left", "right"),
-        ):
-            table.add_column(title, justify=justify, no_wrap=True, overflow="ellipsis")
+        table.add_column("cell", ratio=1, no_wrap=True, overflow="ellipsis")  # gives way to the numbers
+        for title, width in (("epoch", 8), ("train", 7), ("images/s", 8), ("left", 7)):
+            table.add_column(title, justify="right", width=width, no_wrap=True)
         for run_id, status in statuses.items():
             speed = status.get("images_per_second")
             table.add_row(
-                run_id.rpartition("-")[0],
+                _short(self.running[run_id]),
                 f"{status.get('epoch') or 0:.1f}/{status.get('epochs', '?')}",
                 percent(status.get("train_accuracy")),
                 f"{speed:.0f}" if speed else "-",
@@ -113,3 +112,9 @@ class SweepProgress:
             self.live.console.print(text, highlight=False, markup=False)
         else:
             print(text, flush=True)
+
+
+def _short(cell: Cell) -> str:
+    """What tells the cell from others first: what follows may be cut off."""
+    names = cell.config["names"]
+    return f"{names['pool']}, seed {cell.config['seed']}, {names['model']}, {names['data']}"

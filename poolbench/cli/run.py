@@ -57,10 +57,11 @@ def _train(config: dict[str, Any]) -> str:
     from poolbench.cell import train_cell
     from poolbench.records.environment import code_version
 
-    assemble(config)  # what cannot work is said before anything is written
+    assemble(config).source.prepare()  # what cannot work is said before anything is written
     print(config["run_id"])
     line = _Line()
-    while (state := train_cell(config, code_version(), announce=line.show)) == "busy":
+    code = code_version()
+    while (state := train_cell(config, code, announce=line.show)) == "busy":
         line.say("another process is training this cell; waiting for it")
         time.sleep(1)
     line.end()

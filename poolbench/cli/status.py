@@ -23,7 +23,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        if row["state"] == "running":
+        if row["state"] == "running" and row["epochs"]:
             tail = (
                 f"epoch {row['epoch']:.1f}/{row['epochs']}  train {percent(row['train_accuracy'])}  "
                 f"{duration(row['seconds_left'])} left"
@@ -55,5 +55,5 @@ def _row(folder: Path) -> dict[str, Any] | None:
     except RecordError as error:
         return {"run_id": folder.name, "state": state, **row, "error": str(error)}
     known = {**(record.status or {}), **(record.result or {})}
-    known["epoch"] = known.get("epoch") or 0
+    known["epoch"] = known.get("epoch") or 0.0
     return {"run_id": folder.name, "state": state, **{key: known.get(key) for key in row}}

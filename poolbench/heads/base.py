@@ -33,7 +33,11 @@ class Head(nn.Module):
         for option, value in (("channels", channels), ("num_classes", num_classes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{self._name()}: {option} must be a whole number of at least 1, got {value!r}")
-        if isinstance(hidden, str | int) or any(not isinstance(w, int) or w < 1 for w in hidden):
+        if (
+            isinstance(hidden, str)
+            or not isinstance(hidden, Sequence)
+            or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in hidden)
+        ):
             raise ValueError(f"{self._name()}: hidden must be a list of widths of at least 1, got {hidden!r}")
         self.channels, self.num_classes = channels, num_classes
         self.size = None if size is None else (int(size[0]), int(size[1]))

@@ -28,7 +28,8 @@ class ConvNet(Trunk):
     def __init__(self, pool: Sites, widths: Sequence[int] = (32, 64, 128), depths: Sequence[int] = (1, 1, 2)):
         super().__init__()
         for option, value in (("widths", widths), ("depths", depths)):
-            if not value or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in value):
+            numbers = value if isinstance(value, Sequence) else ()
+            if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
                 raise ValueError(f"model convnet: {option} must be a list of numbers of at least 1, got {value!r}")
         if len(widths) != len(depths):
             raise ValueError(

@@ -16,7 +16,7 @@ class ResNet(Trunk):
     The published net has no pool: it shrinks by stride 2 in the first convolution of a stage and by dropping pixels in
     its shortcut. Here both branches of that block see one pooled map, so a random or chosen region is the same for
     both, and ``pool=subsample`` comes closest to the original. Shortcuts without parameters (option A: the missing
-    channels are zeros). ``depth = 2 * len(blocks) * blocks + 2``: three blocks a stage make ResNet-20 with 269,722
+    channels are zeros). ``depth = 2 * len(widths) * blocks + 2``: three blocks a stage make ResNet-20 with 269,722
     parameters.
 
     Args:
@@ -30,7 +30,8 @@ class ResNet(Trunk):
 
     def __init__(self, pool: Sites, widths: Sequence[int] = (16, 32, 64), blocks: int = 3):
         super().__init__()
-        if not widths or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in widths):
+        numbers = widths if isinstance(widths, Sequence) else ()
+        if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
             raise ValueError(f"model resnet: widths must be a list of numbers of at least 1, got {widths!r}")
         if any(after < before for before, after in pairwise(widths)):
             raise ValueError(f"model resnet: widths must not fall, since shortcuts only add channels, got {widths!r}")

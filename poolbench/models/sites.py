@@ -27,16 +27,19 @@ class Sites:
         chosen = list(pool) if self.per_site else [pool]
         if not chosen:
             raise ValueError("pool: a list with one pool per site must not be empty")
-        self.makers = [p if callable(p) else partial(create_pool, p) for p in chosen]
+        self.makers = [partial(create_pool, p) for p in chosen]
         self.seed = seed
         self.count = 0
+        self.ratio = 1.0  # of the last pool
         self.reached = 1.0  # by how much the pools so far shrink the side of a map
+        self.refused: float | None = None  # the last ratio that was too much for the place it was meant for
 
     def __call__(self, channels: int) -> nn.Module:
         """The pool of the next site, for maps of ``channels`` channels."""
         pool = self._make(channels)
         self.count += 1
-        self.reached *= ratio_of(pool)
+        self.ratio = ratio_of(pool, channels)
+        self.reached *= self.ratio
         pool.is_pooling_site = True  # for the size check and the cost report
         return pool
 
@@ -45,32 +48,40 @@ class Sites:
 
         Usually one; two of ratio sqrt 2; none where an earlier one of ratio 4 went as far already, so that the last
         map has about the same size whatever the ratio. A pool that does not shrink stands once.
+
+        Raises: ValueError when a list with one pool per site ends too early for that.
         """
         pools: list[nn.Module] = []
-        while not self.per_site or self.count < len(self.makers):
-            ratio = ratio_of(self._make(channels))
-            if ratio <= 1:
-                return [*pools, self(channels)]
+        while True:
+            if self.per_site and self.count == len(self.makers):
+                ratio = self.ratio if self.ratio > 1 else 2.0  # as if one more like the last, or a usual one, came next
+            else:
+                ratio = ratio_of(self._make(channels), channels)
+                if ratio <= 1:
+                    return [*pools, self(channels)]
             if self.reached * math.sqrt(ratio) >= target * (1 - 1e-9):
-                break
+                self.refused = ratio
+                return pools
             pools.append(self(channels))
-        return pools
 
-    def finish(self, channels: int) -> None:
+    def finish(self) -> None:
         """Called when all sites are filled. Raises: ValueError when a list does not name one pool per site, or when
-        one pool would shrink a map more than the whole model should, so that none stands anywhere."""
+        none stands anywhere: one pool would shrink a map more than the whole model should, or there is no site."""
         if self.per_site and self.count < len(self.makers):
             raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has {self.count} sites for them")
+        if not self.count and self.refused is None:
+            raise ValueError("pool: the model has no site where one could stand")
         if not self.count:
-            ratio = ratio_of(self._make(channels))
-            raise ValueError(f"pool: it shrinks a map {ratio:g} times at once, more than the whole model is made for")
+            raise ValueError(
+                f"pool: it shrinks a map {self.refused:g} times at once, more than the whole model is made for"
+            )
 
     def _make(self, channels: int) -> nn.Module:
         if self.per_site and self.count >= len(self.makers):
             raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has more sites")
         with torch.random.fork_rng(devices=[]):
             # Its own stream: a pool that draws weights must not move those of the layers after it.
-            torch.manual_seed(derive(self.seed, "pool", self.count))
+            _seed(derive(self.seed, "pool", self.count))
             return self.makers[self.count if self.per_site else 0](channels=channels)
 
 
@@ -78,7 +89,7 @@ class Heads:
     """Makes the head: ``head(channels=C, num_classes=K, size=(H, W))``."""
 
     def __init__(self, head: Any):
-        self.maker = head if callable(head) else partial(create_head, head)
+        self.maker = partial(create_head, head)
 
     def __call__(self, channels: int, num_classes: int, size: tuple[int, int]) -> nn.Module:
         return self.maker(channels=channels, num_classes=num_classes, size=size)
@@ -108,10 +119,12 @@ def build(
 ) -> Trunk:
     """A model with its pools and its head, checked site by site and initialised layer by layer."""
     name = getattr(model, "__name__", str(model))
+    if not isinstance(input_size, Sequence) or len(input_size) != 2:
+        raise ValueError(f"model {name!r}: input_size must be (height, width) in pixels, got {input_size!r}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "model"))
+        _seed(derive(seed, "model"))
         net = call(model, f"model {name!r}", {"pool": pool, **options})
-        pool.finish(net.channels)
+        pool.finish()
         size = map_sizes(net.features, input_size)[-1][1]
         net.head = head(channels=net.channels, num_classes=num_classes, size=size)
         initialise(net, seed)
@@ -120,11 +133,12 @@ def build(
 
 def initialise(model: nn.Module, seed: int) -> None:
     """Draw each layer's weights from a generator seeded by ``seed`` and the layer's name, so that two models agree in
-    every layer that they share, whatever stands at their sites. A layer says how by ``reset_parameters``."""
+    every layer that they share, whatever stands at their sites. A layer says how by ``reset_parameters``; what is made
+    of layers has the last word on them by its own."""
     with torch.random.fork_rng(devices=[]):
-        for name, module in model.named_modules():
+        for name, module in reversed(list(model.named_modules())):  # the inner ones first
             if callable(getattr(module, "reset_parameters", None)):
-                torch.manual_seed(derive(seed, name))
+                _seed(derive(seed, name))
                 module.reset_parameters()
 
 
@@ -132,6 +146,12 @@ def derive(seed: int, *purpose: str | int) -> int:
     """A seed for one purpose: streams of different purposes are independent, and of one purpose the same everywhere."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1  # torch takes 63 bits
+
+
+def _seed(seed: int) -> None:
+    # Models are made on the CPU. torch.manual_seed would reset the generators of accelerators too, and the forks of
+    # this file put back the CPU's alone.
+    torch.default_generator.manual_seed(seed)
 
 
 def is_site(module: nn.Module) -> bool:
@@ -155,9 +175,10 @@ def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[st
 
     def after(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            if output.dim() != 4 or output.shape[:2] != args[0].shape[:2] or 0 in output.shape:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            if len(shape) != 4 or shape[:2] != args[0].shape[:2] or 0 in shape:
                 raise ValueError(
-                    f"the pool gave {tuple(output.shape)} for {tuple(args[0].shape)}; "
+                    f"the pool gave {shape or type(output).__name__} for {tuple(args[0].shape)}; "
                     "it must give (N, C, H', W') with the same N and C, and H', W' of at least 1"
                 )
             sizes.append((name, (output.shape[-2], output.shape[-1])))
@@ -187,15 +208,18 @@ def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[st
     return [*sizes, ("last map", (last.shape[-2], last.shape[-1]))]
 
 
-def ratio_of(pool: nn.Module) -> float:
+def ratio_of(pool: nn.Module, channels: int) -> float:
     """By how much ``pool`` shrinks the side of a map: what it says, else what it does to a map of 64 pixels."""
     ratio = getattr(pool, "ratio", None)
     if ratio is None:
-        parameter = next(pool.parameters(), torch.empty(0))
-        channels = getattr(pool, "channels", None) or (parameter.shape[0] if parameter.dim() else 1)
+        was_training = pool.training
+        pool.eval()  # no statistic of its may move
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                ratio = 64 / pool(torch.zeros(2, channels, 64, 64)).shape[-1]
-        except (RuntimeError, ValueError):
-            ratio = 2.0
+                shape = pool(torch.zeros(2, channels, 64, 64)).shape
+                ratio = 64 / shape[3] if len(shape) == 4 else 2.0
+        except (RuntimeError, ValueError, AttributeError, ZeroDivisionError):
+            ratio = 2.0  # the check of sizes will say what is wrong with it
+        finally:
+            pool.train(was_training)
     return float(ratio)

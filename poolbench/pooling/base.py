@@ -12,8 +12,9 @@ class Pool(nn.Module):
     """Base of the local operators: windows of ``kernel_size`` pixels every ``stride`` pixels.
 
     A pool maps ``H`` to ``H // stride`` for every ``H >= stride``, whatever its window, so that two pools of one stride
-    give maps of one size. Windows start at ``i * stride - padding``; where the last ones reach over the border they
-    are clipped to the map, and rows and columns that no window needs are left out.
+    give maps of one size; only a window larger than the padded map by a stride or more is refused. Windows start at
+    ``i * stride - padding``; where the last ones reach over the border they are clipped to the map, and rows and
+    columns that no window needs are left out.
 
     Args:
         channels: channels ``C`` of the input.

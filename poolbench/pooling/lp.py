@@ -25,7 +25,7 @@ class LpPool2d(Pool):
         p: order of the norm, a number >= 1 or ``inf``; where the learning starts if it is learned.
         norm: ``"mean"`` or ``"sum"``.
         learnable: ``False``, ``"layer"`` (one ``p`` for all channels) or ``"channel"`` (one each); ``p`` is
-            kept above 1 as ``1 + softplus(rho)`` and needs a start above 1.
+            kept at 1 or above as ``1 + softplus(rho)`` and needs a start above 1.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Sermanet, Chintala and LeCun, ICPR 2012; learned p: Gulcehre, Cho, Pascanu and Bengio, ECML 2014.
@@ -75,8 +75,10 @@ class LpPool2d(Pool):
             if self.start == 1:
                 return combine(x.abs(), self)
             if self.start == 2:
-                return _Root.apply(combine(x * x, self))
-        return self._stable(x.abs())
+                # Squares of half precision would overflow above 255 and vanish below 2e-4.
+                wide = x.float() if x.dtype == torch.float16 else x
+                return _Root.apply(combine(wide * wide, self)).to(x.dtype)
+        return self._stable(x.abs()).to(x.dtype)  # a learned p may be of another precision than the map
 
     def _stable(self, x: Tensor) -> Tensor:
         # Divided by the window's own maximum no power overflows, and no window vanishes beside a larger neighbour.
@@ -85,7 +87,8 @@ class LpPool2d(Pool):
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k, s, pad = self.kernel_size, self.stride, self.padding
         peak = max_windows(x.detach(), self)
-        scale = torch.where(peak > 0, peak, 1)
+        empty = peak == 0  # not peak > 0: NaN must stay NaN
+        scale = torch.where(empty, 1, peak)
         bottom = max(0, (height - 1) * s + k - pad - x.shape[-2])
         right = max(0, (width - 1) * s + k - pad - x.shape[-1])
         if pad or bottom or right:
@@ -98,8 +101,8 @@ class LpPool2d(Pool):
         if self.norm == "mean":
             total = total / self._cells(x, height, width, bottom, right)
         # Where the peak is 0 the root is not asked for: its slope there is infinite.
-        root = torch.where(peak > 0, total, 1) ** (1 / p)
-        return torch.where(peak > 0, scale * root, 0)
+        root = torch.where(empty, 1, total) ** (1 / p)
+        return torch.where(empty, 0, scale * root)
 
     def _cells(self, padded: Tensor, height: int, width: int, bottom: int, right: int) -> Tensor | int:
         """How many cells of each window lie inside the map."""
@@ -110,10 +113,15 @@ class LpPool2d(Pool):
         return F.avg_pool2d(inside, self.kernel_size, self.stride, divisor_override=1)[..., :height, :width]
 
     def flops_per_window(self) -> int:
-        k2 = self.kernel_size**2
+        k2, mean = self.kernel_size**2, self.norm == "mean"
+        if not self.learnable and self.start == math.inf:
+            return 2 * k2 - 1  # absolute values, comparisons
+        if not self.learnable and self.start == 1:
+            return 2 * k2 - 1 + mean  # absolute values, additions, a division
         if not self.learnable and self.start == 2:
-            return 2 * k2 + (self.norm == "mean") + 1  # squares and additions, a division, a root
-        return 4 * k2 + 3  # absolute value, division by the peak, power, addition; division, root, scale
+            return 2 * k2 + mean + 1  # squares and additions, a division, a root
+        # Absolute value, comparison for the peak, division by it, power, addition; division, root, scale.
+        return 5 * k2 - 1 + mean + 2
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.start}, norm={self.norm!r}, learnable={self.learnable}"

@@ -32,6 +32,9 @@ class StridedConv2d(Pool):
         self, channels: int, kernel_size: int = 3, stride: int | None = 2, norm: bool = True, activation: bool = True
     ):
         super().__init__(channels, kernel_size, stride)
+        for option, value in (("norm", norm), ("activation", activation)):
+            if not isinstance(value, bool):  # 'none' would switch it on
+                raise ValueError(f"{self._name()}: {option} must be true or false, got {value!r}")
         self.padding = (self.kernel_size - 1) // 2
         self.conv = nn.Conv2d(channels, channels, kernel_size, self.stride, self.padding, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, positive_int
 
 
 class Subsample2d(Pool):
@@ -21,11 +21,12 @@ class Subsample2d(Pool):
     """
 
     def __init__(self, channels: int, stride: int = 2):
-        super().__init__(channels, kernel_size=1, stride=stride)
+        super().__init__(channels, kernel_size=1, stride=positive_int(self, "stride", stride))
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
-        return x[..., : height * self.stride : self.stride, : width * self.stride : self.stride]
+        kept = x[..., : height * self.stride : self.stride, : width * self.stride : self.stride]
+        return kept.clone()  # a view would let what follows in place write into the input
 
     def flops_per_window(self) -> int:
         return 0

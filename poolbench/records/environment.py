@@ -1,5 +1,6 @@
 """Where and with what a cell was trained: versions, code, machine."""
 
+import math
 import os
 import platform
 import subprocess
@@ -61,9 +62,12 @@ def describe(device: str, threads: int, capability: str, memory_kept: bool, code
 
 def available_cores() -> int:
     """Cores that this process may use, which a container or a queue may have made fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # a container's share of the processor's time
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
 
 
 @cache

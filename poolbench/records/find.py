@@ -21,6 +21,8 @@ def find_record(run: str | os.PathLike[str], runs_dir: Path) -> Path:
     if folder.name in known:
         return runs_dir / folder.name
     matches = [name for name in known if name.startswith(folder.name) or name.endswith(folder.name)]
+    if len(matches) > 1:  # "...-s1" is not meant to be "...-s10"
+        matches = [name for name in matches if name.startswith(f"{folder.name}-")] or matches
     if len(matches) == 1:
         return runs_dir / matches[0]
     if matches:

@@ -80,7 +80,7 @@ def read_record(path: str | Path) -> Record:
             config=config,
             environment=environment or {},
             result=result,
-            status=_json(path / "status.json"),
+            status=_status(path / "status.json", str(config.get("run_id", path.name))),
             metrics=_metrics(path / "metrics.csv", finished),
         )
     )
@@ -174,6 +174,16 @@ def _from_archive(path: Path, line: bytes) -> Record:
             raise RecordError(f"{key} is not a mapping")
     members["environment"] = members["environment"] or {}
     return _checked(Record(run_id=str(content["run_id"]), path=path, metrics=rows, **members))
+
+
+def _status(path: Path, run_id: str) -> dict[str, Any] | None:
+    """The status, or None when it is torn: it is written every second and nothing hangs on it."""
+    try:
+        status = _json(path)
+    except RecordError:
+        return None
+    sound = status is not None and status.get("run_id") == run_id and isinstance(status.get("schema_version"), int)
+    return status if sound else None
 
 
 def _checked(record: Record) -> Record:

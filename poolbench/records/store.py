@@ -69,6 +69,13 @@ def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def os_reason(error: OSError) -> str:
+    """What went wrong and where, without the number."""
+    if not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 def sweep_temporaries(folder: Path) -> None:
     """Remove what a killed process left half written in ``folder``; only its owner may call this."""
     for path in folder.glob(".*.tmp"):
@@ -98,6 +105,7 @@ class Claim:
     def __init__(self, folder: Path):
         self.folder = folder
         self.path: Path | None = None
+        self._text = ""  # what we wrote into it
 
     def acquire(self) -> bool:
         """Take the cell. False when a live process has it."""
@@ -111,9 +119,10 @@ class Claim:
             file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - closed below, where a full disk is noticed
         except FileExistsError:
             return False  # another process was quicker
+        text = json.dumps(_self_description())
         try:
             with file:
-                json.dump(_self_description(), file)
+                file.write(text)
             # Meanwhile the owner may have finished and a third process have begun anew at number 0: it sees our claim,
             # or we see that the one we passed over is not what it was.
             ours = current_claim(self.folder)[0] == highest + 1 and _stamp(passed_over) == seen
@@ -121,10 +130,14 @@ class Claim:
             path.unlink(missing_ok=True)
             raise
         if ours:
-            self.path = path
+            self.path, self._text = path, text
         else:
             path.unlink(missing_ok=True)
         return ours
+
+    def holds(self) -> bool:
+        """Whether the cell is still ours: an owner that slept too long was taken for dead and passed over."""
+        return self.path is not None and current_claim(self.folder)[0] == _number(self.path) and self.path.exists()
 
     def beat(self) -> None:
         """Show that the owner lives."""
@@ -137,12 +150,14 @@ class Claim:
         if self.path is None:
             return
         own = _number(self.path)
-        for path in self.folder.glob("claim.*"):
-            number = _number(path)
-            # A higher one is of a process that took us for dead, on another host while this one slept.
-            if own is not None and number is not None and number < own:
-                path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        # The folder may have been set aside with our claim in it, and what is there now be another process's.
+        if own is not None and _text_of(self.path) == self._text:
+            for path in self.folder.glob("claim.*"):
+                number = _number(path)
+                # A higher one is of a process that took us for dead, on another host while this one slept.
+                if number is not None and number < own:
+                    path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         self.path = None
 
 
@@ -219,6 +234,13 @@ def _stamp(claim: Path) -> tuple[int, int, bytes] | None:
     try:
         stat = claim.stat()
         return stat.st_ino, stat.st_mtime_ns, claim.read_bytes()
+    except OSError:
+        return None
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
     except OSError:
         return None
 

@@ -103,7 +103,8 @@ def make_plan(overrides: Iterable[str], folders: Iterable[Path] = (), single: bo
             check(config, whole=True)
             options = config.pop("sweep")  # of the sweep, not of the cell
             _name(config, fingerprints)
-            cells.setdefault(config["run_id"], Cell(config["run_id"], config, combination))
+            # By its hash: in other words it would be another name, and trained twice.
+            cells.setdefault(config["run_id"].rpartition("-")[2], Cell(config["run_id"], config, combination))
     report_dir = next(iter(cells.values())).config["report_dir"]
     return Plan(name[0], tuple(cells.values()), options, Path(report_dir) / name[0])
 
@@ -147,6 +148,10 @@ def _name(config: dict[str, Any], fingerprints: dict[str, str]) -> None:
         fingerprints[key] = source.info().fingerprint
     config["data_fingerprint"] = fingerprints[key]
     config["run_id"] = run_id(config)
+    # A cell reached in other words (model=convnet_small, or its widths spelt out) is the same by its hash: its record
+    # keeps the name that it got first.
+    known = Path(config["runs_dir"]).glob(f"*-{config['run_id'].rpartition('-')[2]}")
+    config["run_id"] = min((path.name for path in known), default=config["run_id"])
 
 
 def _seed(text: str) -> Any:

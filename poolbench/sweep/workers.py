@@ -3,8 +3,10 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing import connection
@@ -13,6 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+from poolbench.configuration import COMPONENTS
+from poolbench.data import DATA
+from poolbench.heads import HEADS
+from poolbench.models import MODELS
+from poolbench.pooling import POOLS
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION, digest
 from poolbench.records.state import DAMAGED, DONE, FAILED, RUNNING
@@ -48,7 +55,7 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
         return {}
     writable(Path(cells[0].config["runs_dir"]))
     code = environment.code_version()
-    context = _context()
+    context = _context(cells)
     gpus = _check_and_prepare(context, cells)
     cores = environment.available_cores()
     workers = plan.options["workers"] or gpus or cores
@@ -65,6 +72,7 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
                     watcher.ended(cell, DONE, "")
                 elif state == RUNNING:
                     elsewhere.append(cell)
+                    watcher.started(cell)  # by another process; how it gets on can be seen all the same
                 else:
                     if state == DAMAGED:
                         watcher.ended(cell, DAMAGED, "its record cannot be read: set aside, trained again")
@@ -73,14 +81,17 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
                     process, pipe = _start(context, _work, cell.config, code, threads, device)
                     running[process.sentinel] = (process, pipe, cell, slot)
                     watcher.started(cell)
-            connection.wait(list(running), POLL_SECONDS)
+            if running:
+                connection.wait(list(running), POLL_SECONDS)
+            else:  # Windows does not wait for nothing
+                time.sleep(POLL_SECONDS)
             for sentinel, (process, pipe, cell, _) in list(running.items()):
                 if process.is_alive():
                     continue
                 del running[sentinel]
                 state, reason = _outcome(process, pipe, cell)
                 if state == "busy":
-                    elsewhere.append(cell)
+                    elsewhere.append(cell)  # another process was quicker
                     continue
                 if state == FAILED:
                     failed[cell.run_id] = reason
@@ -119,14 +130,37 @@ def writable(folder: Path) -> None:
         raise OSError(error.errno, f"runs_dir={folder} cannot be written to: {error.strerror}") from error
 
 
-def _context() -> Any:
+def _context(cells: list[Cell]) -> Any:
     """Processes forked from a server that has torch loaded and has never computed: a fork after the first parallel
     region hangs, and a fresh interpreter takes seconds. Where there is no fork, fresh ones."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
+    if sys.platform != "linux":  # macOS's libraries do not bear a fork after they were loaded
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["poolbench.cell"])
+    # Every module that a cell will want, now: quicker, and files that are edited while the sweep runs change nothing.
+    modules = ["poolbench.cell", "poolbench.sweep.workers", "poolbench.data.augment", *_modules(cells)]
+    # The first optimiser that is made imports torch._dynamo, two seconds of work for each cell. Where there is a GPU
+    # that import may ask it something, and after a fork it could not be used.
+    if not any(path for name in ("nvidia[0-9]*", "kfd", "dxg") for path in Path("/dev").glob(name)):
+        modules.append("torch._dynamo")
+    context.set_forkserver_preload(modules)
     return context
+
+
+def _modules(cells: list[Cell]) -> list[str]:
+    """Where the components of ``cells`` are defined, ours only: a user's own code is imported when a cell needs it."""
+    targets = set()
+    for cell in cells:
+        pools = cell.config["pool"] if isinstance(cell.config["pool"], list) else [cell.config["pool"]]
+        targets |= {block["_target_"] for block in [*pools, *(cell.config[group] for group in COMPONENTS[1:])]}
+    tables = {"poolbench.pooling": POOLS, "poolbench.heads": HEADS, "poolbench.models": MODELS, "poolbench.data": DATA}
+    modules = set()
+    for target in targets:
+        package, _, name = target.rpartition(".")
+        if package in tables:
+            modules |= {
+                place.partition(":")[0] for place in tables[package].table.values() if place.endswith(f":{name}")
+            }
+    return sorted(modules)
 
 
 def _start(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, Any]:
@@ -170,6 +204,7 @@ def _check_and_prepare(context: Any, cells: list[Cell]) -> int:
 
 def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
     _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the sweep ends its workers itself
     import torch
 
     from poolbench.assembly import assemble
@@ -192,14 +227,17 @@ def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
             except Exception as error:  # a user's own component may raise anything
                 pipe.send(("refused", f"{config['names']['pool']} in {config['names']['model']}: {error!r}"))
                 return
-        wants_gpu = any(config["trainer"]["device"] in ("auto", "cuda") for config in configs)
-        pipe.send(("gpus", torch.cuda.device_count() if wants_gpu and torch.cuda.is_available() else 0))
+        devices = {config["trainer"]["device"] for config in configs}
+        named = len([device for device in devices if device.startswith("cuda:")])
+        shared = torch.cuda.device_count() if devices & {"auto", "cuda"} else 0
+        pipe.send(("gpus", shared or named))
     finally:
         pipe.close()
 
 
 def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int, device: str | None) -> None:
     _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = Path(config["runs_dir"]) / config["run_id"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +249,7 @@ def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int,
 
         pipe.send((train_cell(config, code, threads, device), ""))
     except OSError as error:
-        pipe.send((FAILED, error.strerror or str(error)))
+        pipe.send((FAILED, store.os_reason(error)))
     finally:
         pipe.close()
 

@@ -81,6 +81,8 @@ def train(
         images = 0
         for step, (x, y) in enumerate(batches.epoch(order, draws)):
             optimizers.scale(schedule((epoch * steps + step) / (trainer["epochs"] * steps)))
+            if not trainer["channels_last"]:  # batches are, by the way they are made
+                x = x.contiguous()
             with autocast(trainer["precision"], device):
                 logits = forward(x)
                 loss = F.cross_entropy(logits.float(), y, label_smoothing=smoothing)
@@ -107,6 +109,7 @@ def train(
         seconds = time.perf_counter() - start
         loss_, accuracy = (None, None)
         if validation is not None:
+            torch.manual_seed(derive(seed, "validation", epoch))  # for pools that draw in evaluation too
             loss_, accuracy = evaluate(model, validation(), trainer["precision"])
         row |= {"validation_loss": loss_, "validation_accuracy": accuracy}
         row |= {"seconds": seconds, "images_per_second": images / seconds}

@@ -45,6 +45,8 @@ def set_up(device: torch.device, threads: int | None, keep_memory: bool) -> tupl
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # fp32 means 32 bits: newer GPUs would convolve with 10 bits of mantissa by default.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         torch.cuda.reset_peak_memory_stats(device)
     return threads, kept
 
@@ -73,7 +75,9 @@ def _keep_freed_memory() -> bool:
         return False
     m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(m_mmap_threshold, 1 << 30)) and bool(mallopt(m_trim_threshold, (1 << 31) - 1))
+    # Older versions take no more than 32 MiB.
+    kept = any(mallopt(m_mmap_threshold, size) for size in (1 << 30, 1 << 25))
+    return kept and bool(mallopt(m_trim_threshold, (1 << 31) - 1))
 
 
 def _cpu_has_bfloat16() -> bool:

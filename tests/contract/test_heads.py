@@ -160,5 +160,5 @@ def test_it_is_reached_by_its_name_and_its_class_and_documented(name):
 
 
 def test_an_unknown_name_is_met_with_the_nearest():
-    with pytest.raises(ValueError, match="unknown head 'global_avg'. Did you mean 'global_average'"):
+    with pytest.raises(ValueError, match=r"unknown head 'global_avg'. Did you mean 'global_average'"):
         create_head("global_avg", channels=3, num_classes=2)

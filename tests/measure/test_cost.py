@@ -36,10 +36,12 @@ def test_everything_is_counted_once(size):
 def test_a_pool_is_counted_by_its_own_formula_alone(pool):
     """Whatever a counter sees in it, as the convolution of strided_conv."""
     plain, other = cost(make(), (16, 16)), cost(make(pool=pool), (16, 16))
-    formulas = [sum(create_pool(name, channels=c).flops((side, side)) for c, side in ((4, 16), (6, 8)))
-                for name in ("max", pool)]  # fmt: skip
-    assert other["forward_flops"] - plain["forward_flops"] == formulas[1] - formulas[0]
-    assert other["pool_flops"] - plain["pool_flops"] == formulas[1] - formulas[0]
+
+    def formula(name):
+        return sum(create_pool(name, channels=c).flops((side, side)) for c, side in ((4, 16), (6, 8)))
+
+    assert other["forward_flops"] - plain["forward_flops"] == formula(pool) - formula("max")
+    assert other["pool_flops"] - plain["pool_flops"] == formula(pool) - formula("max")
 
 
 class Convolution(nn.Module):

@@ -38,8 +38,8 @@ def maps(draw, kernel_size=1, stride=1, padding=0):
     assume(kernel_size <= min(height, width) + 2 * padding + stride - 1)
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 3)), height, width)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))), dtype=torch.float64)
-    if draw(st.booleans()):  # ties and windows of zeros, as after a ReLU
-        x = x.relu()
+    # As it is; with ties and windows of zeros, as after a ReLU; negative, below whatever a border is filled with.
+    x = draw(st.sampled_from([x, x.relu(), x - 5]))
     return x.to(memory_format=draw(st.sampled_from([torch.contiguous_format, torch.channels_last])))
 
 

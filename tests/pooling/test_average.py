@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
-from tests.pooling.reference import by_loop, geometries_and_maps
 
 from poolbench import create_pool
+from tests.pooling.reference import by_loop, geometries_and_maps
 
 
 @given(geometries_and_maps())

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pooling.reference import by_loop, geometries_and_maps, maps
 
 from poolbench import create_pool
+from tests.pooling.reference import by_loop, geometries_and_maps, maps
 
 ORDERS = [1.0, 1.5, 2.0, 3.0, 50.0, math.inf]
 ONE_TO_FOUR = [[[[1.0, 2.0], [3.0, 4.0]]]]

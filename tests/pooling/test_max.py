@@ -1,9 +1,9 @@
 import pytest
 import torch
 from hypothesis import given
-from tests.pooling.reference import by_loop, geometries_and_maps
 
 from poolbench import create_pool
+from tests.pooling.reference import by_loop, geometries_and_maps
 
 
 @given(geometries_and_maps())

@@ -2,9 +2,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pooling.reference import by_loop, geometries_and_maps
 
 from poolbench import create_pool
+from tests.pooling.reference import by_loop, geometries_and_maps
 
 OF_WINDOW = {"max": lambda cells: cells.amax(-1), "average": lambda cells: cells.mean(-1)}
 

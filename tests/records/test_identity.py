@@ -1,0 +1,162 @@
+"""One cell, one name: the same whatever cannot change its result, another for all that can."""
+
+import copy
+import re
+
+import pytest
+
+from poolbench.configuration import composer, flatten
+from poolbench.records.identity import digest, identity, run_id
+
+CONFIG = {
+    "seed": 3,
+    "pool": {"_target_": "poolbench.pooling.LpPool2d", "kernel_size": 2, "p": 2.5, "learnable": False},
+    "head": {"_target_": "poolbench.heads.GlobalAverage", "hidden": []},
+    "model": {"_target_": "poolbench.models.ConvNet", "widths": [32, 64]},
+    "data": {
+        "_target_": "poolbench.data.CIFAR10",
+        "root": "data",
+        "download": True,
+        "mirrors": ["a", "b"],
+        "validation": 0.0,
+        "augmentation": {"flip": True, "crop": 4},
+    },
+    "optimizer": {"_target_": "poolbench.training.optimizers.sgd", "lr": 0.1},
+    "schedule": {"_target_": "poolbench.training.schedules.cosine", "warmup": 0.1},
+    "trainer": {
+        "epochs": 8,
+        "batch_size": 128,
+        "precision": "fp32",
+        "device": "auto",
+        "threads": None,
+        "keep_memory": True,
+    },
+    "runs_dir": "runs",
+    "report_dir": "report",
+    "names": {"pool": "lp(p=2.5)", "head": "global_average", "model": "convnet", "data": "cifar10"},
+    "data_fingerprint": "cifar10-1",
+}
+# Where things lie, what they are called and what they run on.
+OUTSIDE = {
+    "runs_dir",
+    "report_dir",
+    "data.root",
+    "data.download",
+    "data.mirrors",
+    "trainer.device",
+    "trainer.threads",
+    "trainer.keep_memory",
+    *(f"names.{group}" for group in ("pool", "head", "model", "data", "optimizer", "schedule")),
+}
+
+
+def changed(config, option):
+    """A copy of ``config`` with another value for the dotted ``option``."""
+    config = copy.deepcopy(config)
+    *path, last = option.split(".")
+    block = config
+    for key in path:
+        block = block[key]
+    old = block[last]
+    if isinstance(old, bool):
+        block[last] = not old
+    elif isinstance(old, int | float):
+        block[last] = old + 1
+    elif isinstance(old, list):
+        block[last] = [*old, 1]
+    else:
+        block[last] = f"{old}x"
+    return config
+
+
+def hash_of(config):
+    return run_id(config).rpartition("-")[2]
+
+
+def test_the_name_of_a_known_cell_stays_what_it_is():
+    # Records lie in folders of this name: a change here makes every finished cell one that was never trained.
+    assert run_id(CONFIG) == "lp-p=2.5-convnet-cifar10-s3-5848d478c6"
+    assert digest({"b": [1, 2.0, None], "a": {"c": True, "d": "é"}}) == "cb23e27120"
+
+
+@pytest.mark.parametrize("option", flatten(CONFIG))
+def test_all_that_can_change_the_result_changes_the_name_and_nothing_else_does(option):
+    assert (hash_of(changed(CONFIG, option)) == hash_of(CONFIG)) == (option in OUTSIDE)
+
+
+def test_so_it_is_for_every_option_of_every_component():
+    overrides = ["data=cifar10", "pool=strided_conv", "optimizer=muon", "schedule=step", "model=resnet", "head=flatten"]
+    with composer() as compose:
+        configs = [compose.complete(overrides), compose.complete(["optimizer=adamw", "pool=[max,{lp: {p: 3}},max]"])]
+    for config in configs:
+        config["data_fingerprint"] = "x"
+        sweep = config.pop("sweep")
+        assert hash_of({**config, "sweep": sweep}) == hash_of(config)
+        for option in flatten(config):
+            assert (hash_of(changed(config, option)) == hash_of(config)) == (option in OUTSIDE), option
+
+
+def test_the_order_of_keys_and_the_kind_of_a_number_do_not_matter():
+    def turned(value):
+        if isinstance(value, dict):
+            return {key: turned(value[key]) for key in reversed(value)}
+        if isinstance(value, list | tuple):
+            return tuple(map(turned, value))
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    other = turned(CONFIG)
+    assert list(other) != list(CONFIG)
+    assert hash_of(other) == hash_of(CONFIG)
+    assert digest({"a": 2, "b": 1}) == digest({"b": 1.0, "a": 2.0})
+    assert len({digest(value) for value in (1, True, "1", [1], None, 1.5, float("inf"), {}, [])}) == 9
+
+
+def test_the_order_of_a_list_matters():
+    assert digest([1, 2]) != digest([2, 1])
+
+
+def test_what_a_run_id_is_added_to_keeps_its_name():
+    assert run_id({**CONFIG, "run_id": run_id(CONFIG)}) == run_id(CONFIG)
+
+
+def test_identity_leaves_the_config_as_it_was():
+    before = copy.deepcopy(CONFIG)
+    kept = identity(CONFIG)
+    kept["trainer"]["epochs"] = kept["data"]["validation"] = 99
+    assert before == CONFIG
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "../../etc/passwd",
+        "..",
+        ".",
+        "",
+        "/",
+        "a b\tc\nd",
+        "C:\\x|y?*<>\"'",
+        "é漢字🙂",
+        "-rf",
+        ".hidden",
+        "x" * 500,
+        "~",
+        "$(reboot)",
+        "lp(p=3,norm=sum)",
+        "max+max",
+        "nul\0",
+    ],
+)
+def test_a_name_is_always_a_safe_folder(label, tmp_path):
+    for key in ("pool", "head", "model", "data"):
+        name = run_id({**CONFIG, "names": {**CONFIG["names"], key: label}})
+        assert re.fullmatch(r"[A-Za-z0-9_+=][A-Za-z0-9_.+=-]*-[0-9a-f]{10}", name), name
+        assert len(name) <= 91
+        (tmp_path / name).mkdir()
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).rmdir()
+
+
+def test_the_usual_head_is_not_named():
+    assert "global_average" not in run_id(CONFIG)
+    assert "-flatten-" in run_id({**CONFIG, "names": {**CONFIG["names"], "head": "flatten"}})

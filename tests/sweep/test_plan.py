@@ -1,0 +1,175 @@
+"""The plan of a sweep: its cells with their names and states, before anything starts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poolbench.configuration import ConfigError
+from poolbench.data.base import DataError
+from poolbench.records import store
+from poolbench.records.identity import run_id
+from poolbench.records.state import DONE, INTERRUPTED, NEW, RUNNING
+from poolbench.sweep.plan import make_plan
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(path, content):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+
+    return write
+
+
+def labels(plan):
+    return [(cell.config["names"]["pool"], cell.config["seed"]) for cell in plan.cells]
+
+
+def test_a_grid_of_the_command_line_is_named_completed_and_in_order():
+    plan = make_plan(["pool=max,lp", "seeds=2", "trainer.epochs=1", "sweep.workers=3", "report_dir=tables"])
+    assert plan.name == "grid"
+    assert plan.report_dir == Path("tables/grid")
+    assert labels(plan) == [("max", 0), ("lp", 0), ("max", 1), ("lp", 1)]
+    assert plan.options == {"blocks": [], "workers": 3, "fail_fast": False}
+    for cell in plan.cells:
+        assert cell.config["run_id"] == cell.run_id == run_id(cell.config)
+        assert cell.folder == Path("runs") / cell.run_id
+        assert cell.config["trainer"]["epochs"] == 1
+        assert cell.config["data_fingerprint"].startswith("shapes-")
+        assert "sweep" not in cell.config
+    assert len({cell.run_id for cell in plan.cells}) == 4
+    assert not Path("runs").exists()
+    again = [make_plan(cell.overrides, single=True).cells[0] for cell in plan.cells[2:]]
+    assert [cell.run_id for cell in again] == [cell.run_id for cell in plan.cells[2:]]  # as `again:` is printed
+
+
+def test_cells_that_are_the_same_are_there_once():
+    plan = make_plan(["pool=lp", "pool.p=2,2.0,3", "trainer.threads=1,2"])
+    assert labels(plan) == [("lp", 0), ("lp(p=3)", 0)]
+
+
+def test_a_cell_said_in_other_words_is_the_same_and_keeps_the_name_that_its_record_got_first():
+    in_words, spelt_out = ["model=convnet_small"], ["model=convnet", "model.widths=[16,32,64]"]
+    plan = make_plan(["model=convnet_small,convnet", "model.widths=[16,32,64]"])
+    assert [cell.run_id for cell in plan.cells] == [make_plan(in_words).cells[0].run_id]
+    (other,) = make_plan(spelt_out).cells
+    assert other.run_id != plan.cells[0].run_id
+    store.write_yaml(plan.cells[0].folder / "config.yaml", plan.cells[0].config)
+    (other,) = make_plan(spelt_out).cells
+    assert other.run_id == other.config["run_id"] == plan.cells[0].run_id
+    assert other.state() == INTERRUPTED
+
+
+def test_a_value_made_from_the_seed_follows_it():
+    plan = make_plan(["data.data_seed=${seed}", "seeds=3"])
+    assert [cell.config["data"]["data_seed"] for cell in plan.cells] == [0, 1, 2]
+    assert len({cell.config["data_fingerprint"] for cell in plan.cells}) == 3
+
+
+def test_where_the_data_lies_makes_no_other_cell_and_what_it_holds_does(write):
+    for root, text in (("here", b"\x00"), ("there", b"\x00"), ("other", b"\x00\x00")):
+        for part in ("train", "test"):
+            for name in "ab":
+                path = Path(root, part, name, "image.png")
+                path.parent.mkdir(parents=True)
+                path.write_bytes(text)
+    plan = make_plan(["data=image_folder", "data.root=here,there,other"])
+    assert [cell.config["data"]["root"] for cell in plan.cells] == ["here", "other"]
+
+
+def test_states_are_read_when_they_are_asked_for():
+    plan = make_plan(["seeds=4", "pool=max"])
+    assert list(plan.states().values()) == [NEW] * 4
+    first, second, third, _ = plan.cells
+    for cell in (first, second, third):
+        store.write_yaml(cell.folder / "config.yaml", cell.config)
+    store.write_json(first.folder / "environment.json", {})
+    result = {"schema_version": 1, "run_id": first.run_id, "test_accuracy": 0.5, "epochs": 0}
+    store.write_json(first.folder / "result.json", result)
+    claim = store.Claim(third.folder)
+    assert claim.acquire()
+    assert list(plan.states().values()) == [DONE, INTERRUPTED, RUNNING, NEW]
+    assert plan.open() == list(plan.cells[1:])
+    claim.release()
+    assert third.state() == INTERRUPTED
+
+
+def test_sweeps_are_found_in_conf_in_ones_own_folder_and_in_experiments(write, tmp_path):
+    demo = make_plan(["sweep=demo", "pool=max,lp", "seeds=1"])
+    assert demo.name == "demo"
+    assert labels(demo) == [("max", 0), ("lp", 0)]
+    assert demo.report_dir == Path("report/demo")
+
+    write("own/sweep/mine.yaml", {"defaults": ["grid"], "blocks": [{"product": {"pool": ["max"]}}], "fail_fast": True})
+    write("own/sweep/short.yaml", {"blocks": [{"product": {"pool": ["max"]}}]})
+    mine = make_plan(["sweep=mine"], [tmp_path / "own"])
+    assert (mine.name, labels(mine), mine.options["fail_fast"]) == ("mine", [("max", 0)], True)
+    with pytest.raises(ConfigError, match=r"sweep\.workers is missing"):
+        make_plan(["sweep=short"], [tmp_path / "own"])
+
+    assert len(make_plan(["sweep=2026_five_pools", "data=shapes", "seeds=1"]).cells) == 5  # the one that is shipped
+    write("experiments/ours/experiment.yaml", {"sweep": [{"zip": {"pool": ["lp", "max"], "pool.kernel_size": [3, 2]}}]})
+    ours = make_plan(["sweep=ours", "sweep.workers=1"])
+    assert (ours.name, labels(ours)) == ("ours", [("lp(kernel_size=3)", 0), ("max", 0)])
+    assert ours.options["workers"] == 1
+    with pytest.raises(ConfigError, match=r"unknown sweep 'our'.*'ours'.*Known: demo, ours"):
+        make_plan(["sweep=our"])
+    write("experiments/ours/experiment.yaml", {"sweeps": []})
+    with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml must have a list of blocks"):
+        make_plan(["sweep=ours"])
+
+
+@pytest.mark.parametrize("several", [["pool=max,lp"], ["seeds=1"], ["seed=1,2"], ["sweep=demo"]])
+def test_a_single_cell_is_asked_for_where_one_is_trained(several):
+    with pytest.raises(ConfigError, match="`poolbench sweep` takes the same options"):
+        make_plan(several, single=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["sweep=demo,grid"], "sweep takes one name"),
+        (["sweep.workers=1,2"], r"sweep\.workers takes one value"),
+        (["sweep.blocks=[{product: {pool: [max]}}]"], r"sweep\.blocks"),
+        (["sweep.workers=0"], r"sweep\.workers must be null or a whole number"),
+        (["seed=1.5"], "seed must be a whole number of at least 0, got '1.5'"),
+        (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["+trainer.epoch=3"], r"trainer\.epoch.*trainer\.epochs"),
+        (["trainer.device='1'"], r"trainer\.device must be"),
+        (["data._target_=nowhere.Data"], "nowhere"),
+        (["+data.sizes=3"], "no option 'sizes'.*'size'"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        make_plan(options)
+
+
+def test_missing_data_is_noticed_while_planning():
+    with pytest.raises(DataError, match="nowhere"):
+        make_plan(["data=image_folder", "data.root=nowhere"])
+
+
+def test_planning_does_without_torch_and_leaves_nothing_behind(tmp_path):
+    code = (
+        "import json, sys\n"
+        "from poolbench.sweep.plan import make_plan\n"
+        "plan = make_plan(['pool=max,strided_conv', 'seeds=2', 'data=cifar10'])\n"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
+        "print(json.dumps([list(plan.states().values()), [cell.run_id for cell in plan.cells]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    states, names = json.loads(done.stdout)
+    assert states == [NEW] * 4
+    assert len(set(names)) == 4
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,297 @@
+"""The training loop: it learns, goes on where it was, says when it cannot, and no pool moves another's random draws."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from poolbench import create_model
+from poolbench.data.augment import Batches, plain_batches
+from poolbench.pooling.base import Pool
+from poolbench.training import checkpoint, process
+from poolbench.training.loop import Progress, TrainingFailed, autocast, evaluate, train
+from poolbench.training.optimizers import muon, sgd
+from poolbench.training.schedules import cosine
+
+SAMPLES, SIDE, CLASSES = 96, 12, 3
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+AUGMENTATION = {"flip": True, "crop": 1, "cutout": 2}
+TRAINER = {
+    "epochs": 4,
+    "batch_size": 20,
+    "label_smoothing": 0.0,
+    "precision": "fp32",
+    "channels_last": True,
+    "compile": False,
+}
+
+
+class RandomPick(Pool):
+    """One pixel of each window, drawn anew in every training step from torch's global generator."""
+
+    random = True
+    in_evaluation = False
+
+    def forward(self, x):
+        if not self.training and not self.in_evaluation:
+            return F.avg_pool2d(x, 2)
+        windows = F.pixel_unshuffle(x, 2).unflatten(1, (x.shape[1], 4))
+        return windows[:, :, torch.randint(4, ())]
+
+
+class AlwaysRandomPick(RandomPick):
+    in_evaluation = True
+
+
+class DropoutHead(nn.Module):
+    def __init__(self, channels, num_classes, size):
+        super().__init__()
+        self.drop, self.fc = nn.Dropout(0.5), nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+class Recorded(Batches):
+    """Batches that remember what they handed out."""
+
+    def epoch(self, order, draws):
+        self.seen = []
+        for x, y in super().epoch(order, draws):
+            self.seen.append((x.clone(), y.clone()))
+            yield x, y
+
+
+@pytest.fixture(scope="module")
+def images():
+    """uint8 (N, H, W, 3) of one dim colour a class with noise, and their labels: learnt in a few epochs."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
+    pictures = torch.randint(0, 150, (SAMPLES, SIDE, SIDE, 3), generator=generator)
+    pictures += 100 * F.one_hot(labels, 3)[:, None, None, :]
+    return pictures.to(torch.uint8), labels
+
+
+class Setting:
+    """A training that is ready to start; ``seed`` alone tells two of one pool apart."""
+
+    def __init__(self, images, pool="max", seed=0, make=sgd, head="global_average", batches=Batches, **trainer):
+        self.trainer = {**TRAINER, **trainer}
+        model = create_model("convnet", pool, head, CLASSES, (SIDE, SIDE), seed, widths=(4, 6), depths=(1, 1))
+        self.model = model.to(memory_format=torch.channels_last)
+        self.batches = batches(*images, self.trainer["batch_size"], MEAN, STD, AUGMENTATION)
+        self.optimizers = make(self.model)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        self.progress, self.seed, self.images = Progress(), seed, images
+
+    def validation(self):
+        return plain_batches(self.images[0][:30], self.images[1][:30], 20, MEAN, STD)
+
+    def train(self, schedule=None, validation=None, during=None, after_epoch=lambda progress: None):
+        train(
+            self.model,
+            self.batches,
+            validation,
+            self.optimizers,
+            schedule or cosine(),
+            self.scaler,
+            self.trainer,
+            self.seed,
+            self.progress,
+            during or (lambda done, row: None),
+            after_epoch,
+        )
+        return self
+
+    def weights(self):
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def rows(self):
+        """The history without what measures time."""
+        return [{k: v for k, v in row.items() if "second" not in k} for row in self.progress.history]
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_it_learns_what_can_be_learnt(images):
+    setting = Setting(images, epochs=8)
+    setting.train(validation=setting.validation)
+    history = setting.progress.history
+    assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
+    assert history[-1]["train_accuracy"] > 0.8
+    assert history[-1]["validation_accuracy"] > 0.8
+    loss, accuracy = evaluate(setting.model, setting.validation())
+    assert (loss, accuracy) == (history[-1]["validation_loss"], history[-1]["validation_accuracy"])
+
+
+def test_the_history_has_a_row_an_epoch_and_the_progress_counts(images):
+    setting = Setting(images).train()
+    assert [row["epoch"] for row in setting.progress.history] == [1, 2, 3, 4]
+    assert list(setting.progress.history[0]) == [
+        "epoch",
+        "learning_rate",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+        "seconds",
+        "images_per_second",
+    ]
+    assert setting.progress.history[0]["validation_loss"] is None
+    assert setting.progress.epoch == 4
+    assert setting.progress.images == 4 * 80  # the last 16 images do not fill a batch
+    assert setting.progress.seconds == pytest.approx(sum(row["seconds"] for row in setting.progress.history))
+    steps = len(setting.batches)
+    last = [cosine()((epoch * steps + steps - 1) / (4 * steps)) for epoch in range(4)]
+    assert [row["learning_rate"] for row in setting.progress.history] == pytest.approx([0.1 * f for f in last])
+
+
+@pytest.mark.parametrize(
+    ("pool", "head", "make"),
+    [("strided_conv", "global_average", muon), (AlwaysRandomPick, DropoutHead, sgd)],
+    ids=["muon", "random pool and dropout"],
+)
+def test_taken_up_after_any_epoch_it_ends_the_same_to_the_last_bit(images, tmp_path, pool, head, make):
+    def setting():
+        return Setting(images, pool, head=head, make=make, label_smoothing=0.1)
+
+    def save(progress):
+        checkpoint.save(
+            tmp_path / str(progress.epoch), whole.model, whole.optimizers, whole.scaler, progress, "cell", {"size": 1}
+        )
+
+    whole = setting()
+    whole.train(after_epoch=save, validation=whole.validation)
+    again = setting().train(validation=whole.validation)
+    assert same(again.weights(), whole.weights())
+    for epoch in (1, 2, 3):
+        resumed = setting()
+        torch.manual_seed(99)
+        torch.rand(epoch)  # whatever was drawn before does not matter
+        state = checkpoint.read(tmp_path / str(epoch), "cell")
+        resumed.progress = checkpoint.restore(state, resumed.model, resumed.optimizers, resumed.scaler)
+        assert resumed.progress.epoch == len(resumed.progress.history) == epoch
+        resumed.train(validation=resumed.validation)
+        assert same(resumed.weights(), whole.weights()), epoch
+        assert resumed.rows() == whole.rows()
+
+
+def test_another_seed_is_another_training(images):
+    assert Setting(images, seed=0).train().rows() != Setting(images, seed=1).train().rows()
+
+
+def test_every_pool_sees_the_same_images_in_the_same_order_with_the_same_augmentation(images):
+    seen = []
+    for pool, make in (("max", sgd), (RandomPick, muon), ("strided_conv", sgd)):
+        setting = Setting(images, pool, make=make, batches=Recorded, epochs=2).train()
+        seen.append(setting.batches.seen)
+    for other in seen[1:]:
+        assert len(other) == len(seen[0]) == 4
+        for (x, y), (other_x, other_y) in zip(seen[0], other, strict=True):
+            assert torch.equal(x, other_x)
+            assert torch.equal(y, other_y)
+
+
+def test_every_epoch_has_an_order_and_draws_of_its_own(images):
+    first, second = (Setting(images, batches=Recorded, epochs=epochs).train().batches.seen for epochs in (1, 2))
+    assert not torch.equal(first[0][0], second[0][0])
+
+
+def test_label_smoothing_is_in_the_loss_that_is_trained_on(images):
+    for smoothing in (0.0, 0.3):
+        setting = Setting(images, batches=Recorded, epochs=1, label_smoothing=smoothing)
+        untrained = copy.deepcopy(setting.model).train()
+        setting.train(schedule=lambda done: 0.0)
+        with torch.no_grad():
+            losses = [
+                F.cross_entropy(untrained(x), y, label_smoothing=smoothing).item() for x, y in setting.batches.seen
+            ]
+        assert setting.progress.history[0]["train_loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_names_the_epoch(images):
+    saved = []
+    setting = Setting(images)
+    with pytest.raises(TrainingFailed, match=r"loss became \w+ in epoch 2, by step \d.*optimizer\.lr"):
+        setting.train(schedule=lambda done: 1e30 if done >= 0.25 else 0.1, after_epoch=lambda p: saved.append(p.epoch))
+    assert saved == [1]
+    assert len(setting.progress.history) == 1
+    setting = Setting(images)
+    setting.model.features.stage1.conv1.weight.data.fill_(math.nan)
+    with pytest.raises(TrainingFailed, match="epoch 1"):
+        setting.train()
+
+
+def test_who_watches_hears_at_least_once_an_epoch_how_far_it_is(images):
+    heard = []
+    setting = Setting(images)
+    setting.train(during=lambda done, row: heard.append((done, row)))
+    assert [done for done, _ in heard if done == int(done)] == [1, 2, 3, 4]
+    assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+    for done, row in heard:
+        assert row["epoch"] == math.ceil(done)
+        assert 0 <= row["train_accuracy"] <= 1
+        assert row["images_per_second"] > 0
+    ends = [row for done, row in heard if done == int(done)]
+    assert [row["train_loss"] for row in ends] == [row["train_loss"] for row in setting.progress.history]
+
+
+def test_no_epochs_leave_the_untrained_net(images):
+    setting = Setting(images, epochs=0)
+    before = setting.weights()
+    setting.train(during=lambda done, row: pytest.fail("nothing was to be said"))
+    assert same(setting.weights(), before)
+    assert setting.progress == Progress()
+
+
+def test_evaluating_is_the_mean_over_all_images_the_last_partial_batch_included(images):
+    setting = Setting(images, RandomPick, head=DropoutHead).train()
+    pictures, labels = images
+    batches = plain_batches(pictures[:50], labels[:50], 20, MEAN, STD)
+    setting.model.train()
+    state = setting.weights()
+    loss, accuracy = evaluate(setting.model, batches)
+    assert not setting.model.training
+    assert same(setting.weights(), state)  # no statistic moved
+    x = ((pictures[:50] / 255 - 0.5) / 0.25).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logits = setting.model(x)
+    assert loss == pytest.approx(F.cross_entropy(logits, labels[:50]).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(1) == labels[:50]).sum().item() / 50
+
+
+def test_precision_bf16_trains_in_it_and_keeps_weights_in_fp32(images):
+    try:
+        process.check_precision("bf16", torch.device("cpu"))
+    except ValueError:
+        pytest.skip("this CPU has no bfloat16 instructions")
+    kinds = set()
+    setting = Setting(images, precision="bf16", epochs=8)
+    setting.model.features.stage1.conv1.register_forward_hook(lambda module, args, out: kinds.add(out.dtype))
+    setting.train()
+    assert kinds == {torch.bfloat16}
+    assert {p.dtype for p in setting.model.parameters()} == {torch.float32}
+    assert setting.progress.history[-1]["train_accuracy"] > 0.7
+    assert setting.rows() != Setting(images, epochs=8).train().rows()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_images_come_in_the_memory_format_that_was_chosen(images, channels_last):
+    setting = Setting(images, epochs=1, channels_last=channels_last)
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    came = []
+    setting.model.register_forward_pre_hook(
+        lambda module, args: came.append(args[0].is_contiguous(memory_format=wanted))
+    )
+    setting.train()
+    assert came == [True] * 4
+
+
+def test_fp32_is_left_alone():
+    with autocast("fp32", torch.device("cpu")):
+        assert not torch.is_autocast_enabled("cpu")
