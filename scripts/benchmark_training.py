@@ -47,7 +47,8 @@ class Whole:
         self.batches = Batches(images, labels, BATCH, MEAN, STD, AUGMENTATION)
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
         self.progress, self.folder = Progress(), folder
-        self.trainer = {"epochs": 0, "precision": "fp32", "compile": False, "label_smoothing": 0.0, "channels_last": True}
+        self.trainer = {"epochs": 0, "precision": "fp32", "compile": False, "label_smoothing": 0.0}
+        self.trainer["channels_last"] = True
 
     def segment(self) -> None:
         self.trainer["epochs"] += 1

@@ -35,7 +35,10 @@ def _table(name: str) -> str:
     path = ROOT / "results" / name / "summary.md"
     if not path.exists():
         sys.exit(f"{path.relative_to(ROOT)} is named in a README and is not there")
-    return path.read_text(encoding="utf-8").strip() + "\n"
+    lines = path.read_text(encoding="utf-8").strip().splitlines()
+    # The page has headings of its own.
+    kept = [f"**{line[3:]}**" if line.startswith("## ") else line for line in lines if not line.startswith("# ")]
+    return "\n".join(kept).strip() + "\n"
 
 
 if __name__ == "__main__":
