@@ -74,10 +74,6 @@ class Registry:
                 return _import(location)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
-    def class_names(self) -> dict[str, str]:
-        """Name -> class name, without importing anything."""
-        return {name: location.rpartition(":")[2] for name, location in self.locations().items()}
-
     def describe(self, name: str) -> tuple[str, str]:
         """First line of the docstring and its ``Source:`` of ``name``, read from the source text, nothing imported."""
         module, _, attribute = self.locations()[name].partition(":")
@@ -132,6 +128,8 @@ def call(function: Any, what: str, options: Mapping[str, Any]) -> Any:
     except ValueError:  # Some builtins have no signature to look at.
         return function(**options)
     options = dict(options)
+    if getattr(getattr(function, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+        parameters = {}  # a module without a constructor of its own: nn.Module's takes anything and refuses it later
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         if "channels" not in parameters:
             options.pop("channels", None)

@@ -19,6 +19,8 @@ def code_version() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
     if not (root / "pyproject.toml").is_file():
         return {"commit": None, "dirty": None}
+    if Path(_git(root, "rev-parse", "--show-toplevel") or "/").resolve() != root:
+        return {"commit": None, "dirty": None}  # unpacked inside another repository, whose commit says nothing
     commit = _git(root, "rev-parse", "HEAD")
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if commit is None else bool(changes)}

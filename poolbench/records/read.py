@@ -71,8 +71,9 @@ def read_record(path: str | Path) -> Record:
     environment = _json(path / "environment.json")
     if finished and environment is None:
         raise RecordError("environment.json is missing")
-    if finished and not (path / "metrics.csv").exists() and result.get("epochs") != 0:
-        raise RecordError("metrics.csv is missing")
+    metrics = _metrics(path / "metrics.csv", finished)
+    if finished and not metrics and result.get("epochs") != 0:
+        raise RecordError("metrics.csv is missing or empty")
     return _checked(
         Record(
             run_id=str(config.get("run_id", path.name)),
@@ -81,7 +82,7 @@ def read_record(path: str | Path) -> Record:
             environment=environment or {},
             result=result,
             status=_status(path / "status.json", str(config.get("run_id", path.name))),
-            metrics=_metrics(path / "metrics.csv", finished),
+            metrics=metrics,
         )
     )
 

@@ -9,12 +9,18 @@ NEW, RUNNING, INTERRUPTED, FAILED, DONE, DAMAGED = "new", "running", "interrupte
 
 
 def record_state(folder: Path) -> str:
-    """One of the states above, the owner of the folder's claim not considered (see :func:`cell_state`)."""
+    """One of the states above, the owner of the folder's claim not considered (see :func:`cell_state`).
+
+    Raises: OSError when the files are there and cannot be read now.
+    """
     if not (folder / "config.yaml").exists() and not (folder / "result.json").exists():
         return NEW
     try:
         record = read_record(folder)
-    except RecordError:
+    except RecordError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            raise cause from error  # a disk or network that fails has damaged nothing
         return DAMAGED
     if record.run_id != folder.name:
         return DAMAGED

@@ -166,8 +166,15 @@ def _modules(cells: list[Cell]) -> list[str]:
 def _start(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, Any]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=function, args=(theirs, *arguments), daemon=True)
-    with _no_main():
-        process.start()
+    # The server of the forks loads torch for seconds, and Ctrl-C in a terminal reaches it too: it shall not die of it
+    # with a traceback. The mask is inherited.
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+    try:
+        with _no_main():
+            process.start()
+    finally:
+        if masked is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     theirs.close()
     return process, ours
 

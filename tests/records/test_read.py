@@ -71,7 +71,6 @@ def test_records_come_sorted_and_once_however_they_are_given(tmp_path):
         ("result.json", lambda path: _change(path, run_id="another")),
         ("result.json", lambda path: _change(path, test_accuracy=None)),
         ("result.json", lambda path: _change(path, schema_version=None)),
-        ("status.json", lambda path: path.write_text("{")),
         ("metrics.csv", lambda path: path.write_text(path.read_text()[:-5])),
         ("metrics.csv", lambda path: path.write_text("".join(path.read_text().splitlines(True)[:-1]))),
         ("metrics.csv", lambda path: path.write_text(path.read_text().replace("0.1,", "x,"))),
