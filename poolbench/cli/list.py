@@ -1,9 +1,9 @@
-"""What exists: `poolbench list pools|heads|models|data|sweeps`, each with one line and its paper."""
+"""What exists, each with one line and its paper: `poolbench list pools`, heads, models, data, ... or all."""
 
 import argparse
 import textwrap
 
-WHAT = ("pools", "heads", "models", "data", "sweeps")
+WHAT = ("pools", "heads", "models", "data", "optimizers", "schedules", "sweeps")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +20,8 @@ def main(arguments: argparse.Namespace) -> int:
     for what in [arguments.what] if arguments.what else WHAT:
         if not arguments.what:
             print(f"{what}:")
-        if what == "sweeps":
-            _sweeps()
+        if what in ("optimizers", "schedules", "sweeps"):
+            _files(what)
             continue
         for name in registries[what].names():
             line, source = registries[what].describe(name)
@@ -38,11 +38,14 @@ def _entry(name: str, line: str, source: str) -> None:
         print(textwrap.fill(source.rstrip("."), 79, initial_indent=" " * 16, subsequent_indent=" " * 16))
 
 
-def _sweeps() -> None:
+def _files(what: str) -> None:
+    """What stands for itself in files of configs, by their first comment."""
     from poolbench.configuration import config_dir, experiments_dir
 
-    files = [(path.stem, path) for path in sorted((config_dir() / "sweep").glob("*.yaml")) if path.stem != "grid"]
-    files += [(path.parent.name, path) for path in sorted(experiments_dir().glob("*/experiment.yaml"))]
+    folder = config_dir() / what.removesuffix("s")
+    files = [(path.stem, path) for path in sorted(folder.glob("*.yaml")) if path.stem != "grid"]
+    if what == "sweeps":
+        files += [(path.parent.name, path) for path in sorted(experiments_dir().glob("*/experiment.yaml"))]
     for name, path in files:
         comment = [row[1:].strip() for row in path.read_text(encoding="utf-8").splitlines()[:4] if row.startswith("#")]
         _entry(name, " ".join(comment), "")

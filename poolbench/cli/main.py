@@ -17,7 +17,7 @@ COMMANDS = {
     "report": "tables and plots, from records alone",
     "collect": "gather records into one archive and one tidy table",
     "show": "one record: its config, curve and result",
-    "list": "pools, heads, models, data sets, sweeps",
+    "list": "pools, heads, models, data sets, optimizers, schedules, sweeps",
     "download": "fetch a data set",
 }
 

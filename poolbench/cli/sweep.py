@@ -21,14 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.cli.progress import SweepProgress
-    from poolbench.records.state import DONE
+    from poolbench.records.state import DONE, INTERRUPTED
     from poolbench.sweep.plan import make_plan
     from poolbench.sweep.workers import run_plan
 
     plan = make_plan(arguments.overrides, arguments.config_dir)
     states = plan.states()
     done = sum(state == DONE for state in states.values())
-    print(f"sweep {plan.name}: {len(plan.cells)} cells, {done} done before", flush=True)
+    begun = sum(state == INTERRUPTED for state in states.values())
+    print(
+        f"sweep {plan.name}: {len(plan.cells)} cells, {done} done before{f', {begun} to go on with' if begun else ''}",
+        flush=True,
+    )
     failed: dict[str, str] = {}
     if done < len(plan.cells):
         with SweepProgress(plan, done) as progress:

@@ -27,6 +27,12 @@ class Sites:
         chosen = list(pool) if self.per_site else [pool]
         if not chosen:
             raise ValueError("pool: a list with one pool per site must not be empty")
+        for one in chosen:
+            if isinstance(one, nn.Module):
+                raise ValueError(
+                    f"pool: {type(one).__name__} is made already, and every site needs one of its own: give its name, "
+                    "its class or a function that is called as pool(channels=C)"
+                )
         self.makers = [partial(create_pool, p) for p in chosen]
         self.seed = seed
         self.count = 0

@@ -26,5 +26,9 @@ def find_record(run: str | os.PathLike[str], runs_dir: Path) -> Path:
     if len(matches) == 1:
         return runs_dir / matches[0]
     if matches:
-        raise ValueError(f"{run!r} stands for {len(matches)} records in {runs_dir}: {', '.join(matches[:5])}")
-    raise ValueError(f"there is no record {str(run)!r} in {runs_dir}.{nearest(folder.name, known)}")
+        shown = ", ".join(matches[:5]) + (", ..." if len(matches) > 5 else "")
+        raise ValueError(
+            f"{str(run)!r} stands for {len(matches)} records in {runs_dir}: {shown}; give more of the name"
+        )
+    hint = nearest(folder.name, known) or " `poolbench status` lists what there is."
+    raise ValueError(f"there is no record {str(run)!r} in {runs_dir}.{hint}")

@@ -15,10 +15,16 @@ def group_hash(config: Mapping[str, Any]) -> str:
 def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
     """Each config's pool label, longer by the differing options where configs of one group share the short one."""
     sharing: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+    # One pool may bear several labels, as a class of the user's own that later got a name: the shortest is its name.
+    names: dict[tuple[str, str], str] = {}
+    for config in configs:
+        one, label = (group_hash(config), digest(config["pool"])), str(config["names"].get("pool") or "unnamed")
+        names[one] = min(names.get(one, label), label, key=lambda text: (len(text), text))
     keys = []
     for config in configs:
-        place = group_hash(config), str(config["names"].get("pool") or "unnamed")
-        keys.append((place, digest(config["pool"])))
+        group, pool = group_hash(config), digest(config["pool"])
+        place = group, names[group, pool]
+        keys.append((place, pool))
         sharing[place][keys[-1][1]] = flatten(config["pool"])
     differing = {place: _differing(pools.values()) for place, pools in sharing.items()}
     return [_with_options(place[1], sharing[place][pool], differing[place]) for place, pool in keys]

@@ -31,10 +31,13 @@ def run_id(config: dict[str, Any]) -> str:
     """``max-convnet-shapes-s0-1a2b3c4d5e``: pool, head unless it is the usual one, model, data, seed, hash."""
     names = config["names"]
     head = [] if names["head"] == "global_average" else [names["head"]]
-    words = [names["pool"], *head, names["model"], names["data"], f"s{config['seed']}"]
+    words = [names["pool"], *head, names["model"], names["data"]]
     # Names become folders: only letters, digits and a few signs, and never a path.
     slug = "-".join(re.sub(r"[^A-Za-z0-9_.+=]+", "-", word).strip("-.") or "x" for word in words)
-    return f"{slug[:80].rstrip('-')}-{digest({'schema': SCHEMA_VERSION, 'config': identity(config)})}"
+    seed = f"-s{config['seed']}"  # is never cut off
+    return (
+        f"{slug[: 80 - len(seed)].rstrip('-')}{seed}-{digest({'schema': SCHEMA_VERSION, 'config': identity(config)})}"
+    )
 
 
 def _canonical(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from poolbench.report.statistics import least_seeds
+from poolbench.report.statistics import LEAST_PAIRS, least_seeds
 from poolbench.report.summary import finished
 from poolbench.report.tables import counted
 
@@ -80,8 +80,9 @@ def _power(rows: pd.DataFrame) -> list[str]:
         return []
     tested = compared[compared["pairs"] >= 2]
     said = []
-    if len(tested) < len(compared):
-        said.append(f"No verdict from fewer than 2 pairs: {', '.join(compared[compared['pairs'] < 2]['pool'])}.")
+    if (compared["pairs"] < LEAST_PAIRS).any():
+        few = ", ".join(compared[compared["pairs"] < LEAST_PAIRS]["pool"])
+        said.append(f"No verdict from fewer than {LEAST_PAIRS} pairs: {few}.")
     weak = tested[~tested["exact_can_tell"].astype(bool)]
     if len(weak):
         needed, m, n = least_seeds(len(tested)), len(tested), int(weak["pairs"].min())
@@ -114,7 +115,9 @@ def _environments(done: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
         differ = f", which differ in {', '.join(varying)}" if varying else ""
         text = f"Environments are mixed: {counts}{differ}; they change the last bits of a training, and its speed."
         crossing, pairs = _crossing(done.assign(fingerprint=prints), rows)
-        said.append(f"{text} {crossing} of {pairs} pairs compare cells of two environments." if pairs else text)
+        if crossing:
+            text += f" {crossing} of {pairs} pairs compare cells of two environments."
+        said.append(text)
     commits = sorted(done["commit"].fillna("unknown").astype(str).str[:10].unique())
     if len(commits) > 1:
         said.append(f"Cells come from {len(commits)} commits of the code: {', '.join(commits)}.")

@@ -16,6 +16,7 @@ import numpy as np
 LEVEL = 0.95
 ALPHA = 0.05
 HIGHER, LOWER, CANNOT_TELL = "higher", "lower", "cannot tell"
+LEAST_PAIRS = 3  # for a verdict: two differences show one spread only, and a fluke of theirs looks certain.
 _MOST_FLIPPED = 16  # 2^16 sign flips; with more pairs the t test needs no second opinion.
 
 
@@ -93,7 +94,7 @@ def compare(pools: Mapping[str, Mapping[int, float]], baseline: str) -> dict[str
             pair,
             p_holm=p,
             p_exact_holm=p_exact_holm.get(name, math.nan),
-            verdict=CANNOT_TELL if not p < ALPHA else HIGHER if mean > 0 else LOWER,
+            verdict=CANNOT_TELL if pair.difference.n < LEAST_PAIRS or not p < ALPHA else HIGHER if mean > 0 else LOWER,
             exact_can_tell=pair.difference.n >= least_seeds(len(tested)),
         )
     return done

@@ -162,3 +162,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
         write_archive([Record(run_id="x", path=path, config={"a": object()})], path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["records.jsonl"]
     assert path.read_text() == "old"
+
+
+def test_one_pool_under_two_labels_is_one_pool():
+    records = [_record("lp", 0, names__pool="LpPool2d(p=2)"), _record("lp", 1)]
+    assert collect(records)["pool"].tolist() == ["lp", "lp"]

@@ -172,3 +172,12 @@ def test_more_pairs_than_can_be_flipped_have_no_exact_p_but_a_verdict():
     pair = compare(pools, "max")["lp"]
     assert math.isnan(pair.p_exact)
     assert pair.verdict == "higher"
+
+
+def test_two_pairs_never_give_a_verdict_however_alike_their_differences():
+    pools = {"max": {0: 0.80, 1: 0.81}, "lp": {0: 0.90, 1: 0.9101}}
+    compared = compare(pools, "max")["lp"]
+    assert compared.p_holm < 0.05
+    assert compared.verdict == "cannot tell"
+    pools["max"][2], pools["lp"][2] = 0.80, 0.9001
+    assert compare(pools, "max")["lp"].verdict == "higher"
