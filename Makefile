@@ -18,7 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

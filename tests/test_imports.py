@@ -49,7 +49,11 @@ ALLOWED = {
         "heads",
         "pooling",
         "registry",
+        "measure",
+        "training",
+        "testing",
     },
+    "testing": set(),
     "__main__": {"cli"},
     "__init__": {"trained", "data", "models", "heads", "pooling"},
 }

@@ -18,10 +18,12 @@ COMMANDS = {
     "collect": "gather records into one archive and one tidy table",
     "show": "one record: its config, curve and result",
     "list": "pools, heads, models, data sets, optimizers, schedules, sweeps",
+    "bench": "time operators against torch's own max pooling and against memory",
+    "check-pool": "run the public contract on a pool, yours or ours, and explain what it breaks",
     "download": "fetch a data set",
 }
 
-_BUILDING = ("run", "sweep", "plan", "download")
+_BUILDING = ("run", "sweep", "plan", "bench", "check-pool", "download")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # build something: a yaml.py in a folder of somebody's records must not be run by looking at them.
     if command in _BUILDING and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    module = importlib.import_module(f"poolbench.cli.{command}")
+    module = importlib.import_module(f"poolbench.cli.{command.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"poolbench {command}",
         description=module.__doc__,
@@ -81,7 +83,7 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10}{line}" for name, line in COMMANDS.items()]
+    lines = [f"  {name:<12}{line}" for name, line in COMMANDS.items()]
     return "\n".join(
         [
             "usage: poolbench COMMAND [options]",

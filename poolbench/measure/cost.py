@@ -31,7 +31,8 @@ def cost(model: nn.Module, input_size: tuple[int, int]) -> dict[str, Any]:
             for module, x in _inputs_of_pools(model, image):
                 counted = _count(module, x) if is_site(module) else 0
                 formula = getattr(module, "flops", None)
-                said = formula((x.shape[-2], x.shape[-1])) if callable(formula) else counted
+                said = formula((x.shape[-2], x.shape[-1])) if callable(formula) else None
+                said = counted if said is None else said
                 total += said - counted
                 pooling += said
     finally:

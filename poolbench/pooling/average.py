@@ -20,6 +20,9 @@ class AveragePool2d(Pool):
     Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998 (there with a trained scale and bias).
     """
 
+    bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 5})
+
     def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0):
         super().__init__(channels, kernel_size, stride, padding)
 

@@ -1,7 +1,7 @@
 """What every pool shares: its geometry, its checks, what it says of itself."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +26,28 @@ class Pool(nn.Module):
     Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
     """
 
-    # What the contract tests check. A subclass overrides what is different for it.
-    mixes_channels: ClassVar[bool] = False  # does one output channel see more than one input channel?
-    random: ClassVar[bool] = False  # does the training output depend on a random draw?
-    keeps_constants: ClassVar[bool] = True  # is a constant non-negative map kept (away from padding)?
+    # What an operator says of itself, with its initial weights, in evaluation mode. poolbench.testing holds it to it,
+    # and ours also to not having what they do not claim. A subclass overrides what is different for it; what depends
+    # on options is set on the instance. None: it depends on the weights, and is not checked.
+    mixes_channels: bool = False  # does one output channel see more than one input channel?
+    treats_channels_alike: bool = True  # does permuting the channels permute the output?
+    random: bool = False  # does the training output depend on a random draw?
+    random_evaluation: bool = False  # and the output in evaluation?
+    keeps_constants: bool = True  # is a constant non-negative map kept (away from padding)?
+    bounded: bool | None = False  # does the output stay between the least and the largest value of the map?
+    odd: bool | None = False  # f(-x) = -f(x)
+    homogeneous: bool | None = False  # f(a x) = a f(x) for a > 0
+    follows_offset: bool | None = False  # f(x + b) = f(x) + b
+    keeps_sign: bool | None = False  # x >= 0 gives f(x) >= 0
+    mirrors: bool | None = False  # does it commute with a horizontal mirror of maps of which nothing is cropped?
+    stationary: bool = True  # does moving the input by a stride move the output by a pixel?
+    onnx: bool = True  # does torch.onnx export it, with the same values in onnxruntime?
+
+    # Further sets of options with which the contract is tested, beside the defaults.
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ()
+
+    # Where an operator that draws takes its numbers from; None is torch's global generator.
+    generator: torch.Generator | None = None
 
     def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = None, padding: int = 0):
         super().__init__()
@@ -42,6 +60,8 @@ class Pool(nn.Module):
                 f"(half of kernel_size {self.kernel_size}), got {padding!r}"
             )
         self.padding = padding
+        if self.mirrors and 2 * padding != self.kernel_size - self.stride:
+            self.mirrors = False  # seen in a mirror the windows stand elsewhere
 
     @property
     def ratio(self) -> float:
@@ -64,14 +84,16 @@ class Pool(nn.Module):
                 )
         return size[0] // self.stride, size[1] // self.stride
 
-    def flops(self, size: tuple[int, int]) -> int:
-        """Floating point operations for one image of ``C`` maps of ``size``, two for a multiply-add."""
+    def flops(self, size: tuple[int, int]) -> int | None:
+        """Floating point operations for one image of ``C`` maps of ``size``, two for a multiply-add; None where the
+        operator does not say."""
         height, width = self.output_size(size)
-        return self.channels * height * width * self.flops_per_window()
+        each = self.flops_per_window()
+        return None if each is None else self.channels * height * width * each
 
-    def flops_per_window(self) -> int:
-        """Operations for one output value. Subclasses say theirs."""
-        raise NotImplementedError
+    def flops_per_window(self) -> int | None:
+        """Operations for one output value. Subclasses say theirs; None: they do not, and torch's counter is asked."""
+        return None
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
@@ -80,11 +102,48 @@ class Pool(nn.Module):
         return f"pool {type(self).__name__}"
 
 
+def choice(owner: nn.Module, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """``value`` if it is one of ``allowed``. Raises: ValueError naming owner, option, value and what is allowed."""
+    # By type too: 0 and 1 are no switches, and True is no number.
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        names = [str(one).lower() if isinstance(one, bool) else repr(one) for one in allowed]
+        text = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        raise ValueError(f"pool {type(owner).__name__}: {option} must be {text}, got {value!r}")
+    return value
+
+
+def number(
+    owner: nn.Module, option: str, value: float, least: float = -math.inf, most: float = math.inf, open: bool = False
+) -> float:
+    """``value`` as a float if it is finite and in ``[least, most]``, or with ``open`` in ``(least, most)``.
+
+    Raises: ValueError naming owner, option, value and what is allowed.
+    """
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (good and (least < value < most if open else least <= value <= most)):
+        if most < math.inf:
+            words = f"a number {'between' if open else 'from'} {least:g} {'and' if open else 'to'} {most:g}"
+        elif least > -math.inf:
+            words = f"a number above {least:g}" if open else f"a number of at least {least:g}"
+        else:
+            words = "a finite number"
+        raise ValueError(f"pool {type(owner).__name__}: {option} must be {words}, got {value!r}")
+    return float(value)
+
+
 def positive_int(owner: nn.Module, option: str, value: int) -> int:
     """``value`` if it is a whole number above 0. Raises: ValueError naming owner, option and value."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"pool {type(owner).__name__}: {option} must be a whole number of at least 1, got {value!r}")
     return value
+
+
+def cropped(x: Tensor, pool: Pool) -> Tensor:
+    """``x`` without the last rows and columns that make no whole step of ``pool``."""
+    height, width = pool.output_size((x.shape[-2], x.shape[-1]))
+    bottom, right = x.shape[-2] - height * pool.stride, x.shape[-1] - width * pool.stride
+    # The gradient of a slice would be in the default memory format, whatever that of x.
+    return F.pad(x, (0, -right, 0, -bottom)) if bottom or right else x
 
 
 def max_windows(x: Tensor, pool: Pool) -> Tensor:
@@ -113,11 +172,36 @@ def average_windows(x: Tensor, pool: Pool) -> Tensor:
 
 def sum_windows(x: Tensor, pool: Pool) -> Tensor:
     """Sum of each window of ``pool`` over its cells inside the map, ``(N, C, H, W) -> (N, C, H', W')``."""
-    (height, width), missing, ceil_mode = _fit(pool, x.shape[-2:])
-    if any(missing):
-        x = F.pad(x, (0, missing[1], 0, missing[0]))
-    y = F.avg_pool2d(x, pool.kernel_size, pool.stride, pool.padding, ceil_mode, divisor_override=1)
-    return y[..., :height, :width]
+    # By another divisor torch would sum at once, but ONNX knows only averages.
+    return average_windows(x, pool) * cells_inside(pool, (x.shape[-2], x.shape[-1]), x)
+
+
+def weigh_windows(x: Tensor, weight: Tensor, pool: Pool) -> Tensor:
+    """Weighted sum of the cells of each window of ``pool``, ``(N, C, H, W) -> (N, C, H', W')``; ``weight`` is
+    ``(C, k, k)``, or ``(1, k, k)`` for all channels. At the border a sum of fewer cells is scaled to all of them, so
+    equal weights give a multiple of the average everywhere."""
+    size, k, s, pad = x.shape[-2:], pool.kernel_size, pool.stride, pool.padding
+    height, width = pool.output_size((size[0], size[1]))
+    # By how much the last windows pass the map.
+    bottom, right = (max(0, (n - 1) * s + k - pad - side) for n, side in zip((height, width), size, strict=True))
+    around = pad
+    if bottom > pad or right > pad:  # a convolution pads all sides alike
+        x, around = F.pad(x, (pad, right, pad, bottom)), 0
+    weight = weight.to(x.dtype).expand(x.shape[1], k, k).unsqueeze(1)
+    y = F.conv2d(x, weight, None, s, around, groups=x.shape[1])[..., :height, :width]
+    if pad or bottom or right:
+        y = y * (k * k / cells_inside(pool, (size[0], size[1]), x))
+    return y
+
+
+def cells_inside(pool: Pool, size: tuple[int, int], like: Tensor) -> Tensor:
+    """``(1, 1, H', W')``: how many cells of each window of ``pool`` lie inside a map of ``size``, in the dtype and on
+    the device of ``like``."""
+    counts = []
+    for n, side in zip(pool.output_size(size), size, strict=True):
+        first = torch.arange(n, dtype=like.dtype, device=like.device) * pool.stride - pool.padding
+        counts.append((first + pool.kernel_size).clamp(max=side) - first.clamp(min=0))
+    return (counts[0][:, None] * counts[1])[None, None]
 
 
 def _fit(pool: Pool, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int], bool]:

@@ -1,13 +1,15 @@
 """L_p norm of each window: between the average (p = 1) and the maximum (p to infinity)."""
 
 import math
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, average_windows, max_windows, sum_windows
+from poolbench.pooling.powers import PowerMean, root_mean_square, root_mean_square_slope
+from poolbench.pooling.windows import over_windows
 
 
 class LpPool2d(Pool):
@@ -30,6 +32,16 @@ class LpPool2d(Pool):
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Sermanet, Chintala and LeCun, ICPR 2012; learned p: Gulcehre, Cho, Pascanu and Bengio, ECML 2014.
     """
+
+    homogeneous = keeps_sign = mirrors = True
+    variants = (
+        {"p": 1.0},
+        {"p": 3.0},
+        {"p": math.inf},
+        {"norm": "sum"},
+        {"p": 3.0, "learnable": "layer"},
+        {"p": 1.5, "learnable": "channel", "kernel_size": 3, "padding": 1},
+    )
 
     def __init__(
         self,
@@ -68,49 +80,19 @@ class LpPool2d(Pool):
         return 1 + F.softplus(self.rho) if self.learnable else self.start
 
     def forward(self, x: Tensor) -> Tensor:
-        combine = average_windows if self.norm == "mean" else sum_windows
-        if not self.learnable:
-            if self.start == math.inf:
-                return max_windows(x.abs(), self)
-            if self.start == 1:
-                return combine(x.abs(), self)
-            if self.start == 2:
-                # Squares of half precision would overflow above 255 and vanish below 2e-4.
-                wide = x.float() if x.dtype == torch.float16 else x
-                return _Root.apply(combine(wide * wide, self)).to(x.dtype)
-        return self._stable(x.abs()).to(x.dtype)  # a learned p may be of another precision than the map
-
-    def _stable(self, x: Tensor) -> Tensor:
-        # Divided by the window's own maximum no power overflows, and no window vanishes beside a larger neighbour.
-        # The norm is homogeneous, so that factor may be held constant: it cancels from the value and the gradient.
-        p = self.p.view(1, -1, 1, 1) if self.learnable else self.start
-        height, width = self.output_size((x.shape[-2], x.shape[-1]))
-        k, s, pad = self.kernel_size, self.stride, self.padding
-        peak = max_windows(x.detach(), self)
-        empty = peak == 0  # not peak > 0: NaN must stay NaN
-        scale = torch.where(empty, 1, peak)
-        bottom = max(0, (height - 1) * s + k - pad - x.shape[-2])
-        right = max(0, (width - 1) * s + k - pad - x.shape[-1])
-        if pad or bottom or right:
-            x = F.pad(x, (pad, right, pad, bottom))
-        total = torch.zeros_like(peak)
-        for row in range(k):  # over the k*k cells of a window, each for all windows at once
-            for column in range(k):
-                tap = x[..., row : row + (height - 1) * s + 1 : s, column : column + (width - 1) * s + 1 : s]
-                total = total + (tap / scale) ** p
-        if self.norm == "mean":
-            total = total / self._cells(x, height, width, bottom, right)
-        # Where the peak is 0 the root is not asked for: its slope there is infinite.
-        root = torch.where(empty, 1, total) ** (1 / p)
-        return torch.where(empty, 0, scale * root)
-
-    def _cells(self, padded: Tensor, height: int, width: int, bottom: int, right: int) -> Tensor | int:
-        """How many cells of each window lie inside the map."""
-        if not (self.padding or bottom or right):
-            return self.kernel_size**2
-        inside = padded.new_zeros(1, 1, *padded.shape[-2:])
-        inside[..., self.padding : padded.shape[-2] - bottom, self.padding : padded.shape[-1] - right] = 1
-        return F.avg_pool2d(inside, self.kernel_size, self.stride, divisor_override=1)[..., :height, :width]
+        mean = self.norm == "mean"
+        if self.learnable:
+            formula = PowerMean(None, mean)
+            return over_windows(self, formula.combine, (x,), (self.p.view(1, -1, 1, 1),), formula.slope)
+        if self.start == math.inf:
+            return max_windows(x.abs(), self)
+        if self.start == 1:
+            return (average_windows if mean else sum_windows)(x.abs(), self)
+        if self.start == 2:
+            combine, slope = (partial(f, mean=mean) for f in (root_mean_square, root_mean_square_slope))
+            return over_windows(self, combine, (x,), slope=slope)
+        formula = PowerMean(self.start, mean)
+        return over_windows(self, formula.combine, (x,), slope=formula.slope)
 
     def flops_per_window(self) -> int:
         k2, mean = self.kernel_size**2, self.norm == "mean"
@@ -125,22 +107,3 @@ class LpPool2d(Pool):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.start}, norm={self.norm!r}, learnable={self.learnable}"
-
-
-class _Root(torch.autograd.Function):
-    """Square root whose slope at 0 is 0: a window of zeros has no direction in which to grow."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.sqrt()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (root,) = ctx.saved_tensors
-        return torch.where(root > 0, gradient / (2 * root), 0)

@@ -20,6 +20,9 @@ class MaxPool2d(Pool):
     Source: Riesenhuber and Poggio, Nature Neuroscience 1999.
     """
 
+    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 5, "stride": 3})
+
     def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0):
         super().__init__(channels, kernel_size, stride, padding)
 

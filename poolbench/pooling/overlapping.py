@@ -21,6 +21,9 @@ class OverlappingPool2d(Pool):
     Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.4.
     """
 
+    bounded = homogeneous = follows_offset = keeps_sign = True
+    variants = ({"mode": "average"}, {"padding": 1})
+
     def __init__(
         self, channels: int, kernel_size: int = 3, stride: int | None = 2, padding: int = 0, mode: str = "max"
     ):
@@ -33,6 +36,7 @@ class OverlappingPool2d(Pool):
         if mode not in ("max", "average"):
             raise ValueError(f"{self._name()}: mode must be 'max' or 'average', got {mode!r}")
         self.mode = mode
+        self.odd = mode == "average"
 
     def forward(self, x: Tensor) -> Tensor:
         return max_windows(x, self) if self.mode == "max" else average_windows(x, self)

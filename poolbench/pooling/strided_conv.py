@@ -26,7 +26,9 @@ class StridedConv2d(Pool):
     """
 
     mixes_channels = True
+    treats_channels_alike = False
     keeps_constants = False
+    variants = ({"norm": False}, {"norm": False, "activation": False, "kernel_size": 4})
 
     def __init__(
         self, channels: int, kernel_size: int = 3, stride: int | None = 2, norm: bool = True, activation: bool = True
@@ -39,6 +41,7 @@ class StridedConv2d(Pool):
         self.conv = nn.Conv2d(channels, channels, kernel_size, self.stride, self.padding, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+        self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))

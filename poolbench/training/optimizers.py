@@ -1,11 +1,16 @@
 """Optimisers: torch's own, with weight decay on weights alone, and Muon taught to take convolution filters."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from poolbench.models.sites import is_site
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # batch and instance normalisations are of the first
 
 
 class Optimizers:
@@ -56,7 +61,7 @@ def sgd(
 ) -> Optimizers:
     """Stochastic gradient descent with (Nesterov) momentum. Raises: ValueError naming the option."""
     _check(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
-    return Optimizers(_sgd(model.parameters(), lr, momentum, nesterov, weight_decay))
+    return Optimizers(_sgd(model.parameters(), lr, momentum, nesterov, weight_decay, _of_pools(model)))
 
 
 def adamw(
@@ -74,7 +79,8 @@ def adamw(
         allowed = False
     if not allowed:
         raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {betas!r}")
-    return Optimizers(torch.optim.AdamW(_groups(model.parameters(), weight_decay), lr=lr, betas=(first, second)))
+    groups = _groups(model.parameters(), weight_decay, _of_pools(model))
+    return Optimizers(torch.optim.AdamW(groups, lr=lr, betas=(first, second)))
 
 
 def muon(
@@ -91,6 +97,9 @@ def muon(
 ) -> Optimizers:
     """Orthogonalised momentum for convolution filters, SGD for all other parameters.
 
+    A filter inside a pool without any normalisation, as one that gives the logits of a softmax, is left to SGD: its
+    norm means something.
+
     Args:
         lr, momentum, nesterov, weight_decay: of the filters.
         steps: Newton-Schulz iterations, which bring the singular values of an update near 1.
@@ -105,11 +114,13 @@ def muon(
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < 100:
         raise ValueError(f"optimizer.steps must be a whole number from 1 to 99, got {steps!r}")
     # Depthwise filters are vectors, one per channel: there is nothing to orthogonalise.
-    filters = [p for p in model.parameters() if p.requires_grad and p.dim() == 4 and p.shape[1] > 1]
+    own = _of_pools(model)
+    free = own | _unnormalised(model)
+    filters = [p for p in model.parameters() if p.requires_grad and p.dim() == 4 and p.shape[1] > 1 and p not in free]
     chosen = {id(p) for p in filters}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     first = [FilterMuon(filters, lr, weight_decay, momentum, nesterov, steps, rescale)] if filters else []
-    return Optimizers(*first, _sgd(rest, rest_lr, rest_momentum, nesterov, rest_weight_decay))
+    return Optimizers(*first, _sgd(rest, rest_lr, rest_momentum, nesterov, rest_weight_decay, own))
 
 
 class FilterMuon(torch.optim.Muon):
@@ -163,21 +174,40 @@ def _as_matrix(filter: Tensor) -> Tensor:
 
 
 def _sgd(
-    parameters: Iterable[nn.Parameter], lr: float, momentum: float, nesterov: bool, weight_decay: float
+    parameters: Iterable[nn.Parameter],
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    undecayed: Set[nn.Parameter],
 ) -> torch.optim.SGD:
     return torch.optim.SGD(
-        _groups(parameters, weight_decay), lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
+        _groups(parameters, weight_decay, undecayed), lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
     )
 
 
-def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Weights of layers decay; biases, normalisations and the single numbers of learned pools do not."""
+def _groups(
+    parameters: Iterable[nn.Parameter], weight_decay: float, undecayed: Set[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Weights of layers decay; biases, normalisations and what is ``undecayed`` do not."""
     chosen = [p for p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in chosen if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in chosen if p.dim() <= 1], "weight_decay": 0.0},
+        {"params": [p for p in chosen if p.dim() > 1 and p not in undecayed], "weight_decay": weight_decay},
+        {"params": [p for p in chosen if p.dim() <= 1 or p in undecayed], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def _of_pools(model: nn.Module) -> set[nn.Parameter]:
+    """What pools hold themselves, not in layers: the weights of cells, mixing shares, strides. Decay would pull them to
+    0, which for few of them is neutral: a learned average would fade out."""
+    return {p for pool in model.modules() if is_site(pool) for p in pool.parameters(recurse=False)}
+
+
+def _unnormalised(model: nn.Module) -> set[nn.Parameter]:
+    """The parameters of pools without a normalisation inside."""
+    pools = [pool for pool in model.modules() if is_site(pool)]
+    return {p for pool in pools if not any(isinstance(m, _NORMS) for m in pool.modules()) for p in pool.parameters()}
 
 
 def _check(**options: float) -> None:

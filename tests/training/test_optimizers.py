@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from poolbench import create_model
+from poolbench import create_model, create_pool
 from poolbench.training.optimizers import FilterMuon, Optimizers, adamw, muon, sgd
 
 
@@ -80,6 +80,45 @@ def test_weights_decay_and_biases_normalisations_and_single_numbers_do_not(make,
         if make is muon and is_filter(parameter):
             wanted = 0.0
         assert decay[parameter.data_ptr()] == wanted, name
+
+
+@pytest.mark.parametrize(
+    ("make", "option"), [(sgd, "weight_decay"), (adamw, "weight_decay"), (muon, "rest_weight_decay")]
+)
+def test_what_a_pool_holds_itself_does_not_decay(make, option):
+    class Weighted(nn.Module):
+        ratio = 2.0
+
+        def __init__(self, channels):
+            super().__init__()
+            self.cells = nn.Parameter(torch.full((channels, 1, 2, 2), 0.25))
+            self.conv = nn.Conv2d(channels, channels, 1, bias=False)
+
+        def forward(self, x):
+            return self.conv(nn.functional.conv2d(x, self.cells, stride=2, groups=x.shape[1]))
+
+    model = small_model(pool=Weighted)
+    optimizers = make(model, **{option: 0.03})
+    decay = {
+        parameter: group["weight_decay"]
+        for optimizer in optimizers.optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    pool = model.features.stage1.pool1
+    assert decay[pool.cells] == 0
+    assert decay[pool.conv.weight] == 0.03  # under Muon too: no normalisation follows it
+
+
+def test_muon_takes_the_filters_of_a_pool_only_beside_a_normalisation():
+    for norm in (True, False):
+        model = small_model(pool=lambda channels, norm=norm: create_pool("strided_conv", channels=channels, norm=norm))
+        optimizers = muon(model)
+        filters = optimizers.optimizers[0].filters
+        inside = [p for p in model.features.stage1.pool1.parameters() if p.dim() == 4]
+        assert len(inside) == 1
+        assert any(p is inside[0] for p in filters) == norm
+        assert any(p is model.features.stage2.conv1.weight for p in filters)
 
 
 def test_frozen_parameters_stay_as_they_are():

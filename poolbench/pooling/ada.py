@@ -1,0 +1,142 @@
+"""Learned mix of two exponential averages: one favours what is like the window's mean, one what is large."""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.soft import dot, exponentials
+from poolbench.pooling.windows import over_windows
+
+# Keeps the likeness of a window of zeros at 0, where the formula has 0 / 0; its inverse is finite.
+TINY = 2e-38
+
+
+class AdaPool2d(Pool):
+    r"""Adaptive exponential pooling: a mix of an average by likeness to the mean and of a softmax-weighted one.
+
+    .. math::
+        y = \beta \sum_{i \in R} \frac{e^{d_i}}{\sum_j e^{d_j}} x_i
+          + (1 - \beta) \sum_{i \in R} \frac{e^{x_i}}{\sum_j e^{x_j}} x_i,
+        \qquad d_i = \frac{2 |x_i m|}{x_i^2 + m^2}, \quad m = \frac{1}{|R|} \sum_{i \in R} x_i
+
+    ``d`` (Dice's coefficient of two numbers) lies in [0, 1], so the first part stays near the average; the second is
+    :class:`~poolbench.pooling.soft.SoftPool2d`. Training and evaluation are alike.
+
+    Settled by the authors' code: ``beta`` mixes so and not the other way round, all channels share it, and there is
+    one for each pixel of the output, drawn from a normal distribution cut to [0, 1]. One for the whole map is our
+    default, since the pixels' ties a net to one image size; and it starts at a half, kept inside (0, 1) by a sigmoid,
+    where the code's cut lets it stick at the ends or, in its usual path, leave them.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+        beta: share of the first part, from 0 to 1; where the learning starts, then not 0 or 1.
+        learnable: whether ``beta`` is learned.
+        size: ``(H, W)`` of the maps to come, for one ``beta`` for each pixel of the output; None for one in all.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed, and for a map that is not of ``size``.
+    Source: Stergiou and Poppe, IEEE Transactions on Image Processing 2023.
+    """
+
+    bounded = keeps_sign = mirrors = True
+    variants = (
+        {"kernel_size": 3, "padding": 1, "beta": 0.75, "learnable": False},
+        {"beta": 1.0, "learnable": False},
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 2,
+        stride: int | None = 2,
+        padding: int = 0,
+        beta: float = 0.5,
+        learnable: bool = True,
+        size: tuple[int, int] | None = None,
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        self.learnable = choice(self, "learnable", learnable, (False, True))
+        self.start = number(self, "beta", beta, least=0, most=1, open=learnable)
+        self.odd = self.homogeneous = self.start == 1
+        if size is not None and (isinstance(size, int | str) or len(size) != 2):
+            raise ValueError(f"{self._name()}: size must be (H, W), got {size!r}")
+        self.size = None if size is None else (size[0], size[1])
+        if self.size and not learnable:
+            raise ValueError(f"{self._name()}: size is for a beta that is learned, got learnable={learnable}")
+        if learnable:
+            shape = self.output_size(self.size) if self.size else (1, 1)
+            self.logit = nn.Parameter(torch.empty(1, 1, *shape))  # of beta
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Put a learned ``beta`` back to where it starts."""
+        if self.learnable:
+            with torch.no_grad():
+                self.logit.fill_(math.log(self.start / (1 - self.start)))
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        if self.size is not None and self.size != tuple(size):
+            raise ValueError(
+                f"{self._name()}: a map of {size[0]}x{size[1]} pixels, but size says {self.size[0]}x{self.size[1]}"
+            )
+        return super().output_size(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.learnable:
+            return over_windows(self, _mix, (x,), (self.logit.sigmoid(),), _slopes)
+        combine, slope = (partial(f, beta=self.start) for f in (_mix, _slope))
+        return over_windows(self, combine, (x,), slope=slope)
+
+    def flops_per_window(self) -> int:
+        # Mean (a sum and one division); likeness: two products, square, sum, absolute value, division; its exponential,
+        # product and two sums, a division; the softmax average as in soft; the mix.
+        k2 = self.kernel_size**2
+        return k2 + (k2 * 6 + 1) + (k2 * 4 - 1) + (k2 * 6 - 2) + 4
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, beta={self.start}, learnable={self.learnable}, size={self.size}"
+
+
+def _likeness(inside: Tensor | None, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of each window, exponentials of the likeness ``(K, ...)``, and ``1 / (x^2 + m^2)`` ``(K, ...)``."""
+    mean = windows.sum(0) / (windows.shape[0] if inside is None else inside.sum(0))
+    inverse = torch.addcmul(mean * mean + TINY, windows, windows).reciprocal_()
+    powers = (windows.abs() * inverse * (2 * mean.abs())).exp_()  # at most e, so that they need no shift
+    return mean, powers if inside is None else powers * inside, inverse
+
+
+def _mix(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor:
+    _, powers, _ = _likeness(inside, windows)
+    near = dot(powers, windows) / powers.sum(0)
+    powers = exponentials(inside, windows)
+    large = dot(powers, windows) / powers.sum(0)
+    return large + beta * (near - large)
+
+
+def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, beta: float) -> tuple[Tensor]:
+    return _slopes(gradient, inside, windows, beta)[:1]
+
+
+def _slopes(gradient: Tensor, inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> tuple[Tensor, Tensor]:
+    # d depends on x_i / m alone: with r = (m^2 - x^2) / (x^2 + m^2), its slope by x is 2 |m| sign(x) r / (x^2 + m^2)
+    # and that by m is -x / m times as much.
+    mean, weights, inverse = _likeness(inside, windows)
+    total = weights.sum(0)
+    near = dot(weights, windows) / total
+    weights.mul_(beta * gradient / total)
+    r = (inverse * (2 * mean * mean)).sub_(1).mul_(inverse).mul_(windows.sign()).mul_(weights)
+    r.mul_(windows - near)
+    twice = 2 * mean.abs()
+    cells = windows.shape[0] if inside is None else inside.sum(0)
+    by_mean = dot(r, windows).mul_(2 * mean.sign() / cells)
+    slope = weights.addcmul_(r, twice).sub_(by_mean)
+
+    weights = exponentials(inside, windows)
+    total = weights.sum(0)
+    large = dot(weights, windows) / total
+    weights.mul_((1 - beta) * gradient / total)
+    slope.addcmul_(weights, windows - (large - 1))
+    return slope, (near - large).mul_(gradient)

@@ -1,0 +1,74 @@
+"""Blur, then every second pixel: average pooling without aliasing."""
+
+from torch import Tensor
+
+from poolbench.pooling.base import Pool, choice, positive_int
+from poolbench.pooling.filters import BORDERS, binomial, filtered
+
+
+class BlurAveragePool2d(Pool):
+    r"""Binomial filter every ``stride`` pixels, in place of average pooling.
+
+    .. math:: y = \sum_{i,j} a_i a_j x_{i,j}, \qquad a = (1, 1), (1, 2, 1), (1, 3, 3, 1), \ldots \text{ over their sum}
+
+    A subsampled map must not hold frequencies above half of its new rate, or they return as others and jump when the
+    image is shifted; the filter takes them out before. With ``filter_size`` 2 it is the 2x2 average, with 1
+    subsampling. At an even size the output lies between pixels, so a map and its mirror image are treated alike.
+
+    Args:
+        channels: channels ``C`` of the input.
+        stride: step in pixels.
+        filter_size: taps ``m`` of the filter, 1 to 7.
+        border: how the map goes on outside: ``"reflect"``, ``"replicate"`` or ``"zero"``. Where a map is too small to
+            be reflected its outermost pixels are repeated.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; the filter starts ``(filter_size - 1) // 2`` before
+        each step.
+    Raises: ValueError naming the option for a value that is not allowed, or for a map that is too small.
+    Source: Zhang, ICML 2019 (BlurPool).
+    """
+
+    bounded = odd = homogeneous = follows_offset = keeps_sign = True
+    variants = ({"filter_size": 3, "border": "zero"}, {"filter_size": 7, "border": "replicate"})
+
+    def __init__(self, channels: int, stride: int = 2, filter_size: int = 4, border: str = "reflect"):
+        super().__init__(channels, kernel_size=1, stride=stride)
+        describe_blur(self, filter_size, border, before=0, window=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return blur(x, self, self.output_size((x.shape[-2], x.shape[-1])))
+
+    def flops_per_window(self) -> int:
+        return blur_flops(self)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, filter_size={self.filter_size}, border={self.border!r}"
+
+
+# What the three pools that blur share. A pool holds `filter_size` and `border`.
+
+
+def describe_blur(pool: Pool, filter_size: int, border: str, before: int, window: int) -> None:
+    """Check and set the two options, and what follows from them for the pool's account of itself; ``window`` is the
+    side of what comes before the blur, which starts ``before`` pixels outside the map."""
+    pool.filter_size = positive_int(pool, "filter_size", filter_size)
+    if filter_size > 7:
+        raise ValueError(
+            f"pool {type(pool).__name__}: filter_size must be a whole number from 1 to 7, got {filter_size}"
+        )
+    pool.border = choice(pool, "border", border, BORDERS)
+    start, length = before + (filter_size - 1) // 2, window + filter_size - 1
+    pool.mirrors = 2 * start == length - pool.stride
+    if border == "zero" and filter_size > 1:
+        pool.rim = 2  # pixels that the zeros outside may reach
+        pool.bounded = False
+
+
+def blur(x: Tensor, pool: Pool, output: tuple[int, int]) -> Tensor:
+    """The binomial filter of ``pool`` with its step."""
+    size = pool.filter_size
+    return filtered(x, binomial(size), pool.stride, (size - 1) // 2, output, pool.border)
+
+
+def blur_flops(pool: Pool) -> int:
+    """Operations of the filter for one output value: columns at the new rate, rows at the old one."""
+    return 2 * pool.filter_size * (1 + pool.stride) if pool.filter_size > 1 else 0

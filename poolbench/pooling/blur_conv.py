@@ -1,0 +1,79 @@
+"""A convolution at full resolution, then blur, then every second pixel: a strided convolution without aliasing."""
+
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, choice, cropped, positive_int
+from poolbench.pooling.blur_average import blur, blur_flops, describe_blur
+
+
+class BlurConv2d(Pool):
+    r"""The counterpart of ``strided_conv``: a full ``C -> C`` convolution with stride 1, normalisation and ReLU, then a
+    binomial filter with the stride.
+
+    .. math:: y = \big(a * \mathrm{relu}(\mathrm{norm}(W * x))\big) \downarrow_s
+
+    The filter comes after the ReLU: right after the convolution it would commute with it and only blur the input. The
+    convolution works on all pixels, ``stride**2`` times as many as with a stride: ``kernel_size**2 * C * stride**2``
+    multiply-adds a value.
+
+    Args:
+        channels: channels ``C`` of the input and the output.
+        kernel_size: side of the convolution's filter, in pixels, odd; the border is padded with zeros.
+        stride: step of the blur, in pixels.
+        filter_size: taps of the blur, 1 to 7.
+        border: how the map goes on outside for the blur: ``"reflect"``, ``"replicate"`` or ``"zero"``. Where it is too
+            small to be reflected its outermost pixels are repeated.
+        norm: batch normalisation after the convolution, which then has no bias.
+        activation: ReLU before the blur.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed, or for a map that is too small.
+    Source: Zhang, ICML 2019 (ConvBlurPool).
+    """
+
+    mixes_channels = True
+    treats_channels_alike = keeps_constants = False
+    variants = ({"norm": False, "activation": False, "filter_size": 3, "border": "replicate"},)
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 3,
+        stride: int = 2,
+        filter_size: int = 4,
+        border: str = "reflect",
+        norm: bool = True,
+        activation: bool = True,
+    ):
+        super().__init__(channels, kernel_size, positive_int(self, "stride", stride))
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"{self._name()}: kernel_size must be odd, so that the map keeps its size, got {kernel_size}"
+            )
+        describe_blur(self, filter_size, border, 0, 1)
+        choice(self, "norm", norm, (False, True))
+        choice(self, "activation", activation, (False, True))
+        self.conv = nn.Conv2d(channels, channels, self.kernel_size, padding=self.kernel_size // 2, bias=not norm)
+        self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
+        self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+        self.mirrors = self.bounded = False
+        self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.output_size((x.shape[-2], x.shape[-1]))
+        y = self.activation(self.norm(self.conv(cropped(x, self))))
+        return blur(y, self, size)
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """``(H', W')`` for a map of ``size`` ``(H, W)``. Raises: ValueError for a map that it cannot serve."""
+        if min(size) < self.stride:
+            return super().output_size(size)  # says why not
+        return size[0] // self.stride, size[1] // self.stride  # zeros around: no map is smaller than the filter
+
+    def flops_per_window(self) -> int:
+        # Multiply-adds, a bias or normalisation (folded to one multiply-add), a comparison, for every pixel.
+        norm = 2 if isinstance(self.norm, nn.BatchNorm2d) else 1
+        pixel = 2 * self.kernel_size**2 * self.channels + norm + isinstance(self.activation, nn.ReLU)
+        return self.stride**2 * pixel + blur_flops(self)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, filter_size={self.filter_size}, border={self.border!r}"

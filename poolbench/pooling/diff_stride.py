@@ -1,0 +1,135 @@
+"""Downsampling with a learned stride: a low-pass in the frequency domain whose cut-off is a parameter."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.filters import separable
+
+
+class DiffStride2d(Pool):
+    r"""Spectral pooling with a soft cut-off whose place, the stride, is learned.
+
+    .. math:: y = \mathcal{F}^{-1}\big(\mathrm{crop}(m \cdot \mathcal{F}(x))\big), \qquad
+        m_k = \mathrm{clip}\Big(\frac{e(S) - |k|}{R}, 0, 1\Big)
+
+    Frequencies up to the edge ``e(S)``, which falls as ``1 / S``, pass, the last ``R`` of them less and less; through
+    that ramp the real numbers ``S``, one for rows and one for columns, get their gradient.
+
+    With ``match_size``, for fair comparison, the output has the size of any other pool's and the ramp ends half a
+    frequency beyond the highest that this size can hold, so at its start the operator is a soft spectral pooling; a
+    learned ``S`` below ``stride`` lets the whole band pass, a larger one blurs. Without it, as in the paper, what the
+    ramp leaves above 0 is kept: ``e = H / (2 S) + R``, sides of ``2 ceil(e)``, 32 -> 24 -> 20 -> 18 at stride 2, so the
+    net computes on larger maps than its control. The output size then follows the learned number, which a compiler or
+    an export cannot hold in one graph.
+
+    Different from the authors' code: positions are ``|k|`` on both axes (there -1 counts as 0, and columns get one
+    more); transforms keep the level of a map (there it grows by the ratio of the areas); on small maps the ramp is at
+    most three quarters of the band.
+
+    Args:
+        channels: channels ``C`` of the input.
+        stride: where ``S`` starts, at least 1; a whole number with ``match_size``.
+        smoothness: ``R`` > 0, length of the ramp in frequencies.
+        shared: one stride for rows and columns.
+        learnable: whether the strides are learned.
+        match_size: keep the output at ``H // stride``.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``, or as above.
+    Raises: ValueError naming the option for a value that is not allowed, or for a map that is too small.
+    Source: Riad, Teboul, Grangier and Zeghidour, ICLR 2022 (DiffStride).
+    """
+
+    odd = homogeneous = follows_offset = True
+    variants = ({"shared": True, "smoothness": 1.0}, {"learnable": False})
+
+    def __init__(
+        self,
+        channels: int,
+        stride: float = 2.0,
+        smoothness: float = 4.0,
+        shared: bool = False,
+        learnable: bool = True,
+        match_size: bool = True,
+    ):
+        super().__init__(channels, kernel_size=1, stride=1)
+        self.start = number(self, "stride", stride, least=1)
+        self.smoothness = number(self, "smoothness", smoothness, least=0, open=True)
+        self.shared = choice(self, "shared", shared, (False, True))
+        self.learnable = choice(self, "learnable", learnable, (False, True))
+        self.match_size = choice(self, "match_size", match_size, (False, True))
+        if match_size and not self.start.is_integer():
+            raise ValueError(f"{self._name()}: with match_size stride must be a whole number, got {stride!r}")
+        if match_size:
+            self.stride = int(stride)
+        else:
+            self.stationary = self.onnx = False
+        strides = torch.empty(1 if shared else 2)
+        if learnable:
+            self.strides = nn.Parameter(strides)
+        else:
+            self.register_buffer("strides", strides)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Put the strides back to where they start."""
+        nn.init.constant_(self.strides, self.start)
+
+    @property
+    def ratio(self) -> float | None:
+        return self.start if self.match_size else None
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        if self.match_size:
+            return super().output_size(size)
+        if min(size) < 2:
+            raise ValueError(f"{self._name()}: a map of {size[0]}x{size[1]} pixels has no frequency but one")
+        strides = self.strides.detach().double().clamp(min=1).expand(2).tolist()
+        height, width = (
+            max(2, min(side, 2 * math.ceil(side / (2 * stride) + self.smoothness)))
+            for side, stride in zip(size, strides, strict=True)
+        )
+        return height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        outputs = self.output_size(size)
+        # Below 1 there is nothing to keep more of; the gradient passes all the same, so that it can come back.
+        strides = self.strides + (self.strides.clamp(min=1) - self.strides).detach()
+        rows, columns = (
+            self._matrix(side, n, stride) for side, n, stride in zip(size, outputs, strides.expand(2), strict=True)
+        )
+        return separable(x, rows, columns)
+
+    def _matrix(self, side: int, n: int, stride: Tensor) -> Tensor:
+        """``(n, side)``: transform, mask, cut and transform back of a row."""
+        wide = torch.float64 if stride.dtype == torch.float64 else torch.float32
+        k = torch.arange(n // 2 + 1, dtype=torch.float64, device=stride.device)
+        weight = torch.full_like(k, 2.0)
+        weight[0] = 1.0
+        if n % 2 == 0:
+            weight[-1] = 1.0  # the average of its two halves
+        after, before = (
+            2 * math.pi * torch.arange(m, dtype=torch.float64, device=stride.device)[:, None] * k / m for m in (n, side)
+        )
+        both = torch.stack([after.cos(), after.sin()]), torch.stack([before.cos(), before.sin()])
+        after, before = (waves.to(wide) for waves in both)
+        kept = (weight.to(wide) * self._mask(k.to(wide), side, n, stride.to(wide))) / side
+        return ((after * kept) @ before.mT).sum(0)
+
+    def _mask(self, k: Tensor, side: int, n: int, stride: Tensor) -> Tensor:
+        last = (n // 2 + 0.5) * self.start if self.match_size else side / 2
+        edge = last / stride + (0 if self.match_size else self.smoothness)
+        ramp = min(self.smoothness, 0.75 * last / self.start)
+        # The level of a map passes whatever is learned.
+        return torch.where(k == 0, 1, ((edge - k) / ramp).clamp(0, 1))
+
+    def flops(self, size: tuple[int, int]) -> int:
+        """Of two small matrix products."""
+        height, width = self.output_size(size)
+        return self.channels * 2 * (height * size[0] * size[1] + height * width * size[1])
+
+    def extra_repr(self) -> str:
+        text = f"learnable={self.learnable}, match_size={self.match_size}"
+        return f"stride={self.start:g}, smoothness={self.smoothness:g}, shared={self.shared}, {text}"

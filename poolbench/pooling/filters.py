@@ -1,0 +1,76 @@
+"""Linear filters that work on rows and columns apart, with a step: what blurring and spectral pools are made of."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Up to this side one small matrix for all rows (and one for all columns) is faster than a convolution of each channel:
+# at 32 pixels it takes 1.05 times a max pooling for any filter, the convolutions 1.8 (3 taps) to 2.4 (7 taps).
+LARGEST_MATRIX = 128
+
+BORDERS = ("reflect", "replicate", "zero")
+
+
+def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``rows @ x @ columns^T`` of every map: ``(N, C, H, W) -> (N, C, H', W')`` in the memory format of ``x``, with
+    ``rows`` ``(H', H)`` and ``columns`` ``(W', W)``."""
+    rows, columns = rows.to(x.dtype), columns.to(x.dtype)
+    if x.stride(1) != 1:
+        return (rows @ (x @ columns.T)).to(x.dtype)
+    n, c, height, width = x.shape
+    # Batched products of copies of the same matrix (of which none is made): where it learns, the plain product would
+    # give the map's gradient in another memory format.
+    y = torch.bmm(rows.expand(n, -1, -1), x.movedim(1, -1).reshape(n, height, width * c))
+    y = torch.bmm(columns.expand(n * len(rows), -1, -1), y.view(n * len(rows), width, c))
+    return y.view(n, len(rows), len(columns), c).movedim(-1, 1).to(x.dtype)
+
+
+def binomial(size: int) -> list[float]:
+    """``size`` taps of the smoothest filter, of sum 1: 1; 1 1; 1 2 1; 1 3 3 1; ... over their sum."""
+    return [math.comb(size - 1, i) / 2 ** (size - 1) for i in range(size)]
+
+
+def filtered(x: Tensor, taps: list[float], stride: int, before: int, output: tuple[int, int], border: str) -> Tensor:
+    """``taps`` along rows and columns, every ``stride`` pixels, the first one ``before`` pixels outside the map.
+
+    Args:
+        x: ``(N, C, H, W)``.
+        output: ``(H', W')``.
+        border: ``"reflect"``, ``"replicate"`` or ``"zero"``. Reflection that a small map has too few pixels for becomes
+            replication.
+    """
+    size = (x.shape[-2], x.shape[-1])
+    pads = [_pads(side, len(taps), stride, before, n, border) for side, n in zip(size, output, strict=True)]
+    if max(size) <= LARGEST_MATRIX:
+        rows, columns = (
+            _matrix(x, taps, stride, side, n, pad) for side, n, pad in zip(size, output, pads, strict=True)
+        )
+        return separable(x, rows, columns)
+    for axis, (first, last, mode) in enumerate(pads):
+        amounts = [0, 0, first, last] if axis == 0 else [first, last, 0, 0]
+        x = F.pad(x, amounts, mode)
+    weight = torch.tensor(taps, dtype=x.dtype, device=x.device)
+    y = F.conv2d(x, (weight[:, None] * weight).expand(x.shape[1], 1, -1, -1), stride=stride, groups=x.shape[1])
+    return y.to(x.dtype)[..., : output[0], : output[1]]
+
+
+def _pads(side: int, taps: int, stride: int, before: int, output: int, border: str) -> tuple[int, int, str]:
+    """Pixels to add before and after a side (below 0: to leave out), and torch's word for how."""
+    after = (output - 1) * stride + taps - before - side
+    if border == "zero":
+        return before, after, "constant"
+    if border == "reflect" and max(before, after) < side:
+        return before, after, "reflect"
+    return before, after, "replicate"
+
+
+def _matrix(x: Tensor, taps: list[float], stride: int, side: int, output: int, pad: tuple[int, int, str]) -> Tensor:
+    """``(output, side)``: what the filter does to a row, found by giving it all unit vectors at once."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    before, after, mode = pad
+    units = torch.eye(side, dtype=wide, device=x.device)[None]  # channels: the vectors
+    units = F.pad(units, (before, max(0, after)), mode)
+    weight = torch.tensor(taps, dtype=wide, device=x.device).expand(side, 1, -1)
+    return F.conv1d(units, weight, stride=stride, groups=side)[0, :, :output].T

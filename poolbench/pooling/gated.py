@@ -1,0 +1,64 @@
+"""Maximum and average of each window, mixed by a gate that looks at the window."""
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number, weigh_windows
+
+
+class GatedPool2d(Pool):
+    r"""A learned gate decides for each window how much of its maximum and how much of its average is given.
+
+    .. math:: y = s \max_{i \in R} x_i + (1 - s) \frac{1}{|R|} \sum_{i \in R} x_i, \quad s = \sigma(w \cdot x_R)
+
+    Where ``mixed`` gives one share to all windows, here it responds to what is in them. The gate has the weights of one
+    window and no bias; all positions share them. With large activations it saturates: best after a normalisation. The
+    authors' code shares the weights over channels too and starts them from a normal distribution.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+        per: ``"layer"`` as in the authors' code, or ``"channel"`` for weights of each channel's own.
+        std: standard deviation of the weights at the start; with 0 it starts as half and half.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Source: Lee, Gallagher and Tu, AISTATS 2016 (responsive max-average pooling).
+    """
+
+    bounded = keeps_sign = True
+    variants = ({"per": "channel", "kernel_size": 3, "padding": 1}, {"std": 0.0})
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 2,
+        stride: int | None = 2,
+        padding: int = 0,
+        per: str = "layer",
+        std: float = 0.1,
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        self.per = choice(self, "per", per, ("layer", "channel"))
+        self.std = number(self, "std", std, least=0)
+        count = channels if per == "channel" else 1
+        self.gate = nn.Parameter(torch.empty(count, 1, self.kernel_size, self.kernel_size))
+        self.treats_channels_alike = per == "layer" or std == 0
+        if std == 0:
+            self.homogeneous = self.follows_offset = True
+            self.mirrors = 2 * padding == self.kernel_size - self.stride
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the gate's weights as at the start."""
+        nn.init.normal_(self.gate, std=self.std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = weigh_windows(x, self.gate[:, 0], self).sigmoid().to(x.dtype)
+        return torch.lerp(average_windows(x, self), max_windows(x, self), share)
+
+    def flops_per_window(self) -> int:
+        # Comparisons; additions and a division; the gate and its sigmoid (3); a difference and a multiply-add.
+        return 4 * self.kernel_size**2 - 1 + 3 + 3
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, per={self.per!r}, std={self.std}"

@@ -1,0 +1,66 @@
+"""Median of each window: what one outlier, however large, does not move."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+
+from poolbench.pooling.base import Pool, choice
+from poolbench.pooling.ranks import comparisons, sum_by_rank, weights_of_count
+
+
+class MedianPool2d(Pool):
+    r"""Median of each window.
+
+    .. math:: y = x_{((n + 1) / 2)} \quad (n \text{ odd}), \qquad
+        y = \tfrac{1}{2} \big( x_{(n / 2)} + x_{(n / 2 + 1)} \big) \quad (n \text{ even}),
+
+    with the window's ``n`` cells inside the map in falling order, :math:`x_{(1)} \ge \dots \ge x_{(n)}`. It takes away
+    single outliers, and single peaks with them: after a ReLU a window with one active cell gives 0. The gradient goes
+    to the middle cells; which of equal cells counts as the middle one depends on their places alone. Training and
+    evaluation are alike.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+        middle: of an even number of cells: ``"mean"`` of the two middle ones, or ``"lower"``, the smaller of them, as
+            ``torch.median`` gives.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Source: Tukey, Exploratory Data Analysis, 1977 (running medians); known to image processing as the median filter.
+    """
+
+    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = ({"kernel_size": 3, "padding": 1}, {"middle": "lower"})
+
+    def __init__(
+        self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, middle: str = "mean"
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        self.middle = choice(self, "middle", middle, ("mean", "lower"))
+        # The lower middle turns into the upper one.
+        self.odd = middle == "mean" or (kernel_size % 2 == 1 and not padding and self.stride >= kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum_by_rank(self, x, partial(_weigh, middle=self.middle))
+
+    def flops_per_window(self) -> int:
+        # Comparisons of the sorting network; the mean of two.
+        k2 = self.kernel_size**2
+        weights = _weights(k2, k2, self.middle)
+        return comparisons(weights) + (2 if 0.5 in weights else 0)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, middle={self.middle!r}"
+
+
+def _weights(n: int, ranks: int, middle: str) -> tuple[float, ...]:
+    """The weight of each of ``ranks`` ranks in a window of ``n`` cells."""
+    upper, lower = (n - 1) // 2, n // 2
+    if middle == "lower" or upper == lower:
+        return tuple(float(r == lower) for r in range(ranks))
+    return tuple(0.5 if r in (upper, lower) else 0.0 for r in range(ranks))
+
+
+def _weigh(inside: Tensor | None, windows: Tensor, middle: str) -> Sequence[float] | Tensor:
+    return weights_of_count(inside, windows, lambda n: _weights(n, windows.shape[0], middle))

@@ -1,0 +1,111 @@
+"""Maximum and average of each window, mixed by a share that is learned, given or drawn."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number
+
+
+class MixedPool2d(Pool):
+    r"""A share ``a`` of the maximum and the rest of the average.
+
+    .. math:: y = a \max_{i \in R} x_i + (1 - a) \frac{1}{|R|} \sum_{i \in R} x_i
+
+    Lee, Gallagher and Tu learn ``a``; here as the sigmoid of a free number, so that it stays between 0 and 1 (the paper
+    says only that it lies there). Half and half without any learning is ``weight="fixed"``, and takes most of the gain
+    that they report. Yu et al. draw it: in training each channel (or the layer) takes either the maximum or the
+    average, by a new draw in every forward pass, and in evaluation the one that was drawn more often in training.
+    Training and evaluation differ only there.
+
+    One share for a whole net is a matter of the net, which alone knows all its pools: :meth:`share_with`.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+        weight: ``"learned"``, ``"fixed"`` or ``"random"``.
+        share: ``a``: where the learning starts (then not 0 or 1), the fixed share, or the probability of drawing the
+            maximum.
+        per: ``"layer"`` or ``"channel"``: what has a share, or a draw, of its own.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Source: Lee, Gallagher and Tu, AISTATS 2016; random: Yu, Wang, Chen and Wei, RSKT 2014.
+    """
+
+    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = (
+        {"per": "channel", "kernel_size": 3, "padding": 1},
+        {"weight": "fixed", "share": 0.25},
+        {"weight": "random", "per": "channel"},
+        {"weight": "random"},
+    )
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 2,
+        stride: int | None = 2,
+        padding: int = 0,
+        weight: str = "learned",
+        share: float = 0.5,
+        per: str = "layer",
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        self.weight = choice(self, "weight", weight, ("learned", "fixed", "random"))
+        self.share = number(self, "share", share, least=0, most=1)
+        self.per = choice(self, "per", per, ("layer", "channel"))
+        if weight == "learned" and share in (0, 1):
+            raise ValueError(f"{self._name()}: a learned share must start between 0 and 1, got {share!r}")
+        if weight == "fixed" and share == 0:
+            self.odd = True
+        count = channels if per == "channel" else 1
+        if weight == "learned":
+            self.logit = nn.Parameter(torch.empty(count))
+            self.reset_parameters()
+        elif weight == "random":
+            self.random = True
+            self.register_buffer("drawn_max", torch.zeros(count))
+            self.register_buffer("drawn", torch.zeros(()))
+
+    def reset_parameters(self) -> None:
+        """Put a learned share back to where it starts."""
+        if self.weight == "learned":
+            nn.init.constant_(self.logit, math.log(self.share / (1 - self.share)))
+
+    def share_with(self, other: "MixedPool2d") -> None:
+        """Learn one share with ``other``: one for a whole net once all its pools do so with the first. Raises:
+        ValueError unless both learn one for the layer."""
+        for one in (self, other):
+            if one.weight != "learned" or one.per != "layer":
+                raise ValueError(
+                    f"{one._name()}: only pools with weight='learned' and per='layer' can share, "
+                    f"got weight={one.weight!r}, per={one.per!r}"
+                )
+        self.logit = other.logit
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, mean = max_windows(x, self), average_windows(x, self)
+        if self.weight == "fixed":
+            return torch.lerp(mean, top, self.share)
+        return torch.lerp(mean, top, self._weight(x).to(x.dtype).view(1, -1, 1, 1))
+
+    def _weight(self, x: Tensor) -> Tensor:
+        if self.weight == "learned":
+            return self.logit.sigmoid()
+        if not self.training:
+            # Never drawn, or as often: what is more probable, the maximum if both are.
+            often = (2 * self.drawn_max - self.drawn) / self.drawn.clamp(min=1)
+            return torch.where(often == 0, self.share >= 0.5, often > 0)
+        draw = torch.rand(self.drawn_max.shape, device=x.device, generator=self.generator) < self.share
+        with torch.no_grad():
+            self.drawn_max += draw
+            self.drawn += 1
+        return draw
+
+    def flops_per_window(self) -> int:
+        # Comparisons; additions and a division; a difference and a multiply-add.
+        return 2 * self.kernel_size**2 - 1 + 3
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, weight={self.weight!r}, share={self.share}, per={self.per!r}"

@@ -1,0 +1,116 @@
+"""Maximum at every pixel, then a drawn grid of rows and columns: downsampling itself becomes the noise."""
+
+import math
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poolbench.pooling.base import Pool, choice, positive_int
+from poolbench.pooling.images import over_images
+from poolbench.pooling.picked import max_of_picked
+
+
+class S3Pool2d(Pool):
+    r"""Stride-1 maximum ``z`` of which, in training, drawn rows ``r`` and columns ``c`` are kept.
+
+    .. math:: z_{ij} = \max_{0 \le p, q < k} x_{i+p,\,j+q}, \qquad y_{ij} = z_{r_i c_j}
+
+    The rows are cut into strips of ``grid_size``, and from each strip ``grid_size / kernel_size`` rows are drawn
+    without replacement and kept in order; columns likewise. One draw for the whole batch and all channels. Strips as
+    high as the window distort least, strips as high as the map most. As in the author's code the map ``z`` is
+    ``kernel_size - 1`` rows and columns smaller than ``x``, which the last strip misses; of equal cells the first one
+    gets the gradient.
+
+    Train and eval: evaluation draws nothing. ``"average"`` is the author's: the average of windows of ``z`` that start
+    at :math:`i k - \lfloor k / 2 \rfloor`. These lie half a window before the strips that training draws from;
+    ``"expected"`` is what training gives on average, exactly, for every ``grid_size``.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size: side ``k`` of the window and factor by which the map shrinks, in pixels.
+        grid_size: height and width of the strips in pixels, a multiple of ``kernel_size``; None: ``kernel_size``.
+        evaluation: ``"average"`` or ``"expected"``.
+    Shape: ``(N, C, H, W) -> (N, C, H // kernel_size, W // kernel_size)``; rows and columns left over are cropped.
+    Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
+    Source: Zhai, Wu, Kumar, Cheng, Lu, Zhang and Feris, CVPR 2017.
+    """
+
+    random = True
+    bounded = homogeneous = follows_offset = keeps_sign = True
+    variants = ({"kernel_size": 3, "grid_size": 6}, {"grid_size": 4, "evaluation": "expected"})
+
+    def __init__(self, channels: int, kernel_size: int = 2, grid_size: int | None = None, evaluation: str = "average"):
+        super().__init__(channels, kernel_size)
+        self.grid_size = kernel_size if grid_size is None else positive_int(self, "grid_size", grid_size)
+        if self.grid_size % kernel_size:
+            raise ValueError(
+                f"{self._name()}: grid_size must be a multiple of kernel_size {kernel_size}, got {grid_size!r}"
+            )
+        self.evaluation = choice(self, "evaluation", evaluation, ("average", "expected"))
+        self.random = kernel_size > 1
+        self.stationary = self.grid_size == kernel_size or evaluation == "average"
+        self.odd = kernel_size == 1
+        self.mirrors = kernel_size == 1 or (kernel_size % 2 == 1 and evaluation == "average")
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.output_size((x.shape[-2], x.shape[-1]))
+        k = self.kernel_size
+        if self.training:
+            window = torch.arange(k, device=x.device)[:, None]
+            rows, columns = (self._drawn(n, x.device) + window for n in (height, width))
+            return max_of_picked(x, rows[None], columns[None])
+        return over_images(self._evaluated, x)[0]
+
+    def _evaluated(self, x: Tensor) -> tuple[Tensor]:
+        height, width = self.output_size((x.shape[-2], x.shape[-1]))
+        k = self.kernel_size
+        z = F.max_pool2d(x[..., : height * k, : width * k], k, stride=1)
+        if self.evaluation == "average":
+            return (F.avg_pool2d(z, k, padding=k // 2, count_include_pad=False),)
+        rows, columns = (self._chances(n).to(z) for n in (height, width))
+        return (torch.einsum("nchw,ih,jw->ncij", z, rows, columns),)
+
+    def _strips(self, out: int) -> list[tuple[int, int, int]]:
+        """For the ``out`` rows to keep, strip by strip: its first row, its rows, how many of them are kept."""
+        g, k = self.grid_size, self.kernel_size
+        rows = out * k - k + 1
+        return [(s, min(g, rows - s), min(g, out * k - s) // k) for s in range(0, out * k, g)]
+
+    def _drawn(self, out: int, device: torch.device) -> Tensor:
+        """Which rows of ``z`` are kept, in order."""
+        strips = self._strips(out)
+        if self.generator is None:
+            keys = torch.rand(len(strips), self.grid_size, device=device)
+        else:
+            keys = torch.rand(len(strips), self.grid_size, device=device, generator=self.generator)
+        # Those with the largest of independent numbers are a fair draw without replacement.
+        each = self.grid_size // self.kernel_size
+        *full, (first, rows, kept) = strips
+        last = keys[-1, :rows].topk(kept).indices.sort().values + first
+        if not full:
+            return last
+        picked = keys[:-1].topk(each).indices.sort(-1).values
+        starts = torch.arange(len(full), device=device)[:, None] * self.grid_size
+        return torch.cat([(picked + starts).flatten(), last])
+
+    def _chances(self, out: int) -> Tensor:
+        """``(out, rows of z)``: how likely each row is to be the one that is kept, in order."""
+        chances = torch.zeros(out, (out - 1) * self.kernel_size + 1, dtype=torch.float64)
+        done = 0
+        for first, rows, kept in self._strips(out):
+            for i in range(kept):
+                for j in range(rows):
+                    ways = math.comb(j, i) * math.comb(rows - 1 - j, kept - 1 - i)
+                    chances[done + i, first + j] = float(Fraction(ways, math.comb(rows, kept)))
+            done += kept
+        return chances
+
+    def flops_per_window(self) -> int:
+        # Of evaluation, which does more than training: comparisons in k*k windows, then their average.
+        k2 = self.kernel_size**2
+        return k2 * (k2 - 1) + k2
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, grid_size={self.grid_size}, evaluation={self.evaluation!r}"

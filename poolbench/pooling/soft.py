@@ -1,0 +1,115 @@
+"""Softmax-weighted average of each window: strong activations dominate, weak ones still learn."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.windows import over_windows
+
+
+class SoftPool2d(Pool):
+    r"""Average of each window weighted by the softmax of its own activations.
+
+    .. math:: y = \sum_{i \in R} \frac{e^{x_i / T}}{\sum_{j \in R} e^{x_j / T}} \, x_i
+
+    Between average and maximum: tends to the average as the temperature ``T`` grows and to the maximum as it falls
+    to 0. Each window is shifted by its own maximum, so no activation is too large for it. The gradient of a cell is
+    negative where it lies more than ``T`` below ``y``: lowering it takes weight from it.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+        temperature: ``T`` > 0, in units of the activations; where the learning starts if it is learned. The paper has
+            1.
+        learnable: ``False``, ``"layer"`` (one temperature for all channels) or ``"channel"`` (one each).
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Source: Stergiou, Poppe and Kalliatakis, ICCV 2021.
+    """
+
+    bounded = follows_offset = keeps_sign = mirrors = True
+    variants = ({"temperature": 0.25, "kernel_size": 3, "padding": 1}, {"learnable": "channel"})
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 2,
+        stride: int | None = 2,
+        padding: int = 0,
+        temperature: float = 1.0,
+        learnable: bool | str = False,
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        self.start = number(self, "temperature", temperature, least=0, open=True)
+        self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
+        if learnable:
+            # The logarithm of it is learned, so that it stays above 0.
+            self.log_temperature = nn.Parameter(torch.empty(1 if learnable == "layer" else channels))
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Put a learned temperature back to where it starts."""
+        if self.learnable:
+            with torch.no_grad():
+                self.log_temperature.fill_(self.start).log_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.learnable:
+            return over_windows(self, _soft_average, (x,), (self.log_temperature.exp().view(1, -1, 1, 1),), _slopes)
+        combine, slope = (partial(f, temperature=self.start) for f in (_soft_average, _slope))
+        return over_windows(self, combine, (x,), slope=slope)
+
+    def flops_per_window(self) -> int:
+        # Per cell a comparison, a subtraction, a division by T, an exponential, a product and two sums; a division.
+        return self.kernel_size**2 * 7 - 2
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, temperature={self.start}, learnable={self.learnable}"
+
+
+def exponentials(inside: Tensor | None, logits: Tensor) -> Tensor:
+    """``e`` to the logits ``(K, ...)``, each window shifted by its maximum; 0 outside the map. The parts of a softmax:
+    dividing what is summed with them costs a pass less than dividing them."""
+    if inside is not None:
+        logits = logits.masked_fill(~inside, -torch.inf)
+    return (logits - logits.detach().amax(0)).exp_()  # the shift cancels, so it needs no gradient
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of ``a * b`` over axis 0, without a map of the products."""
+    (first, *others), (its, *theirs) = a.unbind(0), b.unbind(0)
+    total = first * its
+    for one, other in zip(others, theirs, strict=True):
+        total = torch.addcmul(total, one, other)
+    return total
+
+
+def _exponentials(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
+    return exponentials(
+        inside, windows if isinstance(temperature, float) and temperature == 1 else windows / temperature
+    )
+
+
+def _soft_average(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
+    powers = _exponentials(inside, windows, temperature)
+    return dot(powers, windows) / powers.sum(0)
+
+
+def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, temperature: float) -> tuple[Tensor]:
+    powers = _exponentials(inside, windows, temperature)
+    total = powers.sum(0)
+    y = dot(powers, windows) / total
+    above = windows - (y - temperature)
+    return (above.mul_(powers.mul_(gradient / (temperature * total))),)
+
+
+def _slopes(gradient: Tensor, inside: Tensor | None, windows: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    powers = _exponentials(inside, windows, temperature)
+    total = powers.sum(0)
+    above = windows - dot(powers, windows) / total
+    weights = powers.mul_(gradient / total)
+    pull = weights * above
+    by_temperature = dot(pull, above) / -(temperature * temperature)
+    return weights.add_(pull.div_(temperature)), by_temperature

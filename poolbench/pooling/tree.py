@@ -1,0 +1,86 @@
+"""A tree of learned filters: its leaves pool a window, its gates choose between them."""
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.pooling.base import Pool, choice, number, weigh_windows
+
+
+class TreePool2d(Pool):
+    r"""A binary tree over each window: leaves are linear filters, every inner node mixes its two children by a gate.
+
+    .. math:: f_m = v_m \cdot x_R, \qquad
+        f_n = s_n f_{\mathrm{left}} + (1 - s_n) f_{\mathrm{right}}, \quad s_n = \sigma(w_n \cdot x_R)
+
+    The gates see the window, so what pools it depends on what is in it; leaves are free filters without bias, so the
+    maximum is not among what it can be, and outputs may be negative. All nodes' weights are shared over positions.
+    ``(2**levels - 1) * kernel_size**2`` weights.
+
+    The authors' code starts all weights from a normal distribution around 0, so that the first outputs nearly vanish;
+    here the leaves start around the average unless ``leaves="zero"``.
+
+    Args:
+        channels: channels ``C`` of the input.
+        kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+        levels: of the tree, leaves included: 2 in the paper's best nets, 3 at most there; 1 is a single filter.
+        per: ``"layer"`` as in the authors' code, or ``"channel"`` for a tree of each channel's own.
+        std: standard deviation of all weights at the start, above 0.
+        leaves: around what the leaves start: ``"average"`` or ``"zero"``.
+    Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Source: Lee, Gallagher and Tu, AISTATS 2016 (tree pooling).
+    """
+
+    keeps_constants = False
+    bounded = keeps_sign = None
+    variants = ({"levels": 3, "per": "channel", "kernel_size": 3, "padding": 1}, {"levels": 1})
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 2,
+        stride: int | None = 2,
+        padding: int = 0,
+        levels: int = 2,
+        per: str = "layer",
+        std: float = 0.1,
+        leaves: str = "average",
+    ):
+        super().__init__(channels, kernel_size, stride, padding)
+        if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= 6:
+            raise ValueError(f"{self._name()}: levels must be a whole number from 1 to 6, got {levels!r}")
+        self.levels = levels
+        self.per = choice(self, "per", per, ("layer", "channel"))
+        self.std = number(self, "std", std, least=0, open=True)  # at 0 all leaves would stay alike
+        self.start = choice(self, "leaves", leaves, ("average", "zero"))
+        shape = (channels if per == "channel" else 1, self.kernel_size, self.kernel_size)
+        self.leaves = nn.Parameter(torch.empty(2 ** (levels - 1), *shape))
+        self.gates = nn.Parameter(torch.empty(2 ** (levels - 1) - 1, *shape)) if levels > 1 else None
+        self.treats_channels_alike = per == "layer"
+        self.odd = self.homogeneous = levels == 1  # then there is no gate
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights as at the start."""
+        with torch.no_grad():
+            self.leaves.normal_(0, self.std).add_(1 / self.kernel_size**2 if self.start == "average" else 0)
+            if self.gates is not None:
+                self.gates.normal_(0, self.std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = [weigh_windows(x, leaf, self) for leaf in self.leaves]
+        gates = [] if self.gates is None else [weigh_windows(x, gate, self).sigmoid() for gate in self.gates]
+        while len(nodes) > 1:  # up one level; its gates are the next in line
+            pairs = zip(nodes[::2], nodes[1::2], gates, strict=False)
+            nodes = [torch.lerp(right, left, gate.to(left.dtype)) for left, right, gate in pairs]
+            gates = gates[len(nodes) :]
+        return nodes[0].to(x.dtype)
+
+    def flops_per_window(self) -> int:
+        leaves = 2 ** (self.levels - 1)
+        # Each gate: a filter, a sigmoid (3), a difference and a multiply-add.
+        return 2 * self.kernel_size**2 * leaves + (leaves - 1) * (2 * self.kernel_size**2 + 3 + 3)
+
+    def extra_repr(self) -> str:
+        text = f"levels={self.levels}, per={self.per!r}, std={self.std}, leaves={self.start!r}"
+        return f"{super().extra_repr()}, {text}"

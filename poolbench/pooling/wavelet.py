@@ -1,0 +1,109 @@
+"""The low band of a wavelet transform: with Haar's wavelet, twice the average."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from poolbench.pooling.base import Pool, average_windows, choice
+from poolbench.pooling.images import over_images
+
+# Low-pass filters of the orthonormal transforms; the high-pass ones follow from them.
+_ROOT3, _NORM = math.sqrt(3), 4 * math.sqrt(2)
+FILTERS = {
+    "haar": (math.sqrt(0.5), math.sqrt(0.5)),
+    "db2": tuple(tap / _NORM for tap in (1 + _ROOT3, 3 + _ROOT3, 3 - _ROOT3, 1 - _ROOT3)),
+}
+
+
+class WaveletPool2d(Pool):
+    r"""Low band of the two-dimensional discrete wavelet transform.
+
+    .. math:: y_{ij} = \sum_{pq} h_p h_q \, x_{2i+p,\,2j+q}
+
+    with the low-pass filter ``h`` of the wavelet; the map is continued periodically. The paper transforms twice,
+    drops the details of the first level and goes back one level from the bands of the second: as the transform is
+    orthogonal that gives the low band of the first level again, up to rounding (``levels=2`` does it literally). With
+    Haar's wavelet the operator is twice the average of 2x2 windows, so what is left to compare with average pooling
+    is the factor; what sets it apart in the paper is a backward pass of its own, a transform of the gradient, which
+    is not the derivative of the operator and is not done here. Train and eval are alike.
+
+    Args:
+        channels: channels ``C`` of the input.
+        wavelet: ``"haar"``, or Daubechies' ``"db2"`` with four taps, which overlap and have both signs.
+        levels: 1, the low band directly, or 2, the paper's way there.
+        normalise: divide by 2, so that a constant map is kept; the orthonormal transform doubles it.
+    Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``; an odd last row and column is left out.
+    Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
+    Source: Williams and Li, ICLR 2018.
+    """
+
+    odd = homogeneous = True
+    variants = ({"wavelet": "db2"}, {"levels": 2, "normalise": True})
+
+    def __init__(self, channels: int, wavelet: str = "haar", levels: int = 1, normalise: bool = False):
+        super().__init__(channels)
+        self.wavelet = choice(self, "wavelet", wavelet, tuple(FILTERS))
+        self.levels = choice(self, "levels", levels, (1, 2))
+        self.normalise = choice(self, "normalise", normalise, (True, False))
+        haar = wavelet == "haar"
+        self.mirrors = self.keeps_sign = haar
+        self.keeps_constants = self.follows_offset = normalise
+        self.bounded = haar and normalise
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.output_size((x.shape[-2], x.shape[-1]))
+        if self.levels == 1 and self.wavelet == "haar":
+            y = average_windows(x, self)
+            return y if self.normalise else y * 2
+        return over_images(self._transformed, x, slope=self._slope)[0]
+
+    def _transformed(self, x: Tensor) -> tuple[Tensor]:
+        return (_apply(x, *self._matrices(x)),)
+
+    def _slope(self, gradients: list[Tensor], x: Tensor) -> Tensor:
+        rows, columns = self._matrices(x)
+        return _apply(gradients[0], rows.T, columns.T)
+
+    def _matrices(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What maps the rows, and the columns, of ``x`` to those of the output."""
+        rows, columns = (self._along(side, x) for side in x.shape[-2:])
+        return rows / 2 if self.normalise else rows, columns
+
+    def _along(self, side: int, like: Tensor) -> Tensor:
+        low = FILTERS[self.wavelet]
+        matrix = _filter(low, side, like)
+        if self.levels == 1:
+            return matrix
+        half = side // 2
+        # A side of odd length gets a twin of its last row, without which there is no second level.
+        matrix = torch.cat([matrix, matrix[-1:]]) if half % 2 else matrix
+        high = tuple((-1) ** i * tap for i, tap in enumerate(reversed(low)))
+        second = torch.cat([_filter(taps, half + half % 2, like) for taps in (low, high)])
+        return (second.T @ (second @ matrix))[:half]
+
+    def flops_per_window(self) -> int:
+        if self.wavelet == "haar" and self.levels == 1:
+            return 5  # three additions, a division, a factor 2 or none
+        # Along rows for two of them, then along columns; to the second level and back along both, each time.
+        taps = len(FILTERS[self.wavelet])
+        return 2 * 3 * taps + (2 * 2 * 2 * taps if self.levels == 2 else 0)
+
+    def extra_repr(self) -> str:
+        return f"wavelet={self.wavelet!r}, levels={self.levels}, normalise={self.normalise}"
+
+
+def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """``rows @ x @ columns.T`` of each map."""
+    return torch.einsum("nchw,ih,jw->ncij", x, rows, columns)
+
+
+def _filter(taps: tuple[float, ...], side: int, like: Tensor) -> Tensor:
+    """``(side // 2, side)``: the filter at every other pixel, periodic; an odd last pixel is left out."""
+    half = side // 2
+    start = 2 * torch.arange(half, device=like.device)
+    matrix = torch.zeros(half, side, dtype=like.dtype, device=like.device)
+    for offset, tap in enumerate(taps):
+        matrix = matrix + tap * F.one_hot((start + offset) % (2 * half), side)
+    return matrix

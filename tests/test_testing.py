@@ -1,0 +1,336 @@
+"""The public contract finds what it is there for: each check is shown a pool that breaks it, and only says so then."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from poolbench import create_pool
+from poolbench.pooling.base import Pool
+from poolbench.testing import CHECKS, check_pool, promised
+
+
+class Halving(nn.Module):
+    """Somebody's pool, right in all that it says; the broken ones derive from it."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x):
+        return F.avg_pool2d(x, 2)
+
+
+class FewerChannels(Halving):
+    def forward(self, x):
+        return super().forward(x)[:, 1:]
+
+
+class WrongSize(Halving):
+    def output_size(self, size):
+        return size[0] // 2, size[1] // 2 + 1
+
+
+class WrongRatio(Halving):
+    ratio = 4.0
+
+
+class SeesTheBatch(Halving):
+    def forward(self, x):
+        return super().forward(x - x.mean(0, keepdim=True))
+
+
+class ForgetsTheFormat(Halving):
+    def forward(self, x):
+        return super().forward(x).contiguous()
+
+
+class WorksInPlace(Halving):
+    def forward(self, x):
+        return super().forward(x.relu_() if not x.requires_grad else x.relu())
+
+
+class GivesAView(Halving):
+    def forward(self, x):
+        return x[..., ::2, ::2]
+
+
+class _WrongSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return F.avg_pool2d(x, 2)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return F.interpolate(gradient, scale_factor=2)  # not divided by 4
+
+
+class WrongSlope(Halving):
+    def forward(self, x):
+        return _WrongSlope.apply(x)
+
+
+class NaNAtZero(Halving):
+    def forward(self, x):
+        return super().forward(x * x).sqrt()
+
+
+class Overflows(Halving):
+    def forward(self, x):
+        weights = x.exp()
+        return super().forward(weights * x) / super().forward(weights)
+
+
+class RemadeInEveryPass(Halving):
+    def forward(self, x):
+        # As in a published benchmark of fifteen pools: nothing that the optimizer holds is ever used.
+        return super().forward(x) * nn.Parameter(torch.rand(1, device=x.device))
+
+
+class Unused(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.weight = nn.Parameter(torch.ones(channels))
+
+
+class MadeLate(Halving):
+    def forward(self, x):
+        if not hasattr(self, "weight"):
+            self.weight = nn.Parameter(torch.ones(1))
+        return super().forward(x) * self.weight
+
+
+class SilentlyRandom(Halving):
+    random = False
+
+    def forward(self, x):
+        return super().forward(F.dropout(x, training=self.training))
+
+
+class OtherRandomNumbers(Halving):
+    def forward(self, x):
+        import random
+
+        return super().forward(x) * (1 + random.random())
+
+
+class IgnoresItsGenerator(Halving):
+    random = True
+    generator = None
+
+    def forward(self, x):
+        return super().forward(F.dropout(x, training=self.training))
+
+
+class RandomInEvaluation(Halving):
+    def forward(self, x):
+        return super().forward(F.dropout(x, training=True))
+
+
+class CountsInEvaluation(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x):
+        self.passes += 1
+        return super().forward(x)
+
+
+class NotPickled(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.function = lambda x: F.avg_pool2d(x, 2)
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class GivesFloat32(Halving):
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+class LooksAtValues(Halving):
+    def forward(self, x):
+        return super().forward(x if x.sum().item() > -1e9 else -x)
+
+
+class KnowsItsBatch(Halving):
+    def forward(self, x):
+        return super().forward(x.reshape(len(x) // 1 if torch.compiler.is_compiling() is False else 2, *x.shape[1:]))
+
+
+class NoTransforms(Halving):
+    def forward(self, x):
+        y = torch.zeros(len(x), x.shape[1], x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
+        return y.add_(super().forward(x)) if not x.requires_grad else super().forward(x)
+
+
+class CountsInFractions(Halving):
+    def flops(self, size):
+        return 4.5
+
+
+class SaysItKeepsConstants(Halving):
+    keeps_constants = True
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class SaysItMixes(Halving):
+    mixes_channels = True
+
+
+class SaysBounded(Halving):
+    bounded = True
+
+    def forward(self, x):
+        return 1.5 * super().forward(x)
+
+
+class SaysOdd(Halving):
+    odd = True
+
+    def forward(self, x):
+        return F.max_pool2d(x, 2)
+
+
+class SaysHomogeneous(Halving):
+    homogeneous = True
+
+    def forward(self, x):
+        return super().forward(x).tanh()
+
+
+class SaysItFollowsOffsets(Halving):
+    follows_offset = True
+
+    def forward(self, x):
+        return super().forward(x * x).add(1e-6).sqrt()
+
+
+class SaysItKeepsSigns(Halving):
+    keeps_sign = True
+
+    def forward(self, x):
+        return super().forward(x) - 0.5 * F.max_pool2d(x, 2)
+
+
+class SaysItMirrors(Halving):
+    mirrors = True
+
+    def forward(self, x):
+        return x[..., ::2, ::2].clone()
+
+
+class SaysStationary(Halving):
+    stationary = True
+    stride = 2
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y * torch.linspace(0, 1, y.shape[-1])
+
+
+class SaysNoOnnx(Halving):
+    onnx = False
+
+
+BROKEN = {
+    "shape": [FewerChannels, WrongSize, WrongRatio],
+    "images_apart": [SeesTheBatch],
+    "memory_format": [ForgetsTheFormat],
+    "input_untouched": [WorksInPlace, GivesAView],
+    "gradients": [WrongSlope],
+    "zero_maps": [NaNAtZero],
+    "large_values": [Overflows],
+    "parameters_learn": [Unused, MadeLate],
+    "randomness": [SilentlyRandom, OtherRandomNumbers, IgnoresItsGenerator],
+    "evaluation": [RandomInEvaluation, CountsInEvaluation, RemadeInEveryPass],
+    "state": [NotPickled],
+    "bfloat16": [GivesFloat32],
+    "compiles": [LooksAtValues],
+    "exports": [LooksAtValues, KnowsItsBatch],
+    "transforms": [LooksAtValues, NoTransforms],
+    "flops": [CountsInFractions],
+    "constants": [SaysItKeepsConstants],
+    "channels": [FewerChannels, SaysItMixes],
+    "bounds": [SaysBounded],
+    "oddness": [SaysOdd],
+    "homogeneity": [SaysHomogeneous],
+    "offsets": [SaysItFollowsOffsets],
+    "signs": [SaysItKeepsSigns],
+    "mirrors": [SaysItMirrors],
+    "stationarity": [SaysStationary],
+    "onnx": [SaysNoOnnx],
+}
+
+
+def test_every_check_is_shown_a_pool_that_breaks_it():
+    assert BROKEN.keys() == CHECKS.keys()
+
+
+@pytest.mark.parametrize(
+    ("check", "pool"), [(check, pool) for check, pools in BROKEN.items() for pool in pools], ids=lambda v: str(v)
+)
+def test_a_broken_pool_fails_the_check_that_it_breaks(check, pool):
+    if check == "onnx":
+        pytest.importorskip("onnxruntime")
+    (outcome,) = check_pool(pool, [check])
+    assert outcome.state == "failed", outcome
+    assert outcome.explanation
+    if check == "gradients":
+        assert "Jacobian mismatch" in outcome.explanation
+
+
+def test_a_sound_pool_that_says_nothing_of_itself_fails_nothing():
+    outcomes = check_pool(Halving)
+    assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
+    assert {outcome.check for outcome in outcomes if outcome.state == "skipped"} >= {"oddness", "constants", "flops"}
+    assert all(outcome.explanation for outcome in outcomes if outcome.state == "skipped")
+
+
+def test_what_is_claimed_and_what_is_not_are_both_held_against_ours():
+    class Modest(Pool):
+        def forward(self, x):
+            return F.avg_pool2d(x, 2)
+
+    class Ours(Modest):
+        __module__ = "poolbench.pooling.modest"
+
+    (outcome,) = check_pool(Modest, ["signs"])
+    assert outcome.state == "skipped"
+    (outcome,) = check_pool(Ours, ["signs"])
+    assert outcome.state == "failed"
+    assert "keeps_sign = False, but this holds" in outcome.explanation
+
+
+def test_an_error_inside_a_pool_is_a_failure_with_its_place():
+    class Raises(Halving):
+        def forward(self, x):
+            raise RuntimeError("out of ideas")
+
+    (outcome,) = check_pool(Raises, ["shape"])
+    assert outcome.state == "failed"
+    assert "RuntimeError: out of ideas" in outcome.explanation
+    assert __file__ in outcome.explanation
+
+
+def test_every_check_has_a_sentence():
+    assert all(promised(check).endswith(".") for check in CHECKS.values())
+
+
+def test_nothing_of_the_checks_needs_more_than_torch():
+    code = "import sys, poolbench.testing; sys.exit('pytest' in sys.modules or 'hypothesis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_global_generator_is_the_only_thing_that_a_check_moves():
+    before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    check_pool(lambda channels: create_pool("max", channels=channels), ["gradients", "compiles", "bfloat16"])
+    assert (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
