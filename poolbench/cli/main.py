@@ -20,10 +20,11 @@ COMMANDS = {
     "list": "pools, heads, models, data sets, optimizers, schedules, sweeps",
     "bench": "time operators against torch's own max pooling and against memory",
     "check-pool": "run the public contract on a pool, yours or ours, and explain what it breaks",
+    "gallery": "draw what pools do to an image, to its gradient, and to the numbers of a small map",
     "download": "fetch a data set",
 }
 
-_BUILDING = ("run", "sweep", "plan", "bench", "check-pool", "download")
+_BUILDING = ("run", "sweep", "plan", "bench", "check-pool", "gallery", "download")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

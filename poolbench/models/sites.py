@@ -134,7 +134,17 @@ def build(
         size = map_sizes(net.features, input_size)[-1][1]
         net.head = head(channels=net.channels, num_classes=num_classes, size=size)
         initialise(net, seed)
+        tie(net)
     return net
+
+
+def tie(net: nn.Module) -> None:
+    """Make one parameter of those that pools of one class declare as shared in a net (``shared_in_net``)."""
+    first: dict[tuple[type, str], nn.Parameter] = {}
+    for pool in net.modules():
+        if is_site(pool):
+            for name in getattr(pool, "shared_in_net", ()):
+                setattr(pool, name, first.setdefault((type(pool), name), getattr(pool, name)))
 
 
 def initialise(model: nn.Module, seed: int) -> None:

@@ -21,6 +21,7 @@ class ADown2d(Pool):
     Args:
         channels: channels ``C`` of the input and the output, at least 2; of an odd number the convolution takes the
             smaller half.
+    Use: as a cheap hybrid of average, maximum and strided convolution in detection nets.
     Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``.
     Raises: ValueError for a number of channels that is not allowed or a map that is too small.
     Source: Wang, Yeh and Liao, ECCV 2024 (YOLOv9), as in its public code.

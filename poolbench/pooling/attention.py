@@ -24,6 +24,8 @@ class AttentionPool2d(Pool):
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         groups: ``G``, of which ``channels`` is a multiple.
         score_kernel_size: side of the scores' convolution, an odd number of pixels.
+    Use: when one learned map of importance should weigh all channels, as for salient regions; cheaper than a full
+        importance net.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Ilse, Tomczak and Welling, ICML 2018, for sets.

@@ -15,6 +15,8 @@ class AveragePool2d(Pool):
     Args:
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+    Use: where all of a window counts alike, as for dense or noisy maps; linear, so it can be moved past other linear
+        layers, and it aliases less than the maximum.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError for sizes that are not allowed or a map that is too small.
     Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998 (there with a trained scale and bias).

@@ -46,6 +46,9 @@ class Pool(nn.Module):
     # Further sets of options with which the contract is tested, beside the defaults.
     variants: ClassVar[tuple[dict[str, Any], ...]] = ()
 
+    # Names of parameters that all pools of one net share; who builds the net ties them.
+    shared_in_net: tuple[str, ...] = ()
+
     # Where an operator that draws takes its numbers from; None is torch's global generator.
     generator: torch.Generator | None = None
 

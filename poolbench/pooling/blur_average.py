@@ -21,6 +21,7 @@ class BlurAveragePool2d(Pool):
         filter_size: taps ``m`` of the filter, 1 to 7.
         border: how the map goes on outside: ``"reflect"``, ``"replicate"`` or ``"zero"``. Where a map is too small to
             be reflected its outermost pixels are repeated.
+    Use: for antialiased averaging at the price of a plain pooling.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; the filter starts ``(filter_size - 1) // 2`` before
         each step.
     Raises: ValueError naming the option for a value that is not allowed, or for a map that is too small.

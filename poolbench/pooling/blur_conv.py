@@ -25,6 +25,8 @@ class BlurConv2d(Pool):
             small to be reflected its outermost pixels are repeated.
         norm: batch normalisation after the convolution, which then has no bias.
         activation: ReLU before the blur.
+    Use: in place of strided convolutions when steadiness under shifts matters more than arithmetic: it costs four times
+        as much.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed, or for a map that is too small.
     Source: Zhang, ICML 2019 (ConvBlurPool).

@@ -18,6 +18,8 @@ class ConvNextDownsample2d(Pool):
         channels: channels ``C`` of the input and the output.
         stride: side of the window and step, in pixels.
         eps: added to the variance of a pixel's channels.
+    Use: as the downsampler of modern convolutional nets, and as a control that differs from the others by normalisation
+        only.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; an odd last row and column is left out.
     Raises: ValueError for values that are not allowed or a map that is too small.
     Source: Liu et al., CVPR 2022 (ConvNeXt).

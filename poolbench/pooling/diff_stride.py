@@ -25,9 +25,13 @@ class DiffStride2d(Pool):
     net computes on larger maps than its control. The output size then follows the learned number, which a compiler or
     an export cannot hold in one graph.
 
+    However far a stride wanders, the lowest or the highest frequency is held on the ramp, so that it has a gradient
+    and can come back; only a ramp of 1 or less may fall between two frequencies.
+
     Different from the authors' code: positions are ``|k|`` on both axes (there -1 counts as 0, and columns get one
-    more); transforms keep the level of a map (there it grows by the ratio of the areas); on small maps the ramp is at
-    most three quarters of the band.
+    more); transforms keep the level of a map (there it grows by the ratio of the areas); with ``match_size`` the ramp is
+    at most three quarters of the band; a stride below 1 is used as 1 (there all are set to ``H / (H - R)`` or more in
+    every pass).
 
     Args:
         channels: channels ``C`` of the input.
@@ -36,6 +40,8 @@ class DiffStride2d(Pool):
         shared: one stride for rows and columns.
         learnable: whether the strides are learned.
         match_size: keep the output at ``H // stride``.
+    Use: to let the net learn how strongly to low-pass at each site; without ``match_size`` it changes map sizes, so
+        compare the cost too.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``, or as above.
     Raises: ValueError naming the option for a value that is not allowed, or for a map that is too small.
     Source: Riad, Teboul, Grangier and Zeghidour, ICLR 2022 (DiffStride).
@@ -95,8 +101,7 @@ class DiffStride2d(Pool):
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
         outputs = self.output_size(size)
-        # Below 1 there is nothing to keep more of; the gradient passes all the same, so that it can come back.
-        strides = self.strides + (self.strides.clamp(min=1) - self.strides).detach()
+        strides = _held(self.strides, 1, math.inf)
         rows, columns = (
             self._matrix(side, n, stride) for side, n, stride in zip(size, outputs, strides.expand(2), strict=True)
         )
@@ -119,9 +124,13 @@ class DiffStride2d(Pool):
         return ((after * kept) @ before.mT).sum(0)
 
     def _mask(self, k: Tensor, side: int, n: int, stride: Tensor) -> Tensor:
-        last = (n // 2 + 0.5) * self.start if self.match_size else side / 2
-        edge = last / stride + (0 if self.match_size else self.smoothness)
-        ramp = min(self.smoothness, 0.75 * last / self.start)
+        if self.match_size:
+            edge = (n // 2 + 0.5) * self.start / stride
+            ramp = min(self.smoothness, 0.75 * (n // 2 + 0.5))
+        else:
+            edge, ramp = side / (2 * stride) + self.smoothness, self.smoothness
+        # The lowest or the highest frequency stays just on the ramp, or nothing could bring the stride back.
+        edge = _held(edge, 1 + 0.001 * ramp, n // 2 + 0.999 * ramp)
         # The level of a map passes whatever is learned.
         return torch.where(k == 0, 1, ((edge - k) / ramp).clamp(0, 1))
 
@@ -133,3 +142,8 @@ class DiffStride2d(Pool):
     def extra_repr(self) -> str:
         text = f"learnable={self.learnable}, match_size={self.match_size}"
         return f"stride={self.start:g}, smoothness={self.smoothness:g}, shared={self.shared}, {text}"
+
+
+def _held(x: Tensor, least: float, most: float) -> Tensor:
+    """``x`` held between two values; the gradient passes all the same."""
+    return x + (x.clamp(least, most) - x).detach()

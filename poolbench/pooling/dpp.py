@@ -43,6 +43,7 @@ class DetailPreservingPool2d(Pool):
         full: whether the surroundings are a learned filter.
         lambda_: exponent at the start, above 0, at most 32.
         alpha: weight of every pixel at the start, above 0, at most ``e**10``.
+    Use: where details that stand out from their surroundings matter; two numbers a channel learn how much.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Saeedan, Weber, Goesele and Roth, CVPR 2018.

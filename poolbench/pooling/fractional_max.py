@@ -36,6 +36,8 @@ class FractionalMaxPool2d(Pool):
             \lfloor \alpha u \rfloor` with one drawn ``u`` in (0, 1), or ``"random"``, steps in random order.
         overlapping: windows of 2 pixels; False: each reaches to the start of the next, 1 or 2 pixels.
         evaluation: ``"fixed"``, the evenly spread steps with ``u = 1/2``, or ``"draw"``, as in training.
+    Use: to shrink maps gradually and to augment inside the net: twice the sites at ratio root 2, each a little
+        different every time. More layers at full size cost more.
     Shape: ``(N, C, H, W) -> (N, C, H', W')``, ``H'`` nearest to ``H / ratio`` and below ``H``.
     Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
     Source: Graham, arXiv:1412.6071, 2014.

@@ -31,6 +31,8 @@ class FuzzyPool2d(Pool):
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         maximum: ``M`` > 0, the largest activation to expect.
+    Use: as a parameter-free alternative built on fuzzy sets, for activations from 0 to 6; isolated peaks vanish, as
+        with the median.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Diamantis and Iakovidis, IEEE Transactions on Fuzzy Systems 2021.

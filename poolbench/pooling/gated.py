@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number, weigh_windows
+from poolbench.pooling.images import over_images
 
 
 class GatedPool2d(Pool):
@@ -20,6 +21,7 @@ class GatedPool2d(Pool):
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         per: ``"layer"`` as in the authors' code, or ``"channel"`` for weights of each channel's own.
         std: standard deviation of the weights at the start; with 0 it starts as half and half.
+    Use: as mixed, when the best share depends on what is in the window; a handful of weights.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Lee, Gallagher and Tu, AISTATS 2016 (responsive max-average pooling).
@@ -53,8 +55,12 @@ class GatedPool2d(Pool):
         nn.init.normal_(self.gate, std=self.std)
 
     def forward(self, x: Tensor) -> Tensor:
-        share = weigh_windows(x, self.gate[:, 0], self).sigmoid().to(x.dtype)
-        return torch.lerp(average_windows(x, self), max_windows(x, self), share)
+        # A few images at a time, since what torch would keep for the backward pass is several times the input.
+        return over_images(self._mix, x, shared=(self.gate,))[0]
+
+    def _mix(self, x: Tensor, gate: Tensor) -> tuple[Tensor]:
+        share = weigh_windows(x, gate[:, 0], self).sigmoid().to(x.dtype)  # autocast gives it another
+        return (torch.lerp(average_windows(x, self), max_windows(x, self), share),)
 
     def flops_per_window(self) -> int:
         # Comparisons; additions and a division; the gate and its sigmoid (3); a difference and a multiply-add.

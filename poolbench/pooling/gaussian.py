@@ -31,6 +31,7 @@ class GaussianPool2d(Pool):
         learnable: ``False``, ``"layer"`` (one ``sigma`` for all channels) or ``"channel"`` (one each), kept above
             0.001.
         padding_mode: ``"reflect"`` or ``"replicate"``.
+    Use: as plain antialiased downsampling; with a learned width the net chooses its own blur.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Burt and Adelson, IEEE Transactions on Communications 1983 (the Gaussian pyramid).

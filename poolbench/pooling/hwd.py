@@ -23,6 +23,7 @@ class HaarDownsample2d(Pool):
         norm: batch normalisation after the convolution, which then has no bias (it would be taken out again; the
             author's code leaves it in).
         activation: ReLU at the end; with ``norm=False, activation=False`` the operator is linear.
+    Use: as a lossless control whose weights start in wavelet coordinates.
     Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``; an odd last row and column is left out.
     Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
     Source: Xu, Liao, Zhang, Li, He and Wu, Pattern Recognition 143:109819, 2023.

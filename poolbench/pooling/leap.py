@@ -25,6 +25,7 @@ class LeapPool2d(Pool):
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         per: ``"channel"`` as in the paper, ``"layer"`` for weights that all channels share.
+    Use: when average pooling is to learn which cells count in which channel, for as good as no cost.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Sun, Song, Jiang, Pan and Pang, Neurocomputing 2017 (LEAP).

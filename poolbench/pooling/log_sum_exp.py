@@ -23,6 +23,7 @@ class LogSumExpPool2d(Pool):
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         sharpness: ``r`` > 0, in units of 1 over the activations'; where the learning starts if it is learned.
         learnable: ``False``, ``"layer"`` (one ``r`` for all channels) or ``"channel"`` (one each).
+    Use: as a smooth maximum whose gradient reaches all cells and is never negative.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Boureau, Ponce and LeCun, ICML 2010; as pooling in a CNN: Pinheiro and Collobert, CVPR 2015.

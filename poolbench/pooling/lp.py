@@ -28,6 +28,8 @@ class LpPool2d(Pool):
         norm: ``"mean"`` or ``"sum"``.
         learnable: ``False``, ``"layer"`` (one ``p`` for all channels) or ``"channel"`` (one each); ``p`` is
             kept at 1 or above as ``1 + softplus(rho)`` and needs a start above 1.
+    Use: between average and maximum at the cost of a few operations, after a ReLU; the quadratic mean (``p = 2``) is
+        smooth where the maximum has kinks.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Sermanet, Chintala and LeCun, ICPR 2012; learned p: Gulcehre, Cho, Pascanu and Bengio, ECML 2014.

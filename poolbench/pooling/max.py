@@ -15,6 +15,8 @@ class MaxPool2d(Pool):
     Args:
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
+    Use: the usual start, and the baseline of every comparison here: cheap, keeps the strongest response of each window,
+        at its best where activations are sparse.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError for sizes that are not allowed or a map that is too small.
     Source: Riesenhuber and Poggio, Nature Neuroscience 1999.

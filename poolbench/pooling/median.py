@@ -25,6 +25,7 @@ class MedianPool2d(Pool):
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         middle: of an even number of cells: ``"mean"`` of the two middle ones, or ``"lower"``, the smaller of them, as
             ``torch.median`` gives.
+    Use: against outliers, on maps before a ReLU or on images; on sparse maps it wipes out isolated peaks.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Tukey, Exploratory Data Analysis, 1977 (running medians); known to image processing as the median filter.

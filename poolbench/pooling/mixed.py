@@ -13,13 +13,14 @@ class MixedPool2d(Pool):
 
     .. math:: y = a \max_{i \in R} x_i + (1 - a) \frac{1}{|R|} \sum_{i \in R} x_i
 
-    Lee, Gallagher and Tu learn ``a``; here as the sigmoid of a free number, so that it stays between 0 and 1 (the paper
-    says only that it lies there). Half and half without any learning is ``weight="fixed"``, and takes most of the gain
-    that they report. Yu et al. draw it: in training each channel (or the layer) takes either the maximum or the
-    average, by a new draw in every forward pass, and in evaluation the one that was drawn more often in training.
+    Lee, Gallagher and Tu learn ``a``; here as the sigmoid of a free number, so that it stays between 0 and 1 as theirs
+    does. Their control is half and half without any learning, ``weight="fixed"``. Yu et al. draw it: in training each
+    channel (or the layer) takes either the maximum or the average, by a new draw in every forward pass, and in
+    evaluation the one that was drawn more often in training (a rule that we have from accounts of their paper).
     Training and evaluation differ only there.
 
-    One share for a whole net is a matter of the net, which alone knows all its pools: :meth:`share_with`.
+    One share for a whole net is a matter of the net, which alone knows all its pools: our models tie those with
+    ``per="net"``, and :meth:`share_with` does so for pools in a net of your own.
 
     Args:
         channels: channels ``C`` of the input.
@@ -27,7 +28,10 @@ class MixedPool2d(Pool):
         weight: ``"learned"``, ``"fixed"`` or ``"random"``.
         share: ``a``: where the learning starts (then not 0 or 1), the fixed share, or the probability of drawing the
             maximum.
-        per: ``"layer"`` or ``"channel"``: what has a share, or a draw, of its own.
+        per: ``"layer"`` or ``"channel"``: what has a share, or a draw, of its own; ``"net"``: one learned share for
+            all pools of a model.
+    Use: when it is open whether maximum or average serves better: one number finds out, at twice the cost of either. A
+        fixed half is a strong control.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Lee, Gallagher and Tu, AISTATS 2016; random: Yu, Wang, Chen and Wei, RSKT 2014.
@@ -54,9 +58,12 @@ class MixedPool2d(Pool):
         super().__init__(channels, kernel_size, stride, padding)
         self.weight = choice(self, "weight", weight, ("learned", "fixed", "random"))
         self.share = number(self, "share", share, least=0, most=1)
-        self.per = choice(self, "per", per, ("layer", "channel"))
+        self.per = choice(self, "per", per, ("layer", "channel", "net"))
         if weight == "learned" and share in (0, 1):
             raise ValueError(f"{self._name()}: a learned share must start between 0 and 1, got {share!r}")
+        if weight != "learned" and per == "net":
+            raise ValueError(f"{self._name()}: per='net' is for weight='learned', got weight={weight!r}")
+        self.shared_in_net = ("logit",) if per == "net" else ()
         if weight == "fixed" and share == 0:
             self.odd = True
         count = channels if per == "channel" else 1
@@ -77,9 +84,9 @@ class MixedPool2d(Pool):
         """Learn one share with ``other``: one for a whole net once all its pools do so with the first. Raises:
         ValueError unless both learn one for the layer."""
         for one in (self, other):
-            if one.weight != "learned" or one.per != "layer":
+            if one.weight != "learned" or one.per == "channel":
                 raise ValueError(
-                    f"{one._name()}: only pools with weight='learned' and per='layer' can share, "
+                    f"{one._name()}: only pools with weight='learned' and per='layer' or 'net' can share, "
                     f"got weight={one.weight!r}, per={one.per!r}"
                 )
         self.logit = other.logit

@@ -34,6 +34,8 @@ class OrdinalPool2d(Pool):
         constraint: whether the weights are kept at least 0 and at a sum of 1.
         init: where they start: ``"falling"`` (Kumar's; elsewhere than in 2x2 each 2/5 of the one before),
             ``"average"``, ``"max"`` or ``"random"`` (uniform numbers divided by their sum, as Deliège et al. do).
+    Use: to learn where between maximum and average each channel wants to be, whatever its place in the window; sorting
+        costs several times a maximum.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Kumar, arXiv:1804.02702, 2018; constrained: Deliège, Istasse, Kumar, De Vleeschouwer and Van Droogenbroeck,

@@ -20,6 +20,7 @@ class PatchMerge2d(Pool):
     Args:
         channels: channels ``C`` of the input and the output.
         stride: side of the window and step, in pixels.
+    Use: as the downsampler of hierarchical transformers, and as a control with layer normalisation.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; an odd last row and column is left out (the paper pads
         it with zeros).
     Raises: ValueError for a stride that is not allowed or a map that is too small.

@@ -30,6 +30,8 @@ class PolyphasePool2d(Pool):
         filter_size: side of the binomial filter that blurs the map first, circularly, 1 (none) to 7.
         border: ``"crop"`` leaves out an odd last row and column, as all pools do; ``"circular"`` repeats the first
             row and column behind them, as the author's code does, and so keeps one more.
+    Use: when circular shifts must change nothing at all, with circular padding and a global head; under crops the
+        guarantee ends.
     Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``; with ``border="circular"``, ``((H + 1) // 2, (W + 1) // 2)``.
     Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
     Source: Chaman and Dokmanic, CVPR 2021.

@@ -28,9 +28,11 @@ class PowerMeanPool2d(Pool):
         p: the exponent, any number, ``inf`` and ``-inf`` included; where the learning starts if it is learned.
         eps: the least activation, above 0.
         learnable: ``False``, ``"layer"`` (one ``p`` for all channels) or ``"channel"`` (one each).
+    Use: where the best place between minimum and maximum is to be found by search or by learning, on maps that are not
+        negative.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
-    Source: Radenovic, Tolias and Chum, TPAMI 2019 (GeM); alpha-integration: Eom and Choi, ICPR 2018.
+    Source: Radenovic, Tolias and Chum, TPAMI 2019 (GeM); alpha-integration: Eom and Choi, arXiv 2018.
     """
 
     homogeneous = keeps_sign = mirrors = True
@@ -57,7 +59,8 @@ class PowerMeanPool2d(Pool):
         self.start = float(p)
         self.eps = number(self, "eps", eps, least=0, open=True)
         self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
-        self.homogeneous = p != 0  # but for eps, of which only this one makes much
+        # But for eps, of which the exponents near 0 make much.
+        self.homogeneous = False if p == 0 else None if abs(p) < 1 else True
         if learnable and math.isinf(p):
             raise ValueError(f"{self._name()}: a learned p must start at a finite number, got {p!r}")
         if learnable:
@@ -82,6 +85,9 @@ class PowerMeanPool2d(Pool):
             return average_windows(x.clamp(min=self.eps), self)
         if self.start == 0:
             return over_windows(self, self._geometric, (x,), slope=self._geometric_slope)
+        if abs(self.start) < 0.5:  # the formula for these is exact near 0, the faster one is not
+            p = x.new_full((1, 1, 1, 1), self.start, dtype=torch.promote_types(x.dtype, torch.float32))
+            return over_windows(self, self._any, (x,), (p,), self._any_slope)
         formula = PowerMean(self.start, least=self.eps)
         return over_windows(self, formula.combine, (x,), slope=formula.slope)
 
@@ -93,7 +99,7 @@ class PowerMeanPool2d(Pool):
         parts = self._parts(inside, windows, p)
         pull = (parts.centre + parts.level).exp_().mul_(gradient)
         # dy/dx = y w / x with the softmax w of p log x; dy/dp = y (w-weighted average of log x - log y) / p
-        by_p = dot(parts.weights, parts.away).div_(parts.whole).sub_(parts.level).mul_(parts.inverse)
+        by_p = sum_cells(parts.away.mul_(parts.weights)).div_(parts.whole).sub_(parts.level).mul_(parts.inverse)
         by_p.add_(parts.half_variance * (parts.inverse == 0)).mul_(pull)
         found = parts.weights.mul_(pull.div_(parts.whole)).div_(windows.clamp(min=self.eps))
         return only_above(self.eps, windows, found), by_p
@@ -112,8 +118,8 @@ class PowerMeanPool2d(Pool):
         if here is not None:
             weights = weights * here
         whole = sum_cells(weights)
-        # Near p = 0 the quotient by p is lost in rounding, at it there is none; its series begins with p / 2 times the
-        # variance. There both are off by the third root of the precision, squared: beyond float32 in the usual maps.
+        # Near p = 0 the quotient by p is lost in rounding, at it there is none. The first term of its series, p / 2
+        # times the variance, stands in for it where it comes closer.
         near = p.abs() < torch.finfo(p.dtype).eps ** (1 / 3)
         inverse = torch.where(near, 0, 1 / torch.where(near, 1, p))
         half_variance = dot(away, away) / (2 * count)
@@ -133,9 +139,9 @@ class PowerMeanPool2d(Pool):
 
     def flops_per_window(self) -> int:
         k2 = self.kernel_size**2
-        if self.learnable:
-            # Comparison with eps, logarithm, addition; less their mean, times p, comparison, less the peak, exponential,
-            # addition; two divisions by n, a logarithm, two additions, a product with 1 / p, an exponential.
+        if self.learnable or 0 < abs(self.start) < 0.5:
+            # Comparison with eps, logarithm, addition; less their mean, times p, comparison, less the peak,
+            # exponential, addition; two divisions by n, a logarithm, two additions, a division by p, an exponential.
             return 9 * k2 - 3 + 7
         if self.start == 0:
             return 3 * k2 + 1  # comparison, logarithm, addition; a division and an exponential

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from poolbench.pooling.soft import dot
-
 
 @dataclass(frozen=True)
 class PowerMean:
@@ -41,18 +39,22 @@ class PowerMean:
         # With y the mean of r: dy/dr = r^(p - 1) y / sum r^p, dy/dp = y (sum r^p ln r / sum r^p - ln y) / p
         results = []
         if p is not None:
-            results.append(dot(powers, logs).div_(whole).sub_(level).div_(p).mul_(root).mul_(peak).mul_(gradient))
+            inner = sum_cells(logs.mul_(powers))
+            results.append(inner.div_(whole).sub_(level).mul_(1 / p).mul_(peak * root).mul_(gradient))
         along = root.div_(whole).mul_(gradient)
-        found = r if self.p == 2 else r * r if self.p == 3 else powers.div_(r)
-        found = found.mul_(along)
-        found = found.mul_(windows.sign()) if self.least is None else only_above(self.least, windows, found)
+        found, spare = (r, powers) if self.p == 2 else (r.mul_(r), powers) if self.p == 3 else (powers.div_(r), r)
+        found.mul_(along)
+        if self.least is None:
+            found.mul_(torch.sign(windows, out=spare))  # memory at hand is in the cache, new memory is not
+        else:
+            found = only_above(self.least, windows, found)
         return (found, *results)
 
     def _parts(
         self, inside: Tensor | None, windows: Tensor, p: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-        """The window's peak; its cells divided by it, their logarithms where the powers are made of them, their
-        powers; the mean (or sum) of these."""
+        """The window's peak; its cells divided by it, their logarithms where ``p`` is a tensor, their powers; the mean
+        (or sum) of these."""
         rising = self.p is None or self.p > 0
         r = windows.abs() if self.least is None else windows.clamp(min=self.least)
         if inside is not None and not rising:
@@ -65,8 +67,8 @@ class PowerMean:
         if self.p in (2, 3, -0.5, -1, -2):  # torch has these ready, others take it longer than two steps of ours
             logs, powers = None, r**self.p
         else:
-            logs = r.clamp_(min=tiny).log()
-            powers = (logs * self._order(p)).exp_()
+            logs = r.add_(tiny).log()  # of 0 too
+            powers = (logs * p if p is not None else logs.mul_(self.p)).exp_()
         if inside is not None and rising and self.least is not None:
             powers = powers.masked_fill(~inside, 0)
         total = sum_cells(powers)
@@ -81,7 +83,7 @@ class PowerMean:
 
 def root_mean_square(inside: Tensor | None, windows: Tensor, mean: bool = True) -> Tensor:
     """L2: as :class:`PowerMean` with ``p = 2``, without its care for numbers whose squares overflow."""
-    total = (windows * windows).sum(0)
+    total = sum_cells(windows * windows)
     if mean:
         total = total / cells_of(inside, windows)
     if not torch.is_grad_enabled():
@@ -95,7 +97,7 @@ def root_mean_square_slope(
     gradient: Tensor, inside: Tensor | None, windows: Tensor, mean: bool = True
 ) -> tuple[Tensor]:
     """Gradient for the windows of :func:`root_mean_square`."""
-    total = (windows * windows).sum(0)
+    total = sum_cells(windows * windows)
     # dy/dx = x / (n y), and n y = sqrt(n * sum of squares)
     tiny = torch.finfo(total.dtype).tiny
     count = cells_of(inside, windows) if mean else 1

@@ -37,6 +37,8 @@ class RankPool2d(Pool):
         t: number of largest cells that ``"average"`` takes, from 1 to the window's cells; None for half of them,
             rounded up, near the median as the author advises. The code's own default is 5, of 3x3.
         a: weight of the largest cell for ``"weighted"`` and ``"stochastic"``, between 0 and 1.
+    Use: for a mean of the strongest few of a window, less noisy than the maximum and less diluted than the average; the
+        stochastic mode regularises.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Shi, Ye and Wu, Neural Networks 2016.

@@ -32,6 +32,8 @@ class S3Pool2d(Pool):
         kernel_size: side ``k`` of the window and factor by which the map shrinks, in pixels.
         grid_size: height and width of the strips in pixels, a multiple of ``kernel_size``; None: ``kernel_size``.
         evaluation: ``"average"`` or ``"expected"``.
+    Use: against overfitting: training shifts and distorts maps at random, evaluation takes the average of what it would
+        draw. The maximum is taken at every pixel first, so it costs more than max pooling.
     Shape: ``(N, C, H, W) -> (N, C, H // kernel_size, W // kernel_size)``; rows and columns left over are cropped.
     Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
     Source: Zhai, Wu, Kumar, Cheng, Lu, Zhang and Feris, CVPR 2017.

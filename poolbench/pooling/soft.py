@@ -24,6 +24,8 @@ class SoftPool2d(Pool):
         temperature: ``T`` > 0, in units of the activations; where the learning starts if it is learned. The paper has
             1.
         learnable: ``False``, ``"layer"`` (one temperature for all channels) or ``"channel"`` (one each).
+    Use: as a drop-in between average and maximum without parameters, after a normalisation, since the scale of
+        activations decides how close to the maximum it is.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Stergiou, Poppe and Kalliatakis, ICCV 2021.

@@ -22,6 +22,7 @@ class SpaceToDepth2d(Pool):
         stride: side of the window and step, in pixels.
         order: ``"conv_first"`` (convolution, normalisation, ReLU) or ``"norm_first"`` (normalisation, ReLU,
             convolution).
+    Use: as the lossless control for all that drops or averages, and in nets for small objects.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; an odd last row and column is left out.
     Raises: ValueError for values that are not allowed or a map that is too small.
     Source: Sunkara and Luo, ECML PKDD 2022 (SPD-Conv).

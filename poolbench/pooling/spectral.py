@@ -25,7 +25,9 @@ class SpectralPool2d(Pool):
     paper zeroes the imaginary parts of four entries; four conventions are in use, by ``nyquist``: the ``"average"`` of
     the two, which alone treats mirrored and transposed maps alike and keeps real parts only; ``"zero"``, with which a
     shift of the input by any number of pixels leaves the output's energy as it is; ``"energy"``, their sum over root
-    2; ``"real"``, the negative one alone and the real part of the result, which is frequency low-cut pooling.
+    2; ``"real"``, one alone (the negative and the positive give the same) and the real part of the result, which is
+    frequency low-cut pooling as in its authors' present code (in their first the modulus). It differs from the average
+    by the one entry that both sides' highest frequencies share.
 
     Frequency dropout: in training a highest frequency is drawn anew in every forward pass, uniformly from
     ``dropout_min`` times the output's highest up to that, and what lies above it, in either direction, is dropped.
@@ -41,6 +43,8 @@ class SpectralPool2d(Pool):
             multiplies it by the root of ``H W / (h w)``, ``"backward"`` by that ratio.
         nyquist: ``"average"``, ``"zero"``, ``"energy"`` or ``"real"``.
         dropout_min: share of the band that is never dropped, 0 to 1; 1 is no dropout.
+    Use: for any output size, for keeping as much of a map's coarse content as it can hold, and with frequency dropout
+        as a regulariser; it rings at edges.
     Shape: ``(N, C, H, W) -> (N, C, H', W')``.
     Raises: ValueError naming the option for a value that is not allowed, or for a map smaller than the output.
     Source: Rippel, Snoek and Adams, NIPS 2015; ``nyquist="real"``: Grabinski, Jung, Keuper and Keuper, ECCV 2022 (FLC).

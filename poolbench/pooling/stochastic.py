@@ -29,6 +29,8 @@ class StochasticPool2d(Pool):
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         evaluation: ``"weighted"``, ``"draw"`` or ``"max"``.
+    Use: against overfitting on small data, after a ReLU; each training pass sees another sample of the map, evaluation
+        its expectation.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Zeiler and Fergus, ICLR 2013.

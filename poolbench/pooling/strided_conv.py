@@ -20,6 +20,8 @@ class StridedConv2d(Pool):
         norm: batch normalisation after the convolution, which then has no bias. The paper has none and others could
             not train its nets without.
         activation: ReLU at the end; with ``norm=False, activation=False`` the operator is linear.
+    Use: where weights and arithmetic are no object; compare it with a net that spends the same elsewhere before
+        crediting the downsampling.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``; an odd last row and column is left out.
     Raises: ValueError for sizes that are not allowed or a map that is too small.
     Source: Springenberg, Dosovitskiy, Brox and Riedmiller, ICLR workshop 2015 (All-CNN).

@@ -26,10 +26,13 @@ class Subsample2d(Pool):
         stride: step, and side of the block, in pixels.
         mode: ``"decimate"`` or ``"lenet"``.
         activation: of the mode ``"lenet"``: ``"tanh"`` or ``"none"``.
+    Use: as a control: what a window adds over plain dropping. ``mode="lenet"`` is for reproducing the first
+        convolutional nets.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError for a value that is not allowed or a map that is too small.
-    Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998 (LeNet-5); decimation as a net without
-        pooling: Springenberg et al., ICLR workshop 2015 (Strided-CNN).
+    Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998 (LeNet-5), in the form of Scherer, Müller
+        and Behnke, ICANN 2010; decimation as a net without pooling: Springenberg et al., ICLR workshop 2015
+        (Strided-CNN).
     """
 
     odd = keeps_sign = True

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number, weigh_windows
+from poolbench.pooling.images import over_images
 
 
 class TreePool2d(Pool):
@@ -14,7 +15,8 @@ class TreePool2d(Pool):
 
     The gates see the window, so what pools it depends on what is in it; leaves are free filters without bias, so the
     maximum is not among what it can be, and outputs may be negative. All nodes' weights are shared over positions.
-    ``(2**levels - 1) * kernel_size**2`` weights.
+    ``(2**levels - 1) * kernel_size**2`` weights, and as many multiply-adds an output: each node is a filter of its own
+    that reads the whole map, so a third level takes more than twice the time of two.
 
     The authors' code starts all weights from a normal distribution around 0, so that the first outputs nearly vanish;
     here the leaves start around the average unless ``leaves="zero"``.
@@ -26,6 +28,8 @@ class TreePool2d(Pool):
         per: ``"layer"`` as in the authors' code, or ``"channel"`` for a tree of each channel's own.
         std: standard deviation of all weights at the start, above 0.
         leaves: around what the leaves start: ``"average"`` or ``"zero"``.
+    Use: for learned pooling that reacts to its window but stays cheap; outputs may be negative, so something that can
+        take that should follow.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Lee, Gallagher and Tu, AISTATS 2016 (tree pooling).
@@ -68,13 +72,17 @@ class TreePool2d(Pool):
                 self.gates.normal_(0, self.std)
 
     def forward(self, x: Tensor) -> Tensor:
-        nodes = [weigh_windows(x, leaf, self) for leaf in self.leaves]
-        gates = [] if self.gates is None else [weigh_windows(x, gate, self).sigmoid() for gate in self.gates]
+        # A few images at a time, since what torch would keep for the backward pass is several times the input.
+        return over_images(self._root, x, shared=(self.leaves,) if self.gates is None else (self.leaves, self.gates))[0]
+
+    def _root(self, x: Tensor, leaves: Tensor, gates: Tensor | None = None) -> tuple[Tensor]:
+        nodes = [weigh_windows(x, leaf, self) for leaf in leaves]
+        shares = [] if gates is None else [weigh_windows(x, gate, self).sigmoid() for gate in gates]
         while len(nodes) > 1:  # up one level; its gates are the next in line
-            pairs = zip(nodes[::2], nodes[1::2], gates, strict=False)
-            nodes = [torch.lerp(right, left, gate.to(left.dtype)) for left, right, gate in pairs]
-            gates = gates[len(nodes) :]
-        return nodes[0].to(x.dtype)
+            pairs = zip(nodes[::2], nodes[1::2], shares, strict=False)
+            nodes = [torch.lerp(right, left, share) for left, right, share in pairs]
+            shares = shares[len(nodes) :]
+        return (nodes[0],)
 
     def flops_per_window(self) -> int:
         leaves = 2 ** (self.levels - 1)

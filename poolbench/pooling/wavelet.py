@@ -34,6 +34,7 @@ class WaveletPool2d(Pool):
         wavelet: ``"haar"``, or Daubechies' ``"db2"`` with four taps, which overlap and have both signs.
         levels: 1, the low band directly, or 2, the paper's way there.
         normalise: divide by 2, so that a constant map is kept; the orthonormal transform doubles it.
+    Use: to reproduce the comparison of its paper; with Haar's wavelet it is average pooling up to a factor.
     Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``; an odd last row and column is left out.
     Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
     Source: Williams and Li, ICLR 2018.

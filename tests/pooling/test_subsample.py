@@ -1,8 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from torch import nn
 
 from poolbench import create_pool
+from tests.pooling.reference import by_loop, maps
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -35,6 +38,57 @@ def test_it_costs_nothing_and_has_no_parameters():
     pool = create_pool("subsample", channels=3)
     assert pool.flops((8, 8)) == 0
     assert list(pool.parameters()) == []
+
+
+@pytest.mark.parametrize("activation", ["tanh", "none"])
+@given(x=maps(2, 2))
+def test_lenet_squashes_a_trained_sum_of_each_block(activation, x):
+    x = x.clone().requires_grad_()
+    pool = create_pool("subsample", channels=x.shape[1], mode="lenet", activation=activation).double()
+    nn.init.normal_(pool.factor)
+    nn.init.normal_(pool.bias)
+
+    def of_window(cells):
+        y = pool.bias + pool.factor * cells.sum(-1)
+        return y.tanh() if activation == "tanh" else y
+
+    y, expected = pool(x), by_loop(x, of_window, kernel_size=2, stride=2)
+    torch.testing.assert_close(y, expected)
+    weight = torch.rand_like(y)
+    found, right = (torch.autograd.grad(one, (x, pool.factor, pool.bias), weight) for one in (y, expected))
+    for one, other in zip(found, right, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_lenet_starts_as_the_squashed_average_with_two_parameters_a_channel(stride):
+    x = torch.randn(2, 3, 7, 8)
+    pool = create_pool("subsample", channels=3, stride=stride, mode="lenet")
+    expected = create_pool("average", channels=3, kernel_size=stride, stride=stride)(x).tanh()
+    assert sum(p.numel() for p in pool.parameters()) == 2 * 3
+    torch.testing.assert_close(pool(x), expected)
+    with torch.no_grad():
+        pool.factor.add_(1)
+        pool.bias.add_(1)
+    pool.reset_parameters()
+    torch.testing.assert_close(pool(x), expected)
+
+
+@pytest.mark.parametrize(("activation", "per_window"), [("tanh", 3 + 2 + 5), ("none", 3 + 2)])
+def test_lenet_costs_additions_factor_bias_and_squashing(activation, per_window):
+    pool = create_pool("subsample", channels=5, mode="lenet", activation=activation)
+    assert pool.flops((8, 6)) == 5 * 4 * 3 * per_window
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"mode": "max"}, "mode must be"), ({"activation": "relu"}, "activation must be 'tanh' or 'none'")],
+    ids=str,
+)
+def test_errors_name_the_option(options, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        create_pool("subsample", channels=3, **options)
+    assert "Subsample2d" in str(caught.value)
 
 
 def test_a_stride_must_be_said():
