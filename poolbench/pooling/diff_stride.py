@@ -29,9 +29,9 @@ class DiffStride2d(Pool):
     and can come back; only a ramp of 1 or less may fall between two frequencies.
 
     Different from the authors' code: positions are ``|k|`` on both axes (there -1 counts as 0, and columns get one
-    more); transforms keep the level of a map (there it grows by the ratio of the areas); with ``match_size`` the ramp is
-    at most three quarters of the band; a stride below 1 is used as 1 (there all are set to ``H / (H - R)`` or more in
-    every pass).
+    more); transforms keep the level of a map (there it grows by the ratio of the areas); with ``match_size`` the ramp
+    is at most three quarters of the band; a stride below 1 is used as 1 (there all are set to ``H / (H - R)`` or more
+    in every pass).
 
     Args:
         channels: channels ``C`` of the input.
@@ -101,7 +101,7 @@ class DiffStride2d(Pool):
     def forward(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
         outputs = self.output_size(size)
-        strides = _held(self.strides, 1, math.inf)
+        strides = _held(self.strides, 1.0)
         rows, columns = (
             self._matrix(side, n, stride) for side, n, stride in zip(size, outputs, strides.expand(2), strict=True)
         )
@@ -144,6 +144,6 @@ class DiffStride2d(Pool):
         return f"stride={self.start:g}, smoothness={self.smoothness:g}, shared={self.shared}, {text}"
 
 
-def _held(x: Tensor, least: float, most: float) -> Tensor:
-    """``x`` held between two values; the gradient passes all the same."""
+def _held(x: Tensor, least: float, most: float | None = None) -> Tensor:
+    """``x`` held at or above ``least`` and at or below ``most``; the gradient passes all the same."""
     return x + (x.clamp(least, most) - x).detach()
