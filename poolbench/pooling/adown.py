@@ -22,7 +22,8 @@ class ADown2d(Pool):
         channels: channels ``C`` of the input and the output, at least 2; of an odd number the convolution takes the
             smaller half.
     Use: as a cheap hybrid of average, maximum and strided convolution in detection nets.
-    Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``.
+    Shape: ``(N, C, H, W) -> (N, C, H // 2, W // 2)``; an odd last row and column is used, since the average leaves one
+        less.
     Raises: ValueError for a number of channels that is not allowed or a map that is too small.
     Source: Wang, Yeh and Liao, ECCV 2024 (YOLOv9), as in its public code.
     """

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, cropped, number
+from poolbench.pooling.base import Pool, cropped, number, positive_int
 
 
 class ConvNextDownsample2d(Pool):
@@ -31,7 +31,7 @@ class ConvNextDownsample2d(Pool):
     variants = ({"stride": 3},)
 
     def __init__(self, channels: int, stride: int = 2, eps: float = 1e-6):
-        super().__init__(channels, kernel_size=stride, stride=stride)
+        super().__init__(channels, positive_int(self, "stride", stride))
         self.eps = number(self, "eps", eps, least=0, open=True)
         self.norm = nn.LayerNorm(channels, eps=self.eps)
         self.conv = nn.Conv2d(channels, channels, self.stride, self.stride)

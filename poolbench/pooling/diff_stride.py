@@ -60,13 +60,14 @@ class DiffStride2d(Pool):
         match_size: bool = True,
     ):
         super().__init__(channels, kernel_size=1, stride=1)
-        self.start = number(self, "stride", stride, least=1)
+        self.match_size = choice(self, "match_size", match_size, (False, True))
+        self.start = number(self, "stride", stride)
+        if self.start < 1 or (match_size and not self.start.is_integer()):
+            kind, why = ("whole number", ", with match_size") if match_size else ("number", "")
+            raise ValueError(f"{self._name()}: stride must be a {kind} of at least 1, got {stride!r}{why}")
         self.smoothness = number(self, "smoothness", smoothness, least=0, open=True)
         self.shared = choice(self, "shared", shared, (False, True))
         self.learnable = choice(self, "learnable", learnable, (False, True))
-        self.match_size = choice(self, "match_size", match_size, (False, True))
-        if match_size and not self.start.is_integer():
-            raise ValueError(f"{self._name()}: with match_size stride must be a whole number, got {stride!r}")
         if match_size:
             self.stride = int(stride)
         else:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, positive_int
 from poolbench.pooling.convnext_down import normalise_channels
 from poolbench.pooling.space_to_depth import stack_cells
 
@@ -34,7 +34,7 @@ class PatchMerge2d(Pool):
     variants = ({"stride": 3},)
 
     def __init__(self, channels: int, stride: int = 2):
-        super().__init__(channels, kernel_size=stride, stride=stride)
+        super().__init__(channels, positive_int(self, "stride", stride))
         cells = self.stride**2 * channels
         self.norm = nn.LayerNorm(cells)
         self.reduction = nn.Linear(cells, channels, bias=False)

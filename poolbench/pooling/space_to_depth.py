@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped
+from poolbench.pooling.base import Pool, choice, cropped, positive_int
 
 
 class SpaceToDepth2d(Pool):
@@ -35,7 +35,7 @@ class SpaceToDepth2d(Pool):
     variants = ({"order": "norm_first"}, {"stride": 3})
 
     def __init__(self, channels: int, stride: int = 2, order: str = "conv_first"):
-        super().__init__(channels, kernel_size=stride, stride=stride)
+        super().__init__(channels, positive_int(self, "stride", stride))
         self.order = choice(self, "order", order, ("conv_first", "norm_first"))
         cells = self.stride**2 * channels
         self.conv = nn.Conv2d(cells, channels, 1, bias=order == "norm_first")

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 # Pools that share a colour differ in marker and line style. Those that meet most often stand in the first place.
 _POOLS = {
-    "#000000": ("max", "native", "rap"),
+    "#000000": ("max", "native", "space_to_depth"),
     "#E69F00": ("lp", "soft", "log_sum_exp", "wavelet"),
     "#0072B2": ("average", "ada", "blur_average", "gaussian"),
     "#009E73": ("overlapping", "dpp", "blur_max"),
     "#D55E00": ("strided_conv", "lift", "blur_conv"),
     "#661100": ("tree", "spectral", "median"),
-    "#56B4E9": ("stochastic", "lip", "flc", "generalized_mean"),
-    "#332288": ("mixed", "polyphase", "rank", "alpha"),
-    "#882255": ("gated", "fuzzy", "carafe"),
-    "#CC79A7": ("fractional_max", "attention", "ordinal"),
-    "#999933": ("s3", "diff_stride", "regularized"),
-    "#777777": ("subsample", "leap", "none"),
+    "#56B4E9": ("stochastic", "lip", "power_mean", "hwd"),
+    "#332288": ("mixed", "polyphase", "rank", "lps"),
+    "#882255": ("gated", "fuzzy", "carafe", "adown"),
+    "#CC79A7": ("fractional_max", "attention", "ordinal", "patch_merge"),
+    "#999933": ("s3", "diff_stride", "regularized", "tips"),
+    "#777777": ("subsample", "leap", "convnext_down"),
 }
 _COLOURS = tuple(_POOLS)
 _MARKERS = "os^DvX<>ph*d"

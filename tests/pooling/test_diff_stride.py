@@ -136,8 +136,9 @@ def test_one_stride_may_be_shared_or_fixed():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"stride": 2.5}, "with match_size stride must be a whole number, got 2.5"),
-        ({"stride": 0.5}, "stride must be a number of at least 1, got 0.5"),
+        ({"stride": 2.5}, "stride must be a whole number of at least 1, got 2.5, with match_size"),
+        ({"stride": 0.5, "match_size": False}, "stride must be a number of at least 1, got 0.5"),
+        ({"stride": "2"}, "stride must be a finite number, got '2'"),
         ({"smoothness": 0}, "smoothness must be a number above 0, got 0"),
         ({"shared": 1}, "shared must be false or true, got 1"),
         ({"learnable": "layer"}, "learnable must be false or true, got 'layer'"),
