@@ -243,15 +243,16 @@ def draw(name: str) -> None:
     from matplotlib import pyplot as plt
 
     y = pictured(name)
-    figure, axes = plt.subplots(1, 2, figsize=(4.2, 2.2), dpi=100)
+    figure, axes = plt.subplots(1, 2, figsize=(4.2, 2.35), dpi=100, layout="constrained")
     for axis, map, title in zip(axes, (picture_map()[0, 0], y), ("8x8", f"{y.shape[0]}x{y.shape[1]}"), strict=True):
-        low, high = min(0.0, map.min().item()), max(1.0, map.max().item())
+        low, high = map.min().item(), map.max().item()
+        if low >= 0 and 0.4 < high <= 1:
+            low, high = 0.0, 1.0  # else in its own range, which the title tells
         axis.imshow(map, cmap="magma", vmin=low, vmax=high, interpolation="nearest")
         beyond = f", {map.min().item():.2f} to {map.max().item():.2f}" if axis is axes[1] else ""
         axis.set_title(f"{title}{beyond}", fontsize=8)
         axis.set_xticks([])
         axis.set_yticks([])
-    figure.tight_layout(pad=0.4)
     figure.savefig(PICTURES / f"{name}.png", metadata={"Software": None})
     plt.close(figure)
 
