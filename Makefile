@@ -2,6 +2,7 @@
 # make test     the same environment, and the tests
 # make lint     style
 # make results  redraw every table and figure of results/ and README from the committed records
+# make docs     write docs/pools.md and its pictures anew from the docstrings and the measured speeds
 #
 # PYTHON=python3.12     the interpreter to build the environment with (3.11 or newer)
 # TORCH_INDEX=URL       take torch and torchvision from another index, as one of builds for CPUs (much smaller)
@@ -12,7 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint results clean
+.PHONY: demo test lint results docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
@@ -26,6 +27,9 @@ lint: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(BIN)/python scripts/refresh_results.py
+
+docs: $(INSTALLED)
+	$(BIN)/python scripts/refresh_docs.py
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python of 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -3,7 +3,8 @@ they say of themselves and the measured speed (``docs/speed.json``, see ``script
 
     python scripts/refresh_docs.py
 
-Pictures are drawn again only where the numbers in them changed. Where nothing changed, nothing is written.
+Pictures are drawn again only where the numbers in them changed by more than another machine's last digits, or where
+drawing them did. Where nothing changed, nothing is written.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ import json
 import re
 import sys
 import textwrap
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -24,6 +27,8 @@ from poolbench.records.store import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES, SPEED = ROOT / "docs/pools.md", ROOT / "docs/pools", ROOT / "docs/speed.json"
+NUMBERS = PICTURES / "pictures.json"
+TOLERANCE = 0.002  # between the numbers in a picture and those of today, which are rounded to 0.001
 CHANNELS = 64
 LARGE, SMALL = [256, 64, 32, 32], [64, 32, 32, 32]
 
@@ -35,34 +40,38 @@ GROUPS = {
     "blur_max": "Signal processing",
     "space_to_depth": "Today's downsamplers, as controls",
 }
+# What a pool says of itself: the head of a column, the words in its section.
 PROPERTIES = {
-    "mixes_channels": "mixes channels",
-    "random": "draws in training",
-    "random_evaluation": "draws in evaluation",
-    "keeps_constants": "keeps constant maps",
-    "bounded": "stays in the range of its input",
-    "odd": "odd: f(-x) = -f(x)",
-    "homogeneous": "homogeneous: f(ax) = a f(x) for a > 0",
-    "follows_offset": "follows offsets: f(x + b) = f(x) + b",
-    "keeps_sign": "keeps x >= 0 that way",
-    "mirrors": "commutes with mirroring",
-    "stationary": "alike everywhere on the map",
+    "mixes_channels": ("mixes", "mixes channels"),
+    "random": ("draws", "draws in training"),
+    "random_evaluation": ("draws in evaluation", "draws in evaluation"),
+    "keeps_constants": ("constants", "keeps constant maps"),
+    "bounded": ("range", "stays in the range of its input"),
+    "odd": ("odd", "odd: `f(-x) = -f(x)`"),
+    "homogeneous": ("scale", "homogeneous: `f(a x) = a f(x)` for `a > 0`"),
+    "follows_offset": ("offset", "follows offsets: `f(x + b) = f(x) + b`"),
+    "keeps_sign": ("sign", "keeps `x >= 0` that way"),
+    "mirrors": ("mirror", "commutes with mirroring"),
+    "stationary": ("places", "alike everywhere on the map"),
 }
 
 
 def main() -> int:
     """Returns: the exit code."""
-    known = json.loads((PICTURES / "pictures.json").read_text()) if (PICTURES / "pictures.json").exists() else {}
-    hashes = {name: picture_hash(name) for name in POOLS.table}
     PICTURES.mkdir(exist_ok=True)
-    for name, value in hashes.items():
-        if known.get(name) != value or not (PICTURES / f"{name}.png").exists():
-            draw(name)
+    known = shown_numbers()
+    for name in POOLS.table:
+        now = pictured(name).tolist()
+        if not alike(known.get(name), now) or not (PICTURES / f"{name}.png").exists():
+            known[name] = now
+            draw(name, now)
             print(f"docs/pools/{name}.png drawn")
     for path in PICTURES.glob("*.png"):
-        if path.stem not in hashes:
+        if path.stem not in POOLS.table:
             path.unlink()
-    for path, text in ((PICTURES / "pictures.json", json.dumps(hashes, indent=1) + "\n"), (PAGE, page())):
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known[name])}" for name in POOLS.table)
+    numbers = f'{{"drawn by": "{drawn_by()}", "numbers": {{\n{lines}\n}}}}\n'
+    for path, text in ((NUMBERS, numbers), (PAGE, page())):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
             print(f"{path.relative_to(ROOT)} written")
@@ -87,19 +96,25 @@ def page() -> str:
             "map. Cells outside never count: a maximum ignores them, an average divides by the cells inside."
         ),
         *_wrapped(
-            f"Weights are for {CHANNELS} channels, FLOPs a pooled value (two for a multiply-add), both with default "
-            "options. Time is forward and backward together, as a multiple of torch's own channels_last `max_pool2d` "
-            f"in the same run, on maps {tuple(LARGE)} in channels_last with one thread. ONNX: whether `torch.onnx` "
-            "exports it with the same values in onnxruntime."
+            f"Weights are for `C` channels; FLOPs a pooled value (two for a multiply-add), at {CHANNELS} channels "
+            "where it matters; both with default options. Time is forward and backward together, as a multiple of "
+            f"torch's own channels_last `max_pool2d` in the same run, on maps {tuple(LARGE)} in channels_last with one "
+            "thread."
         ),
-        "| pool | in one line | weights | FLOPs | time | ONNX |",
-        "|---|---|---:|---:|---:|---|",
+        *_wrapped(
+            "In the pictures one 8x8 map goes through each pool, in evaluation and with the weights that it starts "
+            "with: a slope, a bright dot, a fine texture and an edge. Four channels went in, this map and the same "
+            "moved by two pixels down, right and both, round the border; the first that came out is shown, of random "
+            "weights the first that is not constant."
+        ),
+        "| pool | in one line | weights | FLOPs | time |",
+        "|---|---|---:|---:|---:|",
     ]
     for name in POOLS.table:
         pool, text = example(name), parsed(name)
-        onnx = "yes" if pool.onnx else "no"
-        row = [f"[`{name}`](#{name})", text["first"], f"{weights(pool):,}", flops(pool), multiple(name), onnx]
-        lines.append(f"| {' | '.join(row)} |")
+        row = [f"[`{name}`](#{name})", text["first"], formula(name), flops(pool), multiple(name) or "–"]
+        lines.append(_row(row))
+    lines += ["", *properties_section()]
     for name in POOLS.table:
         if name in GROUPS:
             lines += ["", f"## {GROUPS[name]}"]
@@ -108,13 +123,43 @@ def page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def properties_section() -> list[str]:
+    """What each pool says of itself, as one table."""
+    shown = {attribute: words for attribute, words in PROPERTIES.items() if attribute != "random_evaluation"}
+    lines = [
+        "## Properties",
+        "",
+        *_wrapped(
+            "What each pool is by its formula, with default options, in evaluation and with the weights that it starts "
+            "with; ○ where it depends on the weights. Tests hold ours to what is marked, and to not having what is "
+            "not. *Mixes*: an output channel sees several input channels. *Draws*: at random, in training. "
+            "*Constants*: a constant map of at least 0 keeps its level. *Range*: nothing leaves that of the input. "
+            "*Odd*: `f(-x) = -f(x)`. *Scale*: `f(a x) = a f(x)` for `a > 0`. *Offset*: `f(x + b) = f(x) + b`. *Sign*: "
+            "`x >= 0` gives `f(x) >= 0`. *Mirror*: mirroring before or after is the same. *Places*: moving the map by "
+            "a stride moves the output by a pixel. *ONNX*: `torch.onnx` exports it, and onnxruntime gives the same."
+        ),
+        _row(["pool", *(head for head, _ in shown.values()), "ONNX"]),
+        f"|---|{':-:|' * (len(shown) + 1)}",
+    ]
+    for name in POOLS.table:
+        said = [getattr(example(name), attribute) for attribute in (*shown, "onnx")]
+        lines.append(_row([f"[`{name}`](#{name})", *("○" if value is None else "●" * value for value in said)]))
+    return lines
+
+
 def section(name: str) -> list[str]:
     """All about one pool."""
     pool, text = example(name), parsed(name)
-    told = [words for attribute, words in PROPERTIES.items() if getattr(pool, attribute)]
-    unsaid = [words for attribute, words in PROPERTIES.items() if getattr(pool, attribute) is None]
+    told = [words for attribute, (_, words) in PROPERTIES.items() if getattr(pool, attribute)]
+    unsaid = [words for attribute, (_, words) in PROPERTIES.items() if getattr(pool, attribute) is None]
     said = ", ".join(told) + (f"; depending on its weights: {', '.join(unsaid)}" if unsaid else "")
-    options = [f"- `{option}` = `{default}`: {meaning}" for option, default, meaning in options_of(name)]
+    options = [f"- {', '.join(f'`{o}` = `{d}`' for o, d in group)}: {meaning}" for group, meaning in options_of(name)]
+    count, time = weights(pool), multiple(name)
+    cost = [
+        f"{count:,} weight{'s' * (count != 1)} at {CHANNELS} channels" + f" ({formula(name)})" * ("C" in formula(name)),
+        f"{flops(pool)} FLOPs a pooled value",
+        *([f"{time} times max pooling in time"] if time else []),
+    ]
     return [
         f"### {name}",
         "",
@@ -124,29 +169,45 @@ def section(name: str) -> list[str]:
         "",
         text["body"],
         "",
-        *(options or ["- no options"]),
+        "**Options.**" if options else "**Options.** None.",
         "",
+        *([*options, ""] if options else []),
         f"**When to use it.** {text['Use']}",
         "",
-        f"**Properties.** {said[0].upper()}{said[1:]}. {text['Shape']}.",
+        f"**Properties.** {said[0].upper()}{said[1:]}.",
         "",
-        f"**Cost.** {weights(pool):,} weights at {CHANNELS} channels; {flops(pool)} FLOPs a pooled value; "
-        f"{multiple(name)} times max pooling.",
+        f"**Shape.** {text['Shape']}.",
         "",
-        f"**Source.** {text['Source']}",
+        f"**Cost.** {'; '.join(cost)}. ONNX: {'yes' if pool.onnx else 'no'}.",
+        "",
+        f"**Source.** {text['Source']}.",
     ]
 
 
 @cache
-def example(name: str) -> Any:
+def example(name: str, channels: int = CHANNELS) -> Any:
     """The pool with its default options, its weights as they are for one seed."""
     torch.manual_seed(0)
-    return create_pool(name, channels=CHANNELS).eval()
+    return create_pool(name, channels=channels).eval()
 
 
 def weights(pool: Any) -> int:
     """Numbers that are learned."""
     return sum(p.numel() for p in pool.parameters())
+
+
+@cache
+def formula(name: str) -> str:
+    """The number of weights by the number of channels ``C``: ``9 C² + 2 C``, ``256`` if it does not depend on it."""
+    low, middle, high, far = (weights(example(name, channels)) for channels in (16, 32, 48, 64))
+    square = Fraction(high - 2 * middle + low, 2 * 16**2)
+    each = Fraction(middle - low, 16) - 48 * square
+    fixed = low - 16 * each - 256 * square
+    if square * 64**2 + each * 64 + fixed != far:
+        return f"{far:,} at {CHANNELS}"
+    parts = ((square, " C²"), (each, " C"), (fixed, ""))
+    terms = [f"{float(a):,.6g}{unit}" if a != 1 or not unit else unit.strip() for a, unit in parts if a]
+    return " + ".join(terms).replace("+ -", "- ") or "0"
 
 
 def flops(pool: Any) -> str:
@@ -173,17 +234,28 @@ def parsed(name: str) -> dict[str, str]:
     return found
 
 
-def options_of(name: str) -> list[tuple[str, str, str]]:
-    """Option, default as in its YAML, meaning as in its docstring."""
+def config_of(name: str) -> dict[str, Any]:
+    """The options with their defaults, as in the YAML."""
     config = yaml.safe_load((ROOT / f"conf/pool/{name}.yaml").read_text(encoding="utf-8"))
-    meanings: dict[str, str] = {}
+    return {option: default for option, default in config.items() if option != "_target_"}
+
+
+def options_of(name: str) -> list[tuple[list[tuple[str, str]], str]]:
+    """Names and defaults of the options that the docstring describes together, and what it says of them."""
+    config, found = config_of(name), []
     for entry in re.split(r"^ {4}(?=\S)", parsed(name)["Args"], flags=re.M):
         names, _, meaning = entry.partition(":")
-        for option in names.split(","):
-            meanings[option.strip()] = _inline(" ".join(meaning.split()))
-    return [
-        (option, json.dumps(default), meanings[option]) for option, default in config.items() if option != "_target_"
-    ]
+        group = [(option, json.dumps(config[option])) for option in names.strip().split(", ") if option in config]
+        if group:
+            found.append((group, _inline(" ".join(meaning.split()))))
+    lost = config.keys() - {option for group, _ in found for option, _ in group}
+    if lost:
+        raise ValueError(f"the docstring of pool {name!r} does not describe {', '.join(sorted(lost))}")
+    return found
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _wrapped(text: str) -> list[str]:
@@ -196,8 +268,8 @@ def _markdown(text: str) -> str:
     blocks = re.split(r"\n\s*\n", text.strip("\n"))
     for block in blocks:
         if block.lstrip().startswith(".. math::"):
-            formula = " ".join(block.replace(".. math::", " ", 1).split())
-            lines += ["$$", formula, "$$", ""]
+            # Between $$ GitHub takes the backslash of \\, and \\; away before they are read as a formula.
+            lines += ["```math", " ".join(block.replace(".. math::", " ", 1).split()), "```", ""]
         elif block.strip():
             lines += [_inline(block.strip()), ""]
     return "\n".join(lines).strip()
@@ -222,39 +294,58 @@ def picture_map() -> torch.Tensor:
 
 
 def pictured(name: str) -> torch.Tensor:
-    """What the pool makes of :func:`picture_map`, ``(H', W')``: the first channel of two that are alike."""
+    """What the pool makes of :func:`picture_map`, ``(H', W')``, rounded: the first of four channels, or the first in
+    which there is something to see. The others get the map moved by whole strides, since normalising over channels that
+    are alike would leave nothing."""
+    x = picture_map()
+    maps = torch.cat([x, *(x.roll(by, dims=(2, 3)) for by in ((2, 0), (0, 2), (2, 2)))], dim=1)
     torch.manual_seed(0)
-    pool = create_pool(name, channels=2).eval()
+    pool = create_pool(name, channels=4).eval()
     with torch.no_grad():
-        return pool(picture_map().expand(1, 2, 8, 8).contiguous())[0, 0]
+        y = pool(maps)[0]
+    shown = next((channel for channel in y if channel.max() - channel.min() > 0.01), y[0])
+    return (shown.double() * 1000).round() / 1000 + 0.0  # no -0
 
 
-def picture_hash(name: str) -> str:
-    """Of the numbers in a picture, rounded so that another machine's last digits change nothing."""
-    text = " ".join(f"{value:.3f}" for value in (pictured(name) + 1e-6).flatten().tolist())
+def shown_numbers() -> dict[str, Any]:
+    """The numbers in the pictures that are there; none if they were drawn in another way."""
+    known = json.loads(NUMBERS.read_text(encoding="utf-8")) if NUMBERS.exists() else {}
+    return known["numbers"] if known.get("drawn by") == drawn_by() else {}
+
+
+def drawn_by() -> str:
+    """A name for how pictures are drawn: the hash of the code that does it."""
+    text = inspect.getsource(draw) + inspect.getsource(picture_map)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def draw(name: str) -> None:
-    """The map and what is made of it, side by side."""
-    import matplotlib
+def alike(shown: list[list[float]] | None, numbers: list[list[float]]) -> bool:
+    """Are these the numbers that are shown, last digits apart?"""
+    if shown is None or [len(row) for row in shown] != [len(row) for row in numbers]:
+        return False
+    return (torch.tensor(shown) - torch.tensor(numbers)).abs().max().item() <= TOLERANCE
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
 
-    y = pictured(name)
-    figure, axes = plt.subplots(1, 2, figsize=(4.2, 2.35), dpi=100, layout="constrained")
-    for axis, map, title in zip(axes, (picture_map()[0, 0], y), ("8x8", f"{y.shape[0]}x{y.shape[1]}"), strict=True):
-        low, high = map.min().item(), map.max().item()
-        if low >= 0 and 0.4 < high <= 1:
-            low, high = 0.0, 1.0  # else in its own range, which the title tells
-        axis.imshow(map, cmap="magma", vmin=low, vmax=high, interpolation="nearest")
-        beyond = f", {map.min().item():.2f} to {map.max().item():.2f}" if axis is axes[1] else ""
-        axis.set_title(f"{title}{beyond}", fontsize=8)
-        axis.set_xticks([])
-        axis.set_yticks([])
+def draw(name: str, numbers: list[list[float]]) -> None:
+    """The map and what is made of it, side by side, the latter with its numbers."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4, 2.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, values in zip(figure.subplots(1, 2), (picture_map()[0, 0].numpy(), np.array(numbers)), strict=True):
+        low, high = values.min(), values.max()
+        own = low < 0 or high > 1.05 or high < 0.4
+        low, high = (low, max(high, low + 1e-6)) if own else (0.0, 1.0)
+        axes.imshow(values, cmap="magma", vmin=low, vmax=high, interpolation="nearest")
+        axes.set_title(f"{values.shape[0]}x{values.shape[1]}{', in its own range' if own else ''}", fontsize=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        if len(values) < 8:
+            for (row, column), value in np.ndenumerate(values):
+                ink = "black" if (value - low) / (high - low) > 0.6 else "white"
+                axes.text(column, row, f"{value + 0.0:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
     figure.savefig(PICTURES / f"{name}.png", metadata={"Software": None})
-    plt.close(figure)
 
 
 @cache
@@ -270,9 +361,9 @@ def timing(name: str, shape: list[int], memory_format: str, threads: int) -> dic
 
 
 def multiple(name: str) -> str:
-    """Of max pooling, in the setting of the first table."""
+    """Of max pooling, in the setting of the first table; nothing where it was not measured."""
     row = timing(name, LARGE, "channels_last", 1)
-    return "–" if row is None else f"{row['multiple']:.1f}"
+    return "" if row is None or "error" in row else f"{row['multiple']:.1f}"
 
 
 def speed_section() -> list[str]:

@@ -105,6 +105,8 @@ def test_no_ring_of_rooms():
     [
         "import poolbench",
         "import poolbench.report, poolbench.records.collect, poolbench.records.find, poolbench.records.environment",
+        "from poolbench.cli.main import main; main(['--help'])",
+        "import poolbench.cli.gallery",
         "from poolbench.cli.main import main; main(['list'])",
         "from poolbench.cli.main import main; main(['plan', 'pool=max,lp', 'seeds=2'])",
         "from poolbench.cli.main import main; main(['status', '.'])",

@@ -21,18 +21,31 @@ def main(arguments: argparse.Namespace) -> int:
     if not 16 <= arguments.size <= 256:
         raise ValueError(f"--size must be from 16 to 256, got {arguments.size}")
     from poolbench import gallery
-    from poolbench.pooling import POOLS
+    from poolbench.pooling import POOLS, create_pool
 
-    names = [name.strip() for name in arguments.pools.split(",")] if arguments.pools else POOLS.names()
-    gallery.modules(names)
-    pictures = {path.stem: gallery.load_image(path, arguments.size) for path in arguments.images}
-    for stem, image in (pictures or {"scene": gallery.scene(arguments.size)}).items():
-        path = arguments.output / f"{stem}.png"
+    names = POOLS.names() if arguments.pools is None else [name.strip() for name in arguments.pools.split(",")]
+    for name in names:  # a wrong name is told before anything is drawn
+        create_pool(name, channels=3)
+    windows = [arguments.output / f"windows.{kind}" for kind in ("png", "svg")]
+    if {path.resolve() for path in windows} & {path.resolve() for path in arguments.images}:
+        raise ValueError(f"windows.png in --output {arguments.output} would take the place of your image of that name")
+    images = [gallery.load_image(path, arguments.size) for path in arguments.images]
+    for image, path in zip(images or [gallery.scene(arguments.size)], _places(arguments), strict=True):
         gallery.draw_gallery(image, names, path, arguments.seed)
         print(path)
-    few = names if arguments.pools and len(names) <= 6 else ["max", "average"]
-    for kind in ("png", "svg"):
-        path = arguments.output / f"windows.{kind}"
-        gallery.draw_windows(few, path)
+    for path in windows:
+        gallery.draw_windows(["max", "average"] if arguments.pools is None else names, path, arguments.seed)
         print(path)
     return 0
+
+
+def _places(arguments: argparse.Namespace) -> list[Path]:
+    """Where each image's figure goes: under the image's name, in the place of no other figure and of no image."""
+    taken = {path.resolve() for path in arguments.images} | {(arguments.output / "windows.png").resolve()}
+    places: list[Path] = []
+    for stem in [path.stem for path in arguments.images] or ["scene"]:
+        free = (arguments.output / f"{stem}{suffix}.png" for suffix in ("", *(f"-{n}" for n in range(2, 10**6))))
+        place = next(path for path in free if path.resolve() not in taken)
+        taken.add(place.resolve())
+        places.append(place)
+    return places

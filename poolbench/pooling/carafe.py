@@ -27,8 +27,8 @@ class CarafePool2d(Pool):
         kernel_size, stride: window and step in pixels; the window starts ``(kernel_size - 1) // 2`` before the step.
         compressed_channels: channels after the compression. CARAFE++ has 16 for downsampling (64 for upsampling).
         encoder_kernel_size: side of the encoder's convolution, an odd number of pixels.
-    Use: where content should decide over a wide neighbourhood, as before dense prediction; the most expensive of the
-        weighted averages here.
+    Use: where content should decide over a wide neighbourhood, as before dense prediction; most of its arithmetic goes
+        into predicting the kernels.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Wang, Chen, Xu, Liu, Loy and Lin, IEEE TPAMI 2022 (CARAFE++).

@@ -24,12 +24,12 @@ class DetailPreservingPool2d(Pool):
         w_i = \alpha + \Big(\frac{q_i}{\bar q}\Big)^{\lambda / 2}, \quad
         q_i = d_i^2 + 10^{-3}, \quad d_i = x_i - \tilde x \ \text{or} \ \max(0, x_i - \tilde x)
 
-    ``\bar q`` is the window's mean of ``q``. The surroundings :math:`\tilde x` are the mean of the window (lite) or a
-    learned 3x3 filter with bias for each channel (full). The symmetric form keeps dark details as well as bright
+    :math:`\bar q` is the window's mean of ``q``. The surroundings :math:`\tilde x` are the mean of the window (lite)
+    or a learned 3x3 filter with bias for each channel (full). The symmetric form keeps dark details as well as bright
     ones, the other leans towards the maximum. ``lambda = 0`` or a large ``alpha`` gives the average. Both are learned
     for each channel, as logarithms. Training and evaluation are alike.
 
-    Settled by the authors' code: the division by ``\bar q``, which the paper's formula lacks and which makes the
+    Settled by the authors' code: the division by :math:`\bar q`, which the paper's formula lacks and which makes the
     weights independent of the level of contrast, the constant, and the bias. There the logarithms start uniformly
     within ``1 / sqrt(channels)`` of 0 in one version and at 0 in the other; ours start at 0, so that channels start
     alike. The paper's S3DPP is this with ``stride=1`` followed by :class:`~poolbench.pooling.s3.S3Pool2d`, its

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from poolbench.pooling.windows import CHUNK_BYTES, _transformed, _wide, is_channels_last
 
@@ -39,6 +40,17 @@ def over_images(
     if torch.compiler.is_compiling() or _transformed(x):
         return plan.plain(x, *per_image, *shared)
     return _OverImages.apply(plan, x, *per_image, *shared)
+
+
+def module_over_images(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)``, for one that treats every image by itself and keeps no statistics: what lies between is not kept
+    for the backward pass but worked out again, so it takes little memory."""
+    names, values = zip(*module.named_parameters(), strict=True)
+
+    def formula(x: Tensor, *values: Tensor) -> tuple[Tensor]:
+        return (functional_call(module, dict(zip(names, values, strict=True)), (x,)),)
+
+    return over_images(formula, x, shared=values)[0]
 
 
 @dataclass

@@ -1,25 +1,28 @@
 """Pooling by the lifting scheme: a learned, invertible split of a map into four bands, which are summed."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, cropped, positive_int
+from poolbench.pooling.images import module_over_images
 
 
 class LiftPool2d(Pool):
     r"""A lifting step along rows, then one along columns, and the sum of the four bands.
 
-    .. math:: d = x_{odd} - P(x_{even}), \qquad s = x_{even} + U(d), \qquad y = LL + LH + HL + HH
+    .. math:: d = x_{\mathrm{odd}} - P(x_{\mathrm{even}}), \qquad s = x_{\mathrm{even}} + U(d), \qquad
+        y = \mathrm{LL} + \mathrm{LH} + \mathrm{HL} + \mathrm{HH}
 
     One pixel of each pair is predicted from the others and only the error ``d`` is kept, with which the other one is
     updated; whatever the learned ``P`` and ``U``, the step can be undone exactly (:meth:`split`, :meth:`merge`). Both
     are a convolution of ``kernel_size`` pixels of each channel by itself, ReLU, a 1x1 convolution and a tanh. They
-    start at zero (as the authors' successor for video does), where the sum of the bands is the sum of the pixels: the
-    level of a map grows fourfold, so a normalisation should follow. ``C`` multiply-adds for each of eight values that
-    a pooled value is made of.
+    start at zero (as in the authors' code for video), where the sum of the bands is the sum of the pixels: the level
+    of a map grows fourfold, so a normalisation should follow.
+
+    The authors' repository for images holds no code. Their answers there settle that one ``P`` and one ``U`` serve
+    the step along rows and both steps along columns, with ``kernel_size * C + C`` weights each, which is a 1x1
+    convolution of each channel by itself (``groups = C``); the start and the weights of the losses are ours.
 
     The paper trains with two more losses, that of the predictions and that of the updates; :meth:`auxiliary_loss`
     gives them for an input, and is no part of what ``forward`` does. Training and evaluation are alike.
@@ -27,7 +30,7 @@ class LiftPool2d(Pool):
     Args:
         channels: channels ``C`` of the input.
         kernel_size: pixels that a prediction looks at, along its axis, odd.
-        groups: of the 1x1 convolutions; ``C`` must be a multiple.
+        groups: of the 1x1 convolutions, a divisor of ``C``; None: ``C``. With fewer the channels are mixed.
         bands: ``"sum"``, or ``"low"`` for ``LL`` alone.
     Use: where a learned, invertible split into bands is wanted in place of a fixed filter; put it after a
         normalisation, since its predictions are bounded.
@@ -37,18 +40,17 @@ class LiftPool2d(Pool):
     """
 
     # With its first weights it is linear; what it may become is another matter.
-    mixes_channels = False
     keeps_constants = False
     odd = homogeneous = keeps_sign = True
-    variants = ({"kernel_size": 3, "groups": 2},)
+    variants = ({"kernel_size": 3, "groups": 1},)
 
-    def __init__(self, channels: int, kernel_size: int = 5, groups: int = 1, bands: str = "sum"):
+    def __init__(self, channels: int, kernel_size: int = 5, groups: int | None = None, bands: str = "sum"):
         super().__init__(channels, kernel_size=2, stride=2)
         length = positive_int(self, "kernel_size", kernel_size)
         if length % 2 == 0:
             raise ValueError(f"{self._name()}: kernel_size must be odd, so that it has a middle, got {kernel_size}")
-        self.groups = positive_int(self, "groups", groups)
-        if channels % groups:
+        self.groups = channels if groups is None else positive_int(self, "groups", groups)
+        if channels % self.groups:
             raise ValueError(f"{self._name()}: groups must divide the {channels} channels, got {groups}")
         self.bands = choice(self, "bands", bands, ("sum", "low"))
         self.length = length
@@ -56,59 +58,42 @@ class LiftPool2d(Pool):
             self.mirrors = True
         else:  # it starts as the first pixel of each block
             self.keeps_constants = self.bounded = self.follows_offset = True
-        for axis, size in (("columns", (1, length)), ("rows", (length, 1))):
-            setattr(self, f"predict_{axis}", self._network(size))
-            setattr(self, f"update_{axis}", self._network(size))
+        self.lifting = _Lifting(channels, length, self.groups, bands)
         self.reset_parameters()
-
-    def _network(self, size: tuple[int, int]) -> nn.Sequential:
-        channels, padding = self.channels, (size[0] // 2, size[1] // 2)
-        return nn.Sequential(
-            nn.Conv2d(channels, channels, size, padding=padding, groups=channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 1, groups=self.groups),
-            nn.Tanh(),
-        )
 
     def reset_parameters(self) -> None:
         """Predictions and updates start at zero."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == self.groups:
-                nn.init.zeros_(module.weight)
-                nn.init.zeros_(module.bias)
+        for network in (self.lifting.predict, self.lifting.update):
+            nn.init.zeros_(network.mix.weight)
+            nn.init.zeros_(network.mix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        bands = self.split(x)
-        return bands[0] if self.bands == "low" else bands[0] + bands[1] + bands[2] + bands[3]
+        return module_over_images(self.lifting, cropped(x, self))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The bands ``LL, LH, HL, HH`` of a map, each ``(N, C, H // 2, W // 2)``."""
-        s, d = _step(*_halves(cropped(x, self), 3), self.predict_columns, self.update_columns)
-        ll, hl = _step(*_halves(s, 2), self.predict_rows, self.update_rows)
-        lh, hh = _step(*_halves(d, 2), self.predict_rows, self.update_rows)
-        return ll, lh, hl, hh
+        return self.lifting.split(cropped(x, self))
 
     def merge(self, ll: Tensor, lh: Tensor, hl: Tensor, hh: Tensor) -> Tensor:
         """The map of even sides whose bands these are."""
-        s = _undone(ll, hl, self.predict_rows, self.update_rows, 2)
-        d = _undone(lh, hh, self.predict_rows, self.update_rows, 2)
-        return _undone(s, d, self.predict_columns, self.update_columns, 3)
+        s, d = (self.lifting.undone(low, high, 2) for low, high in ((ll, hl), (lh, hh)))
+        return self.lifting.undone(s, d, 3)
 
     def auxiliary_loss(self, x: Tensor, predict: float = 0.1, update: float = 0.01) -> Tensor:
         """Mean squares of the prediction errors and of what the updated pixels differ from their neighbours by,
         weighted, over both steps."""
         even, odd = _halves(cropped(x, self), 3)
-        s, d = _step(even, odd, self.predict_columns, self.update_columns)
+        s, d = self.lifting.step(even, odd, 3)
         losses = predict * d.square().mean() + update * F.mse_loss(s, odd)
         for half in (s, d):
             even, odd = _halves(half, 2)
-            low, high = _step(even, odd, self.predict_rows, self.update_rows)
+            low, high = self.lifting.step(even, odd, 2)
             losses = losses + (predict * high.square().mean() + update * F.mse_loss(low, odd)) / 2
         return losses
 
     def flops_per_window(self) -> int:
-        # A network: its two convolutions with biases, a comparison, a tanh (5), an addition. Of the columns' two there
-        # are two values for a pooled one, of the rows' too.
+        # A network: its two convolutions with biases, a comparison, a tanh (5), an addition. A pooled value is made of
+        # two values of each of the two networks along rows, and of as many along columns.
         network = 2 * self.length + 1 + 1 + 2 * self.channels // self.groups + 1 + 5 + 1
         return 8 * network + (3 if self.bands == "sum" else 0)
 
@@ -116,21 +101,67 @@ class LiftPool2d(Pool):
         return f"stride={self.stride}, kernel_size={self.length}, groups={self.groups}, bands={self.bands!r}"
 
 
+class _Lifting(nn.Module):
+    """The two steps; gives the sum of the bands, or the low one."""
+
+    def __init__(self, channels: int, length: int, groups: int, bands: str):
+        super().__init__()
+        self.bands = bands
+        self.predict = _Network(channels, length, groups)
+        self.update = _Network(channels, length, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = self.split(x)
+        return bands[0] if self.bands == "low" else bands[0] + bands[1] + bands[2] + bands[3]
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        s, d = self.step(*_halves(x, 3), 3)
+        ll, hl = self.step(*_halves(s, 2), 2)
+        lh, hh = self.step(*_halves(d, 2), 2)
+        return ll, lh, hl, hh
+
+    def step(self, even: Tensor, odd: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """The updated and the predicted half along ``axis``: 2 for columns, 3 for rows of pixels."""
+        detail = odd - self.predict(even, axis)
+        return even + self.update(detail, axis), detail
+
+    def undone(self, s: Tensor, d: Tensor, axis: int) -> Tensor:
+        """The reverse of :meth:`step`, both halves in their places."""
+        even = s - self.update(d, axis)
+        odd = d + self.predict(even, axis)
+        return torch.stack([even, odd], axis + 1).flatten(axis, axis + 1)
+
+
+class _Network(nn.Module):
+    """What predicts or updates: the same weights along either axis."""
+
+    def __init__(self, channels: int, length: int, groups: int):
+        super().__init__()
+        self.look = nn.Conv2d(channels, channels, (1, length), groups=channels)
+        self.mix = nn.Conv2d(channels, channels, 1, groups=groups)
+
+    def forward(self, x: Tensor, axis: int) -> Tensor:
+        # Pixel by pixel of the filter: torch's convolution of each channel takes five times as long for the gradient of
+        # its weights.
+        length, side = self.look.weight.shape[-1], x.shape[axis]
+        half = length // 2
+        x = F.pad(x, (half, half) if axis == 3 else (0, 0, half, half))
+        weights = self.look.weight[:, 0, 0].T[:, :, None, None]
+        y = self.look.bias[:, None, None]
+        for weight, start in zip(weights, range(length), strict=True):
+            y = torch.addcmul(y, x.narrow(axis, start, side), weight)
+        y = y.relu()
+        if self.mix.groups < y.shape[1]:
+            return self.mix(y).tanh()
+        # One number a channel: torch's convolution for that is slow.
+        return torch.addcmul(self.mix.bias.view(-1, 1, 1), y, self.mix.weight.view(-1, 1, 1)).tanh()
+
+
 def _halves(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Every other row (``axis`` 2) or column (3), from the first and from the second on."""
     # Views of the memory in its own order: the gradients are put together again in one piece.
     if x.stride(1) == 1:
-        laid = x.movedim(1, -1)
-        return tuple(half.movedim(-1, 1) for half in laid.unflatten(axis - 1, (-1, 2)).unbind(axis))  # type: ignore[return-value]
-    return x.unflatten(axis, (-1, 2)).unbind(axis + 1)  # type: ignore[return-value]
-
-
-def _step(even: Tensor, odd: Tensor, predict: Callable, update: Callable) -> tuple[Tensor, Tensor]:
-    detail = odd - predict(even)
-    return even + update(detail), detail
-
-
-def _undone(s: Tensor, d: Tensor, predict: Callable, update: Callable, axis: int) -> Tensor:
-    even = s - update(d)
-    odd = d + predict(even)
-    return torch.stack([even, odd], axis + 1).flatten(axis, axis + 1)
+        even, odd = x.movedim(1, -1).unflatten(axis - 1, (-1, 2)).unbind(axis)
+        return even.movedim(-1, 1), odd.movedim(-1, 1)
+    even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+    return even, odd

@@ -36,8 +36,8 @@ class LipPool2d(Pool):
         logits: ``"projection"``, ``"bottleneck"``, ``"conv1x1"`` or ``"identity"``.
         width: channels inside the bottleneck.
         gate: largest difference of two logits after the gate, above 0.
-    Use: where a few per cent of extra arithmetic in the whole net are acceptable for learned importance; compare with a
-        control of the same cost, since most of its weights are a 3x3 convolution.
+    Use: where learned importance may cost more than a strided convolution does; compare with a control of the same
+        cost, since nearly all of its weights are a 3x3 convolution's.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Gao, Wang and Wu, ICCV 2019.

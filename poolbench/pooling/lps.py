@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, cropped, number, positive_int
+from poolbench.pooling.images import module_over_images
 from poolbench.pooling.polyphase import take_phase
 from poolbench.pooling.windows import over_windows
 
@@ -18,8 +19,8 @@ class LearnablePolyphasePool2d(Pool):
     map permutes the scores with the phases and the values that are kept stay the same. In training the mixture
     :math:`\sum_k g_k p_k` with Gumbel-softmax weights :math:`g`, one draw an image, lets the scores learn; its
     temperature is the attribute ``temperature``, which a training may lower as it goes on. ``evaluation="mixture"``
-    mixes by the softmax of the scores there too. Two 3x3 convolutions at every input pixel: ``9 * 4 * hidden * (1 +
-    hidden / C)`` multiply-adds a value.
+    mixes by the softmax of the scores there too. A 3x3 convolution at every input pixel, ``9 * 4 * hidden``
+    multiply-adds a value; the second one is only needed in the mean, which is worked out directly.
 
     Args:
         channels: channels ``C`` of the input.
@@ -43,8 +44,7 @@ class LearnablePolyphasePool2d(Pool):
         self.hidden = positive_int(self, "hidden", hidden)
         self.temperature = number(self, "temperature", temperature, least=0, open=True)
         self.evaluation = choice(self, "evaluation", evaluation, ("choice", "mixture"))
-        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1, padding_mode="circular")
-        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1, padding_mode="circular")
+        self.net = _Scores(channels, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         x = cropped(x, self)
@@ -63,23 +63,36 @@ class LearnablePolyphasePool2d(Pool):
 
     def scores(self, x: Tensor) -> Tensor:
         """``(N, 4)``: of the phases 00, 10, 01, 11 (row, column) of a map of even sides."""
-        n, c, height, width = x.shape
-        if x.stride(1) == 1:
-            cells = x.movedim(1, -1).unflatten(2, (width // 2, 2)).unflatten(1, (height // 2, 2))
-            phases = cells.permute(4, 2, 0, 1, 3, 5).reshape(4 * n, height // 2, width // 2, c).movedim(-1, 1)
-        else:
-            cells = x.unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
-            phases = cells.permute(5, 3, 0, 1, 2, 4).reshape(4 * n, c, height // 2, width // 2)
-        scores = self.conv2(self.conv1(phases).relu())
-        return scores.mean((1, 2, 3)).view(4, n).T
+        return module_over_images(self.net, x)
 
     def flops_per_window(self) -> int:
-        m, c = self.hidden, self.channels
-        pixel = m * (18 * c + 2) + m * (18 * m + 2)  # biases, ReLU, mean
-        return 4 * pixel // c
+        pixel = self.hidden * (18 * self.channels + 3)  # a filter, a bias, a comparison, an addition
+        return 4 * pixel // self.channels
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, hidden={self.hidden}, temperature={self.temperature}"
+
+
+class _Scores(nn.Module):
+    """``(N, C, H, W) -> (N, 4)``: two convolutions of each phase and the mean of what they give."""
+
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, hidden, 3, padding=1, padding_mode="circular")
+        # A bias would move all four scores alike.
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, padding=1, padding_mode="circular", bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        if x.stride(1) == 1:
+            cells = x.movedim(1, -1).unflatten(2, (width // 2, 2)).unflatten(1, (height // 2, 2))
+            phases = cells.permute(0, 4, 2, 1, 3, 5).reshape(4 * n, height // 2, width // 2, c).movedim(-1, 1)
+        else:
+            cells = x.unflatten(3, (width // 2, 2)).unflatten(2, (height // 2, 2))
+            phases = cells.permute(0, 5, 3, 1, 2, 4).reshape(4 * n, c, height // 2, width // 2)
+        # The mean of a circular convolution is one weighted mean of its input: it need not be worked out by pixels.
+        means = self.conv1(phases).relu().mean((2, 3))
+        return (means @ self.conv2.weight.sum((2, 3)).mean(0)).view(n, 4)
 
 
 def _mix(inside: Tensor | None, windows: Tensor, weights: Tensor) -> Tensor:

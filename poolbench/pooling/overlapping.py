@@ -8,6 +8,8 @@ from poolbench.pooling.base import Pool, average_windows, max_windows
 class OverlappingPool2d(Pool):
     r"""Maximum (or average) of windows that overlap: 3x3 every 2 pixels.
 
+    .. math:: y_{ij} = \max_{0 \le p, q < k} x_{si + p,\, sj + q}, \qquad k > s
+
     The last window is clipped at the border (torch's ``ceil_mode``), so a map of 32 gives 16, 8, 4 like its 2x2
     control; without that it would give 15, 7, 3 and the comparison would be one of map sizes too.
 
@@ -16,8 +18,8 @@ class OverlappingPool2d(Pool):
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`;
             the window must be wider than the step.
         mode: ``"max"`` as in the paper, or ``"average"``.
-    Use: max pooling that loses less of where things are, for a little more time and no weights; compare it at the same
-        map size, as the default does.
+    Use: in place of max pooling, where some more time and no weights are what may be spent: less hangs on where the
+        windows' grid lies. Compare it at the same map size, as the default does.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError for an unknown mode, windows that do not overlap, or a map that is too small.
     Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.4.

@@ -32,8 +32,8 @@ class RegularizedPool2d(Pool):
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         smoothing: ``m``, side in windows of the neighbourhood, an odd number; 1 is the maximum.
-    Use: where neighbouring windows should pick from like positions, as for textures and characters; with smoothing off
-        it is max pooling.
+    Use: where neighbouring windows should pick from like positions, as in the images of characters and textures that
+        the paper tested; with ``smoothing=1`` it is max pooling.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Otsuzuki, Hayashi, Zheng and Uchida, ICANN 2020.

@@ -23,11 +23,11 @@ class SpectralPool2d(Pool):
 
     At an even output side its highest frequency ``h / 2`` has two halves in the input, of which one place is left. The
     paper zeroes the imaginary parts of four entries; four conventions are in use, by ``nyquist``: the ``"average"`` of
-    the two, which alone treats mirrored and transposed maps alike and keeps real parts only; ``"zero"``, with which a
-    shift of the input by any number of pixels leaves the output's energy as it is; ``"energy"``, their sum over root
-    2; ``"real"``, one alone (the negative and the positive give the same) and the real part of the result, which is
-    frequency low-cut pooling as in its authors' present code (in their first the modulus). It differs from the average
-    by the one entry that both sides' highest frequencies share.
+    the two; ``"zero"``, with which a shift of the input by any number of pixels leaves the output's energy as it is;
+    ``"energy"``, their sum over root 2; ``"real"``, one alone (the negative and the positive give the same) and the
+    real part of the result, which is frequency low-cut pooling as in its authors' present code (in their first the
+    modulus). It differs from the average by the one entry that both sides' highest frequencies share, and is the
+    only one that does not treat a map and its mirror image about the first pixel alike.
 
     Frequency dropout: in training a highest frequency is drawn anew in every forward pass, uniformly from
     ``dropout_min`` times the output's highest up to that, and what lies above it, in either direction, is dropped.

@@ -8,9 +8,9 @@ from poolbench.pooling.windows import over_windows
 
 
 class Subsample2d(Pool):
-    r"""Two operators of one name, by ``mode``.
+    r"""No pooling: one pixel of each block is kept. By ``mode`` also LeNet's: a trained sum of each block.
 
-    ``"decimate"``, no pooling at all: the top left pixel of each ``stride x stride`` block. After a convolution it
+    ``"decimate"`` keeps the top left pixel of each ``stride x stride`` block. After a convolution it
     equals giving that convolution the stride, at ``stride**2`` times its cost; three of four pixels learn nothing from
     it. The control that shows what a window adds.
 

@@ -31,6 +31,17 @@ def test_it_gives_what_the_authors_package_gives(filter_size, border, size):
     torch.testing.assert_close(y, theirs[..., : size[0] // 2, : size[1] // 2])
 
 
+@pytest.mark.parametrize("filter_size", [3, 5, 7])  # at even sizes it starts a pixel earlier
+@pytest.mark.parametrize("border", ["reflect", "replicate"])
+@pytest.mark.parametrize("size", [(8, 8), (16, 9)])
+def test_it_gives_what_timm_gives(filter_size, border, size):
+    timm = pytest.importorskip("timm")
+    x = torch.randn(2, 3, *size)
+    theirs = timm.layers.BlurPool2d(3, filt_size=filter_size, pad_mode=border)(x)
+    y = create_pool("blur_average", channels=3, filter_size=filter_size, border=border)(x)
+    torch.testing.assert_close(y, theirs[..., : size[0] // 2, : size[1] // 2])
+
+
 def test_one_tap_subsamples_and_two_average():
     x = torch.randn(2, 3, 9, 8)
     one, two = (create_pool("blur_average", channels=3, filter_size=n)(x) for n in (1, 2))

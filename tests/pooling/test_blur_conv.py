@@ -36,6 +36,14 @@ def test_it_gives_what_the_authors_package_gives(filter_size, border):
     torch.testing.assert_close(y, nn.Sequential(pool.conv, pool.norm, nn.ReLU(), blur)(x))
 
 
+@pytest.mark.parametrize("filter_size", [3, 5, 7])  # at even sizes it starts a pixel earlier
+def test_it_gives_what_timm_gives(filter_size):
+    timm = pytest.importorskip("timm")
+    x, pool = torch.randn(4, 3, 12, 10), create_pool("blur_conv", channels=3, filter_size=filter_size)
+    blur = timm.layers.BlurPool2d(3, filt_size=filter_size)
+    torch.testing.assert_close(pool(x), nn.Sequential(pool.conv, pool.norm, nn.ReLU(), blur)(x))
+
+
 @given(x=maps(2, 2), norm=st.booleans(), activation=st.booleans())
 def test_one_tap_is_a_strided_convolution(x, norm, activation):
     channels = x.shape[1]

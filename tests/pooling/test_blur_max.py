@@ -34,6 +34,16 @@ def test_it_gives_what_the_authors_package_gives(filter_size, border, size):
     torch.testing.assert_close(y, theirs)
 
 
+@pytest.mark.parametrize("filter_size", [3, 5, 7])  # at even sizes it starts a pixel earlier
+@pytest.mark.parametrize("border", ["reflect", "replicate"])
+def test_it_gives_what_timm_gives(filter_size, border):
+    timm = pytest.importorskip("timm")
+    x = torch.randn(2, 3, 10, 11)
+    blur = timm.layers.BlurPool2d(3, filt_size=filter_size, pad_mode=border)
+    y = create_pool("blur_max", channels=3, filter_size=filter_size, border=border)(x)
+    torch.testing.assert_close(y, nn.Sequential(nn.MaxPool2d(2, 1), blur)(x))
+
+
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (2, 2)])
 def test_one_tap_is_max_pooling_exactly(size):
     x = torch.randn(2, 3, *size)

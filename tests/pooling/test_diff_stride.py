@@ -68,7 +68,8 @@ def test_with_match_size_it_gives_the_size_of_any_pool(x):
 
 
 @pytest.mark.parametrize(
-    ("stride", "side", "expected"), [(2, 64, 40), (4, 64, 24), (2, 32, 24), (2, 24, 20), (2, 20, 18), (2, 8, 8)]
+    ("stride", "side", "expected"),
+    [(2, 64, 40), (4, 64, 24), (2, 32, 24), (2, 24, 20), (2, 20, 18), (2, 18, 18), (2, 16, 16), (2, 8, 8)],
 )
 def test_without_it_the_sizes_are_those_of_the_papers_code(stride, side, expected):
     pool = create_pool("diff_stride", channels=2, stride=stride, match_size=False)
@@ -79,6 +80,23 @@ def test_without_it_the_sizes_are_those_of_the_papers_code(stride, side, expecte
 def test_without_it_the_size_follows_the_learned_stride():
     pool = _with_strides([4.0, 1.0], match_size=False)
     assert pool(torch.randn(1, 3, 64, 64).double()).shape[2:] == (24, 64)
+
+
+@pytest.mark.parametrize("match_size", [True, False])
+@pytest.mark.parametrize("value", [-3.0, 0.2])
+def test_a_stride_below_1_behaves_as_1(value, match_size):
+    x = torch.randn(2, 3, 12, 16, dtype=torch.float64)
+    below, one = (_with_strides([stride, stride], match_size=match_size)(x) for stride in (value, 1.0))
+    torch.testing.assert_close(below, one)
+    if not match_size:  # nothing is cut: but for what is held on the ramp
+        torch.testing.assert_close(one, x, rtol=0, atol=5e-3)
+
+
+def test_with_a_short_ramp_it_keeps_all_frequencies_of_the_band():
+    pool, place = create_pool("diff_stride", channels=3, match_size=False, smoothness=1e-3).double(), torch.arange(32)
+    assert pool.output_size((32, 32)) == (18, 18)  # up to 8 and room for them, where spectral pooling gives 16
+    waves = [(place * (2 * math.pi * k / 32)).double().cos().expand(1, 3, 32, 32) for k in (7, 8, 9, 10)]
+    assert [pool(wave).abs().max().item() for wave in waves] == pytest.approx([1, 1, 0, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize("smoothness", [1.1, 4.0])

@@ -46,6 +46,25 @@ def test_the_output_lies_between_average_and_maximum(case):
     assert (y <= largest + 1e-9).all()
 
 
+@pytest.mark.parametrize("per", ["layer", "channel"])
+@given(case=geometries_and_maps())
+def test_the_gate_is_a_learned_filter_that_also_serves_borders(per, case):
+    options, x = case
+    pool = create_pool("gated", channels=x.shape[1], per=per, std=1.0, **options).double()
+    gate = create_pool("leap", channels=x.shape[1], per=per, **options).double()
+    gate.load_state_dict({"weight": pool.gate})
+    share = gate(x).sigmoid()
+    largest, average = (create_pool(name, channels=x.shape[1], **options)(x) for name in ("max", "average"))
+    torch.testing.assert_close(pool(x), share * largest + (1 - share) * average)
+
+
+@given(geometries_and_maps())
+def test_with_a_gate_of_zeros_it_is_half_and_half(case):
+    options, x = case
+    half = create_pool("mixed", channels=x.shape[1], weight="fixed", share=0.5, **options)(x)
+    torch.testing.assert_close(create_pool("gated", channels=x.shape[1], std=0.0, **options).double()(x), half)
+
+
 def test_at_the_border_the_gate_sees_its_share_of_cells_scaled_up():
     x, pool = torch.ones(1, 1, 4, 4, dtype=torch.float64), _with_gate(0.1, channels=1, kernel_size=3, padding=1)
     x[..., 0, 0] = 2

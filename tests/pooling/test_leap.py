@@ -18,6 +18,31 @@ def test_it_starts_as_the_average(per, case):
 
 
 @pytest.mark.parametrize("per", ["channel", "layer"])
+@given(case=geometries_and_maps())
+def test_at_the_border_the_sum_of_the_cells_inside_is_scaled_to_all_of_them(per, case):
+    options, x = case
+    k, stride, padding = options["kernel_size"], options["stride"], options["padding"]
+    pool = create_pool("leap", channels=x.shape[1], per=per, **options).double()
+    nn.init.normal_(pool.weight)
+    x = x.clone().requires_grad_()
+    around = nn.functional.pad(x, (padding, k + stride, padding, k + stride))  # zeros, more than any window reaches
+
+    def whole(i, j):
+        rows, columns = (slice(n * stride, n * stride + k) for n in (i, j))
+        return (around[..., rows, columns] * pool.weight[:, 0]).sum((2, 3))
+
+    inside = by_loop(torch.ones_like(x), lambda cells: cells.sum(-1), **options)
+    height, width = inside.shape[2:]
+    sums = torch.stack([torch.stack([whole(i, j) for j in range(width)], -1) for i in range(height)], -2)
+    y, expected = pool(x), sums * (k * k / inside)
+    torch.testing.assert_close(y, expected)
+    weight = torch.rand_like(y)
+    found, right = (torch.autograd.grad(one, (x, pool.weight), weight) for one in (y, expected))
+    torch.testing.assert_close(found[0], right[0])
+    torch.testing.assert_close(found[1], right[1])
+
+
+@pytest.mark.parametrize("per", ["channel", "layer"])
 @given(x=maps(3, 3))
 def test_it_is_the_weighted_sum_with_its_gradients(per, x):
     x = x.clone().requires_grad_()
@@ -58,6 +83,7 @@ def test_at_the_border_the_weights_inside_are_scaled_up():
 def test_its_weights_learn_and_come_back(per, count):
     pool = create_pool("leap", channels=5, kernel_size=3, per=per)
     assert sum(p.numel() for p in pool.parameters()) == count
+    assert (pool.weight == torch.tensor(1 / 9)).all()
     pool(torch.rand(2, 5, 8, 8)).sum().backward()
     assert (pool.weight.grad > 0).all()
     nn.init.normal_(pool.weight)

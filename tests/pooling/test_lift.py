@@ -36,15 +36,29 @@ def test_whatever_is_learned_the_split_can_be_undone(x):
 
 def test_the_steps_are_those_of_the_definition():
     x, pool = torch.randn(2, 3, 6, 8, dtype=torch.float64), trained(3)
+    predict, update = pool.lifting.predict, pool.lifting.update
+
+    def turned(network, half):  # along columns: the same network on the map on its side
+        return network(half.transpose(2, 3), 3).transpose(2, 3)
+
     even, odd = x[..., ::2], x[..., 1::2]
-    d = odd - pool.predict_columns(even)
-    s = even + pool.update_columns(d)
+    d = odd - predict(even, 3)
+    s = even + update(d, 3)
     bands = []
     for half in (s, d):
-        detail = half[:, :, 1::2] - pool.predict_rows(half[:, :, ::2])
-        bands += [half[:, :, ::2] + pool.update_rows(detail), detail]
+        detail = half[:, :, 1::2] - turned(predict, half[:, :, ::2])
+        bands += [half[:, :, ::2] + turned(update, detail), detail]
     torch.testing.assert_close(pool(x), sum(bands))
     torch.testing.assert_close(trained_low(pool)(x), bands[0])
+
+
+def test_a_network_is_a_filter_of_each_channel_relu_a_mixture_and_tanh():
+    x, network = torch.randn(1, 2, 1, 9, dtype=torch.float64), trained(2, groups=1).lifting.predict
+    padded = F.pad(x, (2, 2))
+    seen = torch.stack([(padded[0, :, 0, j : j + 5] * network.look.weight[:, 0, 0]).sum(1) for j in range(9)], 1)
+    seen = (seen + network.look.bias[:, None]).relu()
+    expected = (network.mix.weight[:, :, 0, 0] @ seen + network.mix.bias[:, None]).tanh()
+    torch.testing.assert_close(network(x, 3)[0, :, 0], expected)
 
 
 def trained_low(pool):
@@ -58,7 +72,7 @@ def test_a_prediction_looks_along_its_own_axis_only():
     x = torch.randn(1, 2, 8, 12, dtype=torch.float64)
     other = x.clone()
     other[:, :, 3] += 1  # another row
-    change = (pool.predict_columns(x) - pool.predict_columns(other)).abs().amax((0, 1, 3))
+    change = (pool.lifting.predict(x, 3) - pool.lifting.predict(other, 3)).abs().amax((0, 1, 3))
     assert (change > 0).tolist() == [row == 3 for row in range(8)]
 
 
@@ -97,8 +111,10 @@ def test_errors_name_the_option(options, words):
         create_pool("lift", channels=4, **options)
 
 
-def test_parameters_and_flops():
-    pool = create_pool("lift", channels=6)
-    assert sum(p.numel() for p in pool.parameters()) == 4 * (6 * 5 + 6 + 36 + 6)
-    network = 2 * 5 + 1 + 1 + 2 * 6 + 1 + 5 + 1
+@pytest.mark.parametrize("groups", [None, 2, 1])
+def test_parameters_and_flops(groups):
+    pool = create_pool("lift", channels=6, groups=groups)
+    width = 6 // (groups or 6)
+    assert sum(p.numel() for p in pool.parameters()) == 2 * (6 * 5 + 6 + 6 * width + 6)
+    network = 2 * 5 + 1 + 1 + 2 * width + 1 + 5 + 1
     assert pool.flops((8, 6)) == 6 * 4 * 3 * (8 * network + 3)

@@ -50,6 +50,53 @@ def test_a_learned_p_starts_as_the_fixed_one(p, per, case):
     torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("per", ["layer", "channel"])
+@given(case=geometries_and_maps(), p=st.sampled_from([-3.0, -0.3, 0.2, 1.0, 3.5]))
+def test_a_learned_p_has_the_gradients_of_the_definition_at_borders_and_for_each_channel(per, case, p):
+    options, x = case
+    x = x.clone().requires_grad_()
+    pool = create_pool("power_mean", channels=x.shape[1], p=p, eps=1e-3, learnable=per, **options).double()
+    if per == "channel":
+        with torch.no_grad():
+            pool.p.mul_(torch.linspace(1, 2, x.shape[1]))
+    exponent = pool.p[:, None]
+    expected = by_loop(
+        x,
+        lambda cells: ((cells.clamp(min=1e-3) ** exponent).mean(-1, keepdim=True) ** (1 / exponent))[..., 0],
+        **options,
+    )
+    y = pool(x)
+    torch.testing.assert_close(y, expected)
+    weight = torch.rand_like(y)
+    found, right = (torch.autograd.grad(one, (x, pool.p), weight) for one in (y, expected))
+    torch.testing.assert_close(found[0], right[0])
+    torch.testing.assert_close(found[1], right[1])
+
+
+@pytest.mark.parametrize("learnable", [False, "layer"])
+def test_known_gradients(learnable):
+    x = torch.tensor(ONE_TO_FOUR, requires_grad=True)
+    pool = create_pool("power_mean", channels=1, learnable=learnable)
+    pool(x).backward()
+    torch.testing.assert_close(
+        x.grad.flatten(), torch.tensor([0.029240, 0.116961, 0.263162, 0.467843]), rtol=0, atol=1e-6
+    )
+    if learnable:
+        assert pool.p.grad.item() == pytest.approx(0.1621337, abs=1e-5)
+
+
+@pytest.mark.parametrize(("p", "name"), [(1.0, "average"), (math.inf, "max")])
+@given(case=geometries_and_maps())
+def test_of_positive_maps_it_meets_the_average_and_the_maximum(p, name, case):
+    options, x = case
+    x = x.abs() + 1e-3
+    expected = create_pool(name, channels=x.shape[1], **options)(x)
+    assert torch.equal(create_pool("power_mean", channels=x.shape[1], p=p, **options)(x), expected)
+    if p == 1:
+        learned = create_pool("power_mean", channels=x.shape[1], p=p, learnable="layer", **options).double()
+        torch.testing.assert_close(learned(x), expected)
+
+
 @pytest.mark.parametrize(
     ("p", "expected"),
     [(-math.inf, 1), (-1, 1.92), (0, 24**0.25), (1, 2.5), (2, 2.738613), (3, 2.924018), (20, 3.732723), (math.inf, 4)],
@@ -101,6 +148,22 @@ def test_a_learned_p_has_the_gradient_of_the_formula(p):
     # Finite differences, wide enough to be exact near 0 too
     above, below = (_mean(x.flatten(2), p + step, 1e-6) for step in (1e-3, -1e-3))
     assert gradient.item() == pytest.approx(((above - below) / 2e-3).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("p", [-1e-7, 0.0, 1e-7])
+@given(case=geometries_and_maps())
+def test_at_zero_a_learned_p_is_drawn_by_half_the_variance_of_the_logarithms(p, case):
+    options, x = case
+    pool = create_pool("power_mean", channels=x.shape[1], p=p, eps=1e-3, learnable="channel", **options).double()
+
+    def slope(cells):
+        logs = cells.clamp(min=1e-3).log()
+        return logs.mean(-1).exp() * logs.var(-1, correction=0) / 2
+
+    y = pool(x)
+    weight = torch.rand_like(y)
+    (found,) = torch.autograd.grad(y, pool.p, weight)
+    torch.testing.assert_close(found, (by_loop(x, slope, **options) * weight).sum((0, 2, 3)), rtol=1e-4, atol=1e-8)
 
 
 def test_a_learned_p_crosses_zero_smoothly():

@@ -79,6 +79,21 @@ def test_in_training_it_drops_what_lies_above_a_drawn_share_of_the_band(largest,
         torch.testing.assert_close(pool.eval()(x), _by_frequency(x, size, nyquist))
 
 
+@both_ways
+@pytest.mark.parametrize("nyquist", spectral.NYQUIST)
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_dropped_has_no_highest_frequency_left(largest, nyquist, seed):
+    x = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+    pool = create_pool("spectral", channels=3, nyquist=nyquist, dropout_min=0.6).train()
+    pool.generator = torch.Generator().manual_seed(seed)
+    share = 0.6 + 0.4 * torch.rand((), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).item()
+    with mock.patch.object(spectral, "LARGEST_MATRIX", largest):
+        y = pool(x)
+    torch.testing.assert_close(y, _by_frequency(x, (4, 6), nyquist, share=share))
+    assert torch.fft.fft2(y)[..., 2, :].abs().max() < 1e-9
+    assert torch.fft.fft2(y)[..., 3].abs().max() < 1e-9
+
+
 def test_the_share_of_the_band_is_uniform():
     wave = (torch.arange(16) * (2 * math.pi * 4 / 16)).cos().expand(1, 1, 16, 16).contiguous()
     pool = create_pool("spectral", channels=1, ratio=1, dropout_min=0.25).train()
@@ -126,15 +141,40 @@ def test_a_shift_by_two_pixels_around_the_border_is_one_of_the_output():
     torch.testing.assert_close(pool(x.roll((2, 4), (2, 3))), pool(x).roll((1, 2), (2, 3)))
 
 
-def test_without_the_highest_frequency_no_shift_changes_the_energy():
-    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
-    for nyquist, kept in (("zero", True), ("average", False)):
-        pool = create_pool("spectral", channels=3, nyquist=nyquist)
-        before, after = (pool(one).square().sum((2, 3)) for one in (x, x.roll((1, 3), (2, 3))))
-        assert torch.allclose(before, after) == kept
+@given(x=maps(2, 2), down=st.integers(0, 11), right=st.integers(0, 11))
+def test_without_the_highest_frequency_no_shift_changes_the_energy(x, down, right):
+    pool = create_pool("spectral", channels=x.shape[1], nyquist="zero")
+    before, after = (pool(one).square().sum((2, 3)) for one in (x, x.roll((down, right), (2, 3))))
+    torch.testing.assert_close(before, after)
 
 
-def test_only_the_average_treats_mirrored_and_transposed_maps_alike():
+@pytest.mark.parametrize("nyquist", ["average", "energy", "real"])
+def test_with_the_highest_frequency_shifts_change_the_energy(nyquist):
+    x, pool = torch.randn(2, 3, 16, 16, dtype=torch.float64), create_pool("spectral", channels=3, nyquist=nyquist)
+    before, after = (pool(one).square().sum((2, 3)) for one in (x, x.roll((1, 3), (2, 3))))
+    assert not torch.allclose(before, after, rtol=1e-3)
+
+
+@both_ways
+@pytest.mark.parametrize("nyquist", spectral.NYQUIST)
+@pytest.mark.parametrize("norm", spectral.NORMS)
+def test_it_is_a_real_transform_whose_highest_row_and_column_are_mended(largest, nyquist, norm):
+    x = torch.randn(2, 3, 12, 20, dtype=torch.float64)
+    spectrum = torch.fft.rfft2(x, norm=norm)
+    if nyquist == "real":  # frequency low-cut pooling: the middle of the whole spectrum, as it is
+        middle = torch.fft.fftshift(torch.fft.fft2(x, norm=norm), (2, 3))[..., 3:9, 5:15]
+        expected = torch.fft.ifft2(torch.fft.ifftshift(middle, (2, 3)), norm=norm).real
+    else:
+        weight = {"average": 0.5, "energy": 0.5**0.5, "zero": 0.0}[nyquist]
+        highest = weight * (spectrum[..., 3:4, :6] + spectrum[..., -3:-2, :6])
+        kept = torch.cat([spectrum[..., :3, :6], highest, spectrum[..., -2:, :6]], 2)
+        kept[..., 5] *= 2 * weight  # the inverse drops its imaginary part, which is the average of the halves
+        expected = torch.fft.irfft2(kept, s=(6, 10), norm=norm)
+    with mock.patch.object(spectral, "LARGEST_MATRIX", largest):
+        torch.testing.assert_close(create_pool("spectral", channels=3, nyquist=nyquist, norm=norm)(x), expected)
+
+
+def test_all_treat_transposed_maps_alike_and_all_but_real_mirrored_ones():
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
 
     def about_first(y):  # a mirror at pixel 0, which stays where it is

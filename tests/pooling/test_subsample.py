@@ -40,11 +40,12 @@ def test_it_costs_nothing_and_has_no_parameters():
     assert list(pool.parameters()) == []
 
 
+@pytest.mark.parametrize("stride", [2, 3])
 @pytest.mark.parametrize("activation", ["tanh", "none"])
-@given(x=maps(2, 2))
-def test_lenet_squashes_a_trained_sum_of_each_block(activation, x):
+@given(x=maps(3, 3))
+def test_lenet_squashes_a_trained_sum_of_each_block(activation, stride, x):
     x = x.clone().requires_grad_()
-    pool = create_pool("subsample", channels=x.shape[1], mode="lenet", activation=activation).double()
+    pool = create_pool("subsample", channels=x.shape[1], stride=stride, mode="lenet", activation=activation).double()
     nn.init.normal_(pool.factor)
     nn.init.normal_(pool.bias)
 
@@ -52,7 +53,7 @@ def test_lenet_squashes_a_trained_sum_of_each_block(activation, x):
         y = pool.bias + pool.factor * cells.sum(-1)
         return y.tanh() if activation == "tanh" else y
 
-    y, expected = pool(x), by_loop(x, of_window, kernel_size=2, stride=2)
+    y, expected = pool(x), by_loop(x, of_window, kernel_size=stride, stride=stride)
     torch.testing.assert_close(y, expected)
     weight = torch.rand_like(y)
     found, right = (torch.autograd.grad(one, (x, pool.factor, pool.bias), weight) for one in (y, expected))

@@ -48,6 +48,23 @@ def test_with_leaves_of_the_average_it_is_the_average_whatever_its_gates(case, l
     torch.testing.assert_close(pool(x), by_loop(x, lambda cells: cells.mean(-1), **options))
 
 
+@given(case=geometries_and_maps(), levels=st.integers(1, 2), per=st.sampled_from(["layer", "channel"]))
+def test_its_nodes_are_learned_filters_that_also_serve_borders(case, levels, per):
+    options, x = case
+    pool = create_pool("tree", channels=x.shape[1], levels=levels, per=per, std=0.7, **options).double()
+
+    def node(weight):
+        leap = create_pool("leap", channels=x.shape[1], per=per, **options).double()
+        leap.load_state_dict({"weight": weight[:, None]})
+        return leap(x)
+
+    expected = node(pool.leaves[0])
+    if levels == 2:
+        share = node(pool.gates[0]).sigmoid()
+        expected = share * expected + (1 - share) * node(pool.leaves[1])
+    torch.testing.assert_close(pool(x), expected)
+
+
 def test_known_value():
     pool = create_pool("tree", channels=1)
     with torch.no_grad():
