@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ class Registry:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     def describe(self, name: str) -> tuple[str, str]:
-        """First line of the docstring and its ``Source:`` of ``name``, read from the source text, nothing imported."""
+        """First sentence of the docstring of ``name`` and its ``Source:``, read from the file, nothing imported."""
         module, _, attribute = self.locations()[name].partition(":")
         spec = find_spec(module)
         if spec is None or spec.origin is None:
@@ -83,10 +84,8 @@ class Registry:
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
         nodes = [n for n in tree.body if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == attribute]
         text = (ast.get_docstring(nodes[0]) if nodes else None) or ast.get_docstring(tree) or ""
-        source = next(
-            (line.strip()[7:].strip() for line in text.splitlines() if line.strip().startswith("Source:")), ""
-        )
-        return text.partition("\n")[0].strip(), source
+        source = re.search(r"^ *Source:(.*(?:\n +\S.*)*)", text, flags=re.M)  # and the lines indented under it
+        return " ".join(text.partition("\n\n")[0].split()), " ".join(source[1].split()) if source else ""
 
 
 @cache

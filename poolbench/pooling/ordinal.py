@@ -8,9 +8,11 @@ from poolbench.pooling.ranks import comparisons, sum_by_rank
 
 
 class OrdinalPool2d(Pool):
-    r"""Weighted sum of each window's cells in falling order, :math:`x_{(1)} \ge \dots \ge x_{(n)}`, learned weights.
+    r"""Weighted sum of each window's cells in falling order, with learned weights.
 
     .. math:: y = \sum_{r = 1}^{n} w_{c, r} \, x_{(r)}
+
+    with :math:`x_{(r)}` the ``r``-th largest of ``n`` cells.
 
     Whatever is between maximum, (1, 0, 0, 0), average, (1/4, 1/4, 1/4, 1/4), median, (0, 1/2, 1/2, 0), and minimum can
     be learned, for each channel or for all. Without ``constraint`` the weights are free, as Kumar's: they may turn

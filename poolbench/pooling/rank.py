@@ -13,10 +13,12 @@ from poolbench.pooling.stochastic import uniform
 
 
 class RankPool2d(Pool):
-    r"""Sum of each window's cells weighted by their ranks, :math:`x_{(1)} \ge \dots \ge x_{(n)}`.
+    r"""Sum of each window's cells weighted by their ranks: the largest, the second, and so on.
 
     .. math:: y = \frac{1}{t} \sum_{r \le t} x_{(r)} \ \text{(average)}, \qquad
         y = \sum_{r \le n} a (1 - a)^{r - 1} x_{(r)} \ \text{(weighted)}
+
+    with :math:`x_{(r)}` the ``r``-th largest of ``n`` cells.
 
     ``"average"`` lies between maximum (``t`` = 1) and average (``t`` = n) and leaves out the cells near zero;
     ``"weighted"`` falls off from the largest cell. Unlike with a softmax, only the order counts and no gradient is
