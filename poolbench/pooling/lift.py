@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, cropped, positive_int
-from poolbench.pooling.images import module_over_images
 
 
 class LiftPool2d(Pool):
@@ -68,7 +67,8 @@ class LiftPool2d(Pool):
             nn.init.zeros_(network.mix.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return module_over_images(self.lifting, cropped(x, self))
+        # Not a few images at a time, as others here: the gradients of filters of one channel would take twice as long.
+        return self.lifting(cropped(x, self))
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The bands ``LL, LH, HL, HH`` of a map, each ``(N, C, H // 2, W // 2)``."""
@@ -141,16 +141,9 @@ class _Network(nn.Module):
         self.mix = nn.Conv2d(channels, channels, 1, groups=groups)
 
     def forward(self, x: Tensor, axis: int) -> Tensor:
-        # Pixel by pixel of the filter: torch's convolution of each channel takes five times as long for the gradient of
-        # its weights.
-        length, side = self.look.weight.shape[-1], x.shape[axis]
-        half = length // 2
-        x = F.pad(x, (half, half) if axis == 3 else (0, 0, half, half))
-        weights = self.look.weight[:, 0, 0].T[:, :, None, None]
-        y = self.look.bias[:, None, None]
-        for weight, start in zip(weights, range(length), strict=True):
-            y = torch.addcmul(y, x.narrow(axis, start, side), weight)
-        y = y.relu()
+        weight, half = self.look.weight, self.look.weight.shape[-1] // 2
+        weight, padding = (weight, (0, half)) if axis == 3 else (weight.reshape(len(weight), 1, -1, 1), (half, 0))
+        y = F.conv2d(x, weight, self.look.bias, padding=padding, groups=self.look.groups).relu()
         if self.mix.groups < y.shape[1]:
             return self.mix(y).tanh()
         # One number a channel: torch's convolution for that is slow.
