@@ -23,7 +23,8 @@ class AdaPool2d(Pool):
         \qquad d_i = \frac{2 |x_i m|}{x_i^2 + m^2}, \quad m = \frac{1}{|R|} \sum_{i \in R} x_i
 
     ``d`` (Dice's coefficient of two numbers) lies in [0, 1], so the first part stays near the average; the second is
-    :class:`~poolbench.pooling.soft.SoftPool2d`. Training and evaluation are alike.
+    :class:`~poolbench.pooling.soft.SoftPool2d`. Training and evaluation are alike. It takes two exponentials and a
+    division for each cell, some 70 operations a value where ``soft`` takes 26, and so nearly three times as long.
 
     Settled by the authors' code: ``beta`` mixes so and not the other way round, all channels share it, and there is
     one for each pixel of the output, drawn from a normal distribution cut to [0, 1]. One for the whole map is our

@@ -17,7 +17,9 @@ class LiftPool2d(Pool):
     updated; whatever the learned ``P`` and ``U``, the step can be undone exactly (:meth:`split`, :meth:`merge`). Both
     are a convolution of ``kernel_size`` pixels of each channel by itself, ReLU, a 1x1 convolution and a tanh. They
     start at zero (as in the authors' code for video), where the sum of the bands is the sum of the pixels: the level
-    of a map grows fourfold, so a normalisation should follow.
+    of a map grows fourfold, so a normalisation should follow. A pooled value is made of eight values of such networks,
+    each of ``kernel_size + 1`` multiply-adds and a tanh; what lies between is kept for the backward pass, five times
+    the map.
 
     The authors' repository for images holds no code. Their answers there settle that one ``P`` and one ``U`` serve
     the step along rows and both steps along columns, with ``kernel_size * C + C`` weights each, which is a 1x1
