@@ -378,8 +378,10 @@ def speed_section() -> list[str]:
             f"{machine['cpu']} ({machine['capability']}, {machine['cores']} cores), torch {machine['torch']}, float32, "
             f"freed memory {'kept' if machine['allocator_kept'] else 'given back'}; "
             "`python scripts/benchmark_operators.py`. Every operator is timed in turn with torch's max pooling and a "
-            "copy of the map; medians of the ratios within a round."
+            "copy of the map; medians of the ratios within a round. "
+            f"Measured at commit `{str(machine['commit'])[:7]}`{' with uncommitted changes' if machine['dirty'] else ''}."
         ),
+        *(_wrapped(speed()["note"]) if "note" in speed() else []),
         *_wrapped(
             f"**Maps {tuple(LARGE)}, channels_last, one thread.** *Floors*: multiple of the time in which the input, "
             "the output and both gradients could be read or written once, at the speed of the copy. *Memory*: most "
