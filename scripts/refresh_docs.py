@@ -379,7 +379,8 @@ def speed_section() -> list[str]:
             f"freed memory {'kept' if machine['allocator_kept'] else 'given back'}; "
             "`python scripts/benchmark_operators.py`. Every operator is timed in turn with torch's max pooling and a "
             "copy of the map; medians of the ratios within a round. "
-            f"Measured at commit `{str(machine['commit'])[:7]}`{' with uncommitted changes' if machine['dirty'] else ''}."
+            f"Measured at commit `{str(machine.get('commit'))[:7]}`"
+            f"{' with uncommitted changes' if machine.get('dirty') else ''}."
         ),
         *(_wrapped(speed()["note"]) if "note" in speed() else []),
         *_wrapped(
