@@ -184,3 +184,12 @@ def test_packages_give_the_classes_of_their_table_and_no_others():
     assert poolbench.pooling.MaxPool2d is MaxPool2d
     with pytest.raises(AttributeError, match=r"module 'poolbench.pooling' has no attribute 'MaxPool3d'"):
         _ = poolbench.pooling.MaxPool3d
+
+
+def test_a_source_is_told_with_the_lines_that_belong_to_it():
+    from poolbench.pooling import POOLS
+
+    _, source = POOLS.describe("subsample")
+    assert source.startswith("LeCun")
+    assert "Springenberg" in source  # on its last line
+    assert "\n" not in source
