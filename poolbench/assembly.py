@@ -11,11 +11,13 @@ from torch import nn
 from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource
 from poolbench.limits import check
-from poolbench.models.sites import Heads, Sites, Trunk, build
+from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.registry import call, locate
 from poolbench.training import process
 from poolbench.training.optimizers import Optimizers
 from poolbench.training.schedules import Schedule
+
+_NATIVE_TARGET = f"{native.__module__}.{native.__name__}"
 
 
 @dataclass
@@ -47,18 +49,22 @@ def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int])
     Raises: ValueError naming the option or the site that is wrong.
     """
     several = isinstance(config["pool"], list)
-    makers = [component("pool", block) for block in (config["pool"] if several else [config["pool"]])]
+    makers = [_maker("pool", block) for block in (config["pool"] if several else [config["pool"]])]
     target = config["model"]["_target_"]
     model = build(
         locate(target, f"model._target_={target}"),
         Sites(makers if several else makers[0], config["seed"]),
-        Heads(component("head", config["head"])),
+        Heads(_maker("head", config["head"])),
         num_classes,
         size,
         config["seed"],
         {key: value for key, value in config["model"].items() if key != "_target_"},
     )
     return model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model
+
+
+def _maker(group: str, block: dict[str, Any]) -> Any:
+    return NATIVE if block["_target_"] == _NATIVE_TARGET else component(group, block)
 
 
 def assemble(config: dict[str, Any]) -> Parts:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -17,6 +18,12 @@ class Head(nn.Module):
         features: length of the vector.
     Shape: ``(N, C, H, W) -> (N, K)``.
     Raises: ValueError naming the option for a value that is not allowed.
+
+    A head with a loss of its own overrides ``criterion`` (of the logits alone: training and evaluation use it) or
+    ``training_loss`` (of the maps and the images too: training only). One that is fitted to the features of the
+    trained trunk defines ``fit(maps, generator)``: the trainer calls it once, after the last epoch, with a function
+    ``maps()`` that goes through the training set in evaluation mode, batches of ``((N, C, H, W), (N,))`` in a fixed
+    order, as often as it is called, and a generator for what it draws. Until then the head must train the trunk.
     """
 
     any_size: ClassVar[bool] = True  # does one trained head take maps of any size?
@@ -53,6 +60,15 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.pool(x))
+
+    def criterion(self, logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """Mean loss of logits ``(N, K)`` for labels ``(N,)``: cross-entropy."""
+        return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+
+    def training_loss(self, maps: Tensor, images: Tensor, y: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        """What training makes small, and the logits, of maps ``(N, C, H, W)`` and the images they came from."""
+        logits = self(maps)
+        return self.criterion(logits, y, label_smoothing), logits
 
     def flops(self, size: tuple[int, int]) -> int:
         """Floating point operations of ``pool`` for one image with a last map of ``size``, two for a multiply-add;

@@ -16,8 +16,8 @@ MODELS = Registry(
 
 def create_model(
     name: str,
-    pool: Any = "max",
-    head: Any = "global_average",
+    pool: Any = "native",
+    head: Any = "native",
     num_classes: int = 10,
     input_size: tuple[int, int] = (32, 32),
     seed: int = 0,
@@ -28,8 +28,9 @@ def create_model(
     Args:
         name: a name that :func:`list_models` lists, or a class, or its dotted path.
         pool: what stands at every site: a name, or a function that is called as ``pool(channels=C)``; or a list of
-            them, one per site.
-        head: a name, or a function that is called as ``head(channels=C, num_classes=K, size=(H, W))``.
+            them, one per site; ``native`` is what the model's paper put there.
+        head: a name, or a function that is called as ``head(channels=C, num_classes=K, size=(H, W))``; ``native`` is
+            the model's own.
         num_classes: number of classes ``K``.
         input_size: ``(H, W)`` of the images in pixels, with which sizes are checked site by site.
         seed: seed of the initial weights: layers of one name have the same in every model that shares them.

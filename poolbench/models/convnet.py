@@ -39,7 +39,7 @@ class ConvNet(Trunk):
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
         for number, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
-            pools = pool.until(2.0**number, channels=width)
+            pools = pool.until(2.0**number, channels=width, native="max")
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             for layer in range(1, depth + 1):
                 layers[f"conv{layer}"] = nn.Conv2d(channels, width, 3, padding=1, bias=False)

@@ -4,9 +4,11 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.heads import create_head
@@ -14,11 +16,23 @@ from poolbench.pooling import create_pool
 from poolbench.registry import call
 
 
+NATIVE = "native"  # as pool or head: what the model's paper used
+
+
+def native(**options: Any) -> nn.Module:
+    """What ``pool=native`` and ``head=native`` name in a config; the model says what it stands for.
+
+    Raises: ValueError always: outside a model it stands for nothing.
+    """
+    raise ValueError("'native' is what a model's paper used, so only a model can make it")
+
+
 class Sites:
     """Makes the pools of a model, site by site; what stands there the model never knows.
 
     Args:
-        pool: a name, class or function called as ``pool(channels=C)`` for all sites, or a list with one per site.
+        pool: a name, class or function called as ``pool(channels=C)`` for all sites, or a list with one per site;
+            ``native`` is what the model names at a site.
         seed: seed from which a pool's own weights are drawn, by site.
     """
 
@@ -33,48 +47,59 @@ class Sites:
                     f"pool: {type(one).__name__} is made already, and every site needs one of its own: give its name, "
                     "its class or a function that is called as pool(channels=C)"
                 )
-        self.makers = [partial(create_pool, p) for p in chosen]
+        self.makers = [None if p in (NATIVE, native) else partial(create_pool, p) for p in chosen]
         self.seed = seed
         self.count = 0
         self.ratio = 1.0  # of the last pool
         self.reached = 1.0  # by how much the pools so far shrink the side of a map
         self.refused: float | None = None  # the last ratio that was too much for the place it was meant for
 
-    def __call__(self, channels: int) -> nn.Module:
-        """The pool of the next site, for maps of ``channels`` channels."""
-        pool = self._make(channels)
+    @property
+    def native(self) -> bool:
+        """Whether the next site gets what the model's paper put there."""
+        return self._maker() is None
+
+    def __call__(self, channels: int, native: Any = None) -> nn.Module:
+        """The pool of the next site, for maps of ``channels`` channels; ``native`` is what the model's paper put
+        there: a name, or a function called as ``native(channels=C)``."""
+        pool = self._make(channels, native)
         self.count += 1
         self.ratio = ratio_of(pool, channels)
         self.reached *= self.ratio
         pool.is_pooling_site = True  # for the size check and the cost report
         return pool
 
-    def until(self, target: float, channels: int) -> list[nn.Module]:
+    def until(self, target: float, channels: int, native: Any = None) -> list[nn.Module]:
         """The pools that bring a map to about ``1 / target`` of the image's side, given those that stand already.
 
         Usually one; two of ratio sqrt 2; none where an earlier one of ratio 4 went as far already, so that the last
-        map has about the same size whatever the ratio. A pool that does not shrink stands once.
+        map has about the same size whatever the ratio. A pool that does not shrink stands once. ``native``, see
+        :meth:`__call__`, stands once as well: its paper knew where.
 
         Raises: ValueError when a list with one pool per site ends too early for that.
         """
+        if not self.per_site and self.native:
+            return [self(channels, native)]
         pools: list[nn.Module] = []
         while True:
             if self.per_site and self.count == len(self.makers):
                 ratio = self.ratio if self.ratio > 1 else 2.0  # as if one more like the last, or a usual one, came next
             else:
-                ratio = ratio_of(self._make(channels), channels)
+                ratio = ratio_of(self._make(channels, native), channels)
                 if ratio <= 1:
-                    return [*pools, self(channels)]
+                    return [*pools, self(channels, native)]
             if self.reached * math.sqrt(ratio) >= target * (1 - 1e-9):
                 self.refused = ratio
                 return pools
-            pools.append(self(channels))
+            pools.append(self(channels, native))
 
     def finish(self) -> None:
         """Called when all sites are filled. Raises: ValueError when a list does not name one pool per site, or when
         none stands anywhere: one pool would shrink a map more than the whole model should, or there is no site."""
         if self.per_site and self.count < len(self.makers):
             raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has {self.count} sites for them")
+        if not self.count and not self.per_site and self.native:
+            return  # a paper may have had no pool at all
         if not self.count and self.refused is None:
             raise ValueError("pool: the model has no site where one could stand")
         if not self.count:
@@ -82,19 +107,28 @@ class Sites:
                 f"pool: it shrinks a map {self.refused:g} times at once, more than the whole model is made for"
             )
 
-    def _make(self, channels: int) -> nn.Module:
+    def _maker(self) -> Callable[..., nn.Module] | None:
+        return self.makers[min(self.count, len(self.makers) - 1)]
+
+    def _make(self, channels: int, native: Any) -> nn.Module:
         if self.per_site and self.count >= len(self.makers):
             raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has more sites")
+        maker = self._maker()
+        if maker is None:
+            if native is None:
+                raise ValueError("pool: the model names no native pool for this site")
+            maker = partial(create_pool, native)
         with torch.random.fork_rng(devices=[]):
             # Its own stream: a pool that draws weights must not move those of the layers after it.
             _seed(derive(self.seed, "pool", self.count))
-            return self.makers[self.count if self.per_site else 0](channels=channels)
+            return maker(channels=channels)
 
 
 class Heads:
-    """Makes the head: ``head(channels=C, num_classes=K, size=(H, W))``."""
+    """Makes the head: ``head(channels=C, num_classes=K, size=(H, W))``; ``native`` is the model's own."""
 
     def __init__(self, head: Any):
+        self.native = head in (NATIVE, native)
         self.maker = partial(create_head, head)
 
     def __call__(self, channels: int, num_classes: int, size: tuple[int, int]) -> nn.Module:
@@ -103,15 +137,44 @@ class Heads:
 
 class Trunk(nn.Module):
     """Base of the models: ``features`` (with the pools in it), then ``head``. A model fills ``features`` and
-    ``channels``; :func:`build` adds the head when the size of the last map is known."""
+    ``channels``, and ``native_head`` where its paper had one; :func:`build` adds the head when the size of the last
+    map is known.
+
+    A model whose first weights come from images defines ``prepare(images)``, which the trainer calls once, before the
+    first step, with some training images ``(N, 3, H, W)`` as the model takes them.
+    """
 
     features: nn.Module
     head: nn.Module
     channels: int  # of the last map
+    # What head=native means: a name of a head and its options.
+    native_head: tuple[str, Mapping[str, Any]] = ("global_average", {})
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, 3, H, W) -> (N, K)``."""
         return self.head(self.features(x))
+
+    def make_native_head(self, num_classes: int, size: tuple[int, int]) -> nn.Module:
+        """The head of the model's paper for a last map of ``size``."""
+        name, options = self.native_head
+        return create_head(name, channels=self.channels, num_classes=num_classes, size=size, **options)
+
+    def loss(self, x: Tensor, y: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+        """What training makes small, and the logits: the head's ``training_loss`` where it has one.
+
+        Shape: images ``(N, 3, H, W)``, labels ``(N,)`` ``->`` a number and ``(N, K)``.
+        """
+        maps = self.features(x)
+        if callable(getattr(self.head, "training_loss", None)):
+            return self.head.training_loss(maps, x, y, label_smoothing)
+        logits = self.head(maps)
+        return self.criterion(logits, y, label_smoothing), logits
+
+    def criterion(self, logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """The mean loss of logits ``(N, K)``: the head's ``criterion`` where it has one, else cross-entropy."""
+        if callable(getattr(self.head, "criterion", None)):
+            return self.head.criterion(logits, y, label_smoothing)
+        return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
 
 
 def build(
@@ -129,10 +192,15 @@ def build(
         raise ValueError(f"model {name!r}: input_size must be (height, width) in pixels, got {input_size!r}")
     with torch.random.fork_rng(devices=[]):
         _seed(derive(seed, "model"))
-        net = call(model, f"model {name!r}", {"pool": pool, **options})
+        # A model with weights for every position asks for the size.
+        tied = {"input_size": tuple(input_size)} if "input_size" in signature(model).parameters else {}
+        net = call(model, f"model {name!r}", {"pool": pool, **tied, **options})
         pool.finish()
         size = map_sizes(net.features, input_size)[-1][1]
-        net.head = head(channels=net.channels, num_classes=num_classes, size=size)
+        if head.native:
+            net.head = net.make_native_head(num_classes, size)
+        else:
+            net.head = head(channels=net.channels, num_classes=num_classes, size=size)
         initialise(net, seed)
         tie(net)
     return net

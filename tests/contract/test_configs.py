@@ -13,8 +13,8 @@ from poolbench.registry import locate
 
 REGISTRIES = {"pool": POOLS, "head": HEADS, "model": MODELS}
 GROUPS = ("pool", "head", "model", "optimizer", "schedule")
-GIVEN = {"channels", "num_classes", "size", "pool", "model"}  # by whoever builds it, never by the config
-WITHOUT_OPTIONS = ("custom", "per_site")
+GIVEN = {"channels", "num_classes", "size", "input_size", "pool", "model"}  # by whoever builds it, never by the config
+WITHOUT_OPTIONS = ("custom", "per_site", "native")
 FILES = [
     (group, path.stem)
     for group in GROUPS
