@@ -14,6 +14,7 @@ from poolbench.limits import check
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.registry import call, locate
 from poolbench.training import process
+from poolbench.training.loop import resized
 from poolbench.training.optimizers import Optimizers
 from poolbench.training.schedules import Schedule
 
@@ -67,6 +68,19 @@ def _maker(group: str, block: dict[str, Any]) -> Any:
     return NATIVE if block["_target_"] == _NATIVE_TARGET else component(group, block)
 
 
+def _check_size(model: Trunk, size: tuple[int, int], side: int) -> None:
+    """Raises: ConfigError when ``model`` cannot train on images resized to ``side``."""
+    was_training = model.training
+    model.eval()  # no statistic may move
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(resized(torch.zeros(1, 3, *size), side))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"trainer.sizes: the model does not take images of {side} pixels: {error}") from error
+    finally:
+        model.train(was_training)
+
+
 def assemble(config: dict[str, Any]) -> Parts:
     """Build everything that ``config`` names and check that it fits together, without reading images.
 
@@ -83,7 +97,11 @@ def assemble(config: dict[str, Any]) -> Parts:
         raise ConfigError(
             f"trainer.batch_size must be at most the {samples} training images, got {trainer['batch_size']}"
         )
+    if trainer["alternate_flip"] and not source.augmentation["flip"]:
+        raise ConfigError("trainer.alternate_flip=true needs data.augmentation.flip=true, got false")
     model = build_model(config, info.num_classes, info.size)
+    for side in trainer["sizes"] or []:
+        _check_size(model, info.size, side)
     parts = Parts(
         source, info, model, component("optimizer", config["optimizer"]), component("schedule", config["schedule"])()
     )

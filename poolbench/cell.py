@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poolbench.assembly import assemble
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.data.base import DataError, Images
 from poolbench.measure.cost import cost
-from poolbench.models.sites import derive
+from poolbench.models.sites import Trunk, derive
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.state import DAMAGED, DONE, record_state
 from poolbench.records.times import now
 from poolbench.training import checkpoint, process
-from poolbench.training.loop import Progress, TrainingFailed, evaluate, train
+from poolbench.training.loop import Progress, TrainingFailed, autocast, averaged, evaluate, resized_size, train
+
+_PREPARE_IMAGES = 5000  # what a model may look at before its first step
 
 Announce = Callable[[dict[str, Any]], None]  # takes what status.json holds
 
@@ -89,6 +91,7 @@ class _Training:
         self.progress = Progress()
         self._began = time.perf_counter()
         self._images_per_epoch = 0
+        self._flops_of_sizes: list[int] = []  # forward, of the sizes that alternate
         self.status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "run_id": config["run_id"],
@@ -142,25 +145,31 @@ class _Training:
         store.write_json(self.folder / "environment.json", described)
         model = parts.model.to(device)
         costs = cost(model, parts.info.size)
+        sizes = [resized_size(parts.info.size, side) for side in self.trainer["sizes"] or [max(parts.info.size)]]
+        self._flops_of_sizes = [cost(model, size)["forward_flops"] for size in sizes]
         optimizers = parts.optimizers(model)
         scaler = torch.amp.GradScaler(device.type, enabled=self.trainer["precision"] == "fp16")
         path = self.folder / "checkpoint.pt"
+        began = time.perf_counter()
+        images = parts.source.load(self.config["seed"])
+        look = _Look(images, device, self.trainer["evaluation_batch_size"])
+        if not path.exists():
+            self._prepare(model, images, look)
+        average = averaged(model, self.trainer)
         if path.exists():
             try:
                 state = checkpoint.read(path, self.config["run_id"])
-                self.progress = checkpoint.restore(state, model, optimizers, scaler)
+                self.progress = checkpoint.restore(state, model, optimizers, scaler, average)
             except (ValueError, RuntimeError, TypeError, KeyError) as error:  # torn, or of another version of the code
                 raise _UselessCheckpoint from error
             self.progress.attempts += 1
         # The code counts as well: half of a training by one version and half by another is neither's.
         environment_now = f"{described['fingerprint']} {described['poolbench']} {described['commit']}"
         self.progress.fingerprints = sorted({*self.progress.fingerprints, environment_now})
-        self._began = time.perf_counter() - self.progress.cell_seconds
+        self._began = began - self.progress.cell_seconds
 
-        images = parts.source.load(self.config["seed"])
         # So that a model can be used where its data is not.
         data = {"size": parts.info.size, "classes": images.classes, "mean": images.mean, "std": images.std}
-        look = _Look(images, device, self.trainer["evaluation_batch_size"])
         batches = Batches(
             images.train_images,
             images.train_labels,
@@ -176,7 +185,7 @@ class _Training:
         def after_epoch(progress: Progress) -> None:
             self._check_ownership()
             progress.cell_seconds = time.perf_counter() - self._began
-            checkpoint.save(path, model, optimizers, scaler, progress, self.config["run_id"], data)
+            checkpoint.save(path, model, optimizers, scaler, progress, self.config["run_id"], data, average)
             store.write_metrics(self.folder / "metrics.csv", progress.history)
 
         held_out = len(images.validation_images) > 0
@@ -192,14 +201,41 @@ class _Training:
             self.progress,
             self._during,
             after_epoch,
+            average,
         )
-        if not path.exists():  # no epoch was asked for: the untrained net is the result
+        fits = callable(getattr(model.head, "fit", None))
+        if not self.progress.settled and (average is not None or fits or not path.exists()):
+            if average is not None:
+                model.load_state_dict(average.module.state_dict())
+            if fits:
+                self._fit(model, images, look)
+            self.progress.settled = True
             after_epoch(self.progress)
+        if fits:
+            costs = cost(model, parts.info.size)  # the fitted head is another than the one that trained the trunk
         return self._result(model, images, look, costs, device, held_out)
+
+    def _prepare(self, model: Trunk, images: Images, look: "_Look") -> None:
+        """Let a model that wants it take its first weights from training images; the same ones for every seed."""
+        if callable(getattr(model, "prepare", None)):
+            some = slice(0, _PREPARE_IMAGES)
+            model.prepare(torch.cat([x for x, _ in look(images.train_images[some], images.train_labels[some])]))
+
+    def _fit(self, model: Trunk, images: Images, look: "_Look") -> None:
+        """Let the head be fitted to what the trained trunk makes of the training images."""
+        model.eval()
+
+        @torch.no_grad()
+        def maps() -> Iterator[tuple[Tensor, Tensor]]:
+            for x, y in look(images.train_images, images.train_labels):
+                with autocast(self.trainer["precision"], x.device):
+                    yield model.features(x).float(), y
+
+        model.head.fit(maps, torch.Generator().manual_seed(derive(self.config["seed"], "fit")))
 
     def _result(
         self,
-        model: nn.Module,
+        model: Trunk,
         images: Images,
         look: "_Look",
         costs: dict[str, Any],
@@ -209,16 +245,18 @@ class _Training:
         """Read everything at the end, the test set for the first and only time."""
         precision, progress = self.trainer["precision"], self.progress
         torch.manual_seed(derive(self.config["seed"], "evaluation"))  # for pools that draw in evaluation too
-        test_loss, test_accuracy = evaluate(model, look(images.test_images, images.test_labels), precision)
+        test = look(images.test_images, images.test_labels)
+        flip = self.trainer["flip_averaging"]
+        test_loss, test_accuracy, flip_averaged = evaluate(model, test, precision, flip)
         # Without augmentation and in evaluation mode, as the test set is read, or the gap would compare two things.
         some = slice(0, self.trainer["train_evaluation"])
-        train_loss, train_accuracy = evaluate(
+        train_loss, train_accuracy, _ = evaluate(
             model, look(images.train_images[some], images.train_labels[some]), precision
         )
         validation_loss, validation_accuracy = (None, None)
         if held_out:
             validation = look(images.validation_images, images.validation_labels)
-            validation_loss, validation_accuracy = evaluate(model, validation, precision)
+            validation_loss, validation_accuracy, _ = evaluate(model, validation, precision)
         losses = [loss for loss in (test_loss, train_loss, validation_loss) if loss is not None]
         if not all(map(math.isfinite, losses)):
             raise TrainingFailed(
@@ -229,13 +267,18 @@ class _Training:
             "run_id": self.config["run_id"],
             "test_accuracy": test_accuracy,
             "test_loss": test_loss,
+            "flip_averaged_accuracy": flip_averaged,
             "train_accuracy": train_accuracy,
             "train_loss": train_loss,
             "validation_accuracy": validation_accuracy,
             "validation_loss": validation_loss,
             **costs,
-            # A step is counted as three forward passes: one forward, two backward.
-            "train_flops": 3 * costs["forward_flops"] * progress.images,
+            # A step is counted as three forward passes, one forward and two backward, at the size of its epoch.
+            "train_flops": 3
+            * sum(
+                self._images_per_epoch * self._flops_of_sizes[epoch % len(self._flops_of_sizes)]
+                for epoch in range(progress.epoch)
+            ),
             "images_seen": progress.images,
             "epochs": progress.epoch,
             "train_seconds": progress.seconds,

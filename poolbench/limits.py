@@ -23,6 +23,11 @@ def _device(value: Any) -> bool:
 _BOOL: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, bool), "true or false")
 _PATH: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, str) and v != "", "a path")
 
+
+def _sides(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and len(value) > 0 and all(_whole(side, 1) for side in value))
+
+
 # Option -> (is the value allowed?, what is allowed).
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (lambda v: _whole(v, 0), "a whole number of at least 0"),
@@ -31,6 +36,10 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.epochs": (lambda v: _whole(v, 0), "a whole number of at least 0 (0 evaluates the untrained net)"),
     "trainer.batch_size": (lambda v: _whole(v, 1), "a whole number of at least 1"),
     "trainer.label_smoothing": (lambda v: _number(v) and 0 <= v < 1, "a number in [0, 1)"),
+    "trainer.weight_averaging": (lambda v: _number(v) and 0 <= v < 1, "a number in [0, 1)"),
+    "trainer.alternate_flip": _BOOL,
+    "trainer.sizes": (_sides, "null or a list of sides in pixels, as [32, 26]"),
+    "trainer.flip_averaging": _BOOL,
     "trainer.precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "trainer.channels_last": _BOOL,
     "trainer.compile": _BOOL,

@@ -48,7 +48,7 @@ class Whole:
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
         self.progress, self.folder = Progress(), folder
         self.trainer = {"epochs": 0, "precision": "fp32", "compile": False, "label_smoothing": 0.0}
-        self.trainer["channels_last"] = True
+        self.trainer |= {"channels_last": True, "weight_averaging": 0.0, "alternate_flip": False, "sizes": None}
 
     def segment(self) -> None:
         self.trainer["epochs"] += 1

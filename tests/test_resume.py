@@ -22,6 +22,9 @@ CELL = [
     "trainer.epochs=4",
     "trainer.batch_size=50",
     "trainer.threads=1",
+    "trainer.weight_averaging=0.9",
+    "trainer.alternate_flip=true",
+    "trainer.sizes=[32,24]",
 ]
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a SIGKILL")

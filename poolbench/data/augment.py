@@ -55,17 +55,21 @@ class Batches:
         """Batches in an epoch."""
         return len(self.images) // self.batch_size
 
-    def epoch(self, order: Generator, draws: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, order: Generator, draws: Generator, mirror: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y): x (B, 3, H, W) in channels_last, y int64 (B,).
 
         `order` shuffles and `draws` augments; both are CPU generators, so that a seed means the same on every device.
+        `mirror`, 0 or 1 for each image of the set, says which are mirrored in place of the draw.
         Every epoch draws the same amount from each, whatever the options: switching cutout on moves no crop.
         """
         samples = len(self.images)
         _, height, width, _ = self.images.shape
         flip, crop, cutout = self.augmentation["flip"], self.augmentation["crop"], self.augmentation["cutout"]
         chosen = torch.randperm(samples, generator=order)
-        mirrored = torch.randint(2, (samples,), generator=draws) * flip
+        mirrored = torch.randint(2, (samples,), generator=draws)
+        mirrored = (mirrored if mirror is None else mirror[chosen]) * flip
         down, right = (torch.randint(2 * crop + 1, (samples,), generator=draws) for _ in range(2))
         top, left = (torch.randint(side - cutout + 1, (samples,), generator=draws) for side in (height, width))
         plan = torch.stack([chosen, down, right * 2 + mirrored, top, left]).to(self.device)

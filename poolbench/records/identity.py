@@ -11,6 +11,12 @@ SCHEMA_VERSION = 1
 _OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep"}
 _OUTSIDE_TRAINER = {"device", "threads", "keep_memory"}
 _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: data_fingerprint
+# Options that came after the first records were published, with the value that means what the code did before: they
+# count only where they say something else, so that an old cell keeps its name.
+_ADDED: dict[str, dict[str, Any]] = {
+    "trainer": {"weight_averaging": 0.0, "alternate_flip": False, "sizes": None, "flip_averaging": False},
+    "head": {"class_maps": False},
+}
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -18,6 +24,10 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
     kept["trainer"] = {k: v for k, v in kept.get("trainer", {}).items() if k not in _OUTSIDE_TRAINER}
     kept["data"] = {k: v for k, v in kept.get("data", {}).items() if k not in _OUTSIDE_DATA}
+    for group, added in _ADDED.items():
+        block = kept.get(group)
+        if isinstance(block, dict):
+            kept[group] = {k: v for k, v in block.items() if k not in added or v != added[k]}
     return kept
 
 
@@ -30,7 +40,7 @@ def digest(value: Any) -> str:
 def run_id(config: dict[str, Any]) -> str:
     """``max-convnet-shapes-s0-1a2b3c4d5e``: pool, head unless it is the usual one, model, data, seed, hash."""
     names = config["names"]
-    head = [] if names["head"] == "global_average" else [names["head"]]
+    head = [] if names["head"] in ("global_average", "native") else [names["head"]]
     words = [names["pool"], *head, names["model"], names["data"]]
     # Names become folders: only letters, digits and a few signs, and never a path.
     slug = "-".join(re.sub(r"[^A-Za-z0-9_.+=]+", "-", word).strip("-.") or "x" for word in words)

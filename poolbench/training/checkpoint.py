@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from poolbench.records.store import replacing
 from poolbench.training.loop import Progress
@@ -21,6 +22,7 @@ def save(
     progress: Progress,
     run_id: str,
     data: dict[str, Any],
+    average: AveragedModel | None = None,
 ) -> None:
     """Write ``path``, whole or not at all; ``data`` is what using the model needs to know of its images."""
     state = {
@@ -30,6 +32,7 @@ def save(
         "scaler": scaler.state_dict(),
         "progress": asdict(progress),
         "data": data,
+        "average": None if average is None else average.state_dict(),
     }
     # By way of memory: where the disk is full torch's own writer says something about an unexpected position.
     buffer = io.BytesIO()
@@ -52,9 +55,17 @@ def read(path: Path, run_id: str) -> dict[str, Any]:
     return state
 
 
-def restore(state: dict[str, Any], model: nn.Module, optimizers: Optimizers, scaler: torch.amp.GradScaler) -> Progress:
+def restore(
+    state: dict[str, Any],
+    model: nn.Module,
+    optimizers: Optimizers,
+    scaler: torch.amp.GradScaler,
+    average: AveragedModel | None = None,
+) -> Progress:
     """Put ``state`` into place and return where the training stands."""
     model.load_state_dict(state["model"])
     optimizers.load_state_dict(state["optimizers"])
     scaler.load_state_dict(state["scaler"])
+    if average is not None:
+        average.load_state_dict(state["average"])
     return Progress(**state["progress"])

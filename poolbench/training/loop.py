@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from poolbench.models.sites import derive
+from poolbench.models.sites import Trunk, derive
 from poolbench.training.optimizers import Optimizers
 from poolbench.training.schedules import Schedule
 
@@ -36,10 +37,18 @@ class Progress:
     cell_seconds: float = 0.0  # spent on the cell in all, up to the last finished epoch
     attempts: int = 0  # how often it was taken up again
     fingerprints: list[str] = field(default_factory=list)  # of the environments that it ran in
+    settled: bool = False  # what comes after the last epoch is done: averaged weights in place, the head fitted
+
+
+def averaged(model: Trunk, trainer: dict[str, Any]) -> AveragedModel | None:
+    """The running average of the weights that ``trainer.weight_averaging`` asks for, or None."""
+    decay = trainer["weight_averaging"]
+    # With the statistics of normalisations: those of the last weights do not belong to averaged ones.
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
 
 def train(
-    model: nn.Module,
+    model: Trunk,
     batches: Any,
     validation: Callable[[], Iterable[Batch]] | None,
     optimizers: Optimizers,
@@ -50,6 +59,7 @@ def train(
     progress: Progress,
     during: Callable[[float, dict[str, Any]], None] = lambda done, row: None,
     after_epoch: Callable[[Progress], None] = lambda progress: None,
+    average: AveragedModel | None = None,
 ) -> None:
     """Train ``model`` for ``trainer["epochs"]`` epochs, from wherever ``progress`` stands.
 
@@ -64,11 +74,12 @@ def train(
         trainer: the config's ``trainer``.
         during: called about once a second with the number of epochs done, in parts, and the running row.
         after_epoch: called after each epoch; what it saves is where a killed training goes on.
+        average: follows the weights, one update a step, and is what validation reads.
     Raises: TrainingFailed when the loss is no longer finite.
     """
     steps = len(batches)
     device = next(model.parameters()).device
-    forward = torch.compile(model) if trainer["compile"] else model
+    loss_of = torch.compile(model.loss) if trainer["compile"] else model.loss
     smoothing = trainer["label_smoothing"]
     while progress.epoch < trainer["epochs"]:
         epoch = progress.epoch
@@ -79,19 +90,28 @@ def train(
         correct = torch.zeros((), dtype=torch.int64, device=device)
         start = shown = time.perf_counter()
         images = 0
-        for step, (x, y) in enumerate(batches.epoch(order, draws)):
+        mirrored = None
+        if trainer["alternate_flip"]:
+            coins = torch.Generator().manual_seed(derive(seed, "flip"))
+            mirrored = (torch.randint(2, (len(batches.images),), generator=coins) + epoch) % 2
+        sides = trainer["sizes"] or [None]
+        side = sides[epoch % len(sides)]
+        for step, (x, y) in enumerate(batches.epoch(order, draws, mirrored)):
             optimizers.scale(schedule((epoch * steps + step) / (trainer["epochs"] * steps)))
             if not trainer["channels_last"]:  # batches are, by the way they are made
                 x = x.contiguous()
+            if side is not None:
+                x = resized(x, side)
             with autocast(trainer["precision"], device):
-                logits = forward(x)
-                loss = F.cross_entropy(logits.float(), y, label_smoothing=smoothing)
+                loss, logits = loss_of(x, y, smoothing)
             scaler.scale(loss).backward()
             optimizers.gather()
             for optimizer in optimizers.optimizers:
                 scaler.step(optimizer)
             scaler.update()
             optimizers.zero_grad()
+            if average is not None:
+                average.update_parameters(model)
             images += len(y)
             total_loss += loss.detach() * len(y)
             correct += (logits.detach().argmax(1) == y).sum()
@@ -110,7 +130,8 @@ def train(
         loss_, accuracy = (None, None)
         if validation is not None:
             torch.manual_seed(derive(seed, "validation", epoch))  # for pools that draw in evaluation too
-            loss_, accuracy = evaluate(model, validation(), trainer["precision"])
+            now_ = model if average is None else average.module
+            loss_, accuracy, _ = evaluate(now_, validation(), trainer["precision"])
         row |= {"validation_loss": loss_, "validation_accuracy": accuracy}
         row |= {"seconds": seconds, "images_per_second": images / seconds}
         progress.history.append(row)
@@ -121,17 +142,41 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], precision: str = "fp32") -> tuple[float, float]:
-    """Mean cross-entropy and accuracy (a fraction) of ``model`` in evaluation mode over ``batches``."""
+def evaluate(
+    model: Trunk, batches: Iterable[Batch], precision: str = "fp32", flip: bool = False
+) -> tuple[float, float, float | None]:
+    """Mean loss (the model's ``criterion``) and accuracy (a fraction) of ``model`` in evaluation mode over ``batches``.
+
+    Args:
+        flip: also read the accuracy of logits averaged over each image and its mirror image.
+    Returns: loss, accuracy, flip-averaged accuracy or None.
+    """
     model.eval()
-    loss, correct, count = 0.0, 0, 0
+    loss, correct, flipped, count = 0.0, 0, 0, 0
     for x, y in batches:
         with autocast(precision, x.device):
             logits = model(x).float()
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
+            if flip:
+                both = logits + model(x.flip(3)).float()
+                flipped += int((both.argmax(1) == y).sum())
+        loss += model.criterion(logits, y).item() * len(y)
         correct += int((logits.argmax(1) == y).sum())
         count += len(y)
-    return loss / count, correct / count
+    return loss / count, correct / count, flipped / count if flip else None
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """Images ``(N, 3, H, W)`` whose longer side becomes ``side`` pixels, low-passed before they shrink."""
+    size = resized_size((x.shape[-2], x.shape[-1]), side)
+    if size == tuple(x.shape[-2:]):
+        return x
+    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def resized_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """``(H, W)`` after the longer of both has become ``side`` pixels."""
+    height, width = (max(1, round(length * side / max(size))) for length in size)
+    return height, width
 
 
 def autocast(precision: str, device: torch.device) -> Any:

@@ -10,9 +10,10 @@ from torch import nn
 
 from poolbench import create_model
 from poolbench.data.augment import Batches, plain_batches
+from poolbench.models.sites import Trunk
 from poolbench.pooling.base import Pool
 from poolbench.training import checkpoint, process
-from poolbench.training.loop import Progress, TrainingFailed, autocast, evaluate, train
+from poolbench.training.loop import Progress, TrainingFailed, autocast, averaged, evaluate, resized, train
 from poolbench.training.optimizers import muon, sgd
 from poolbench.training.schedules import cosine
 
@@ -26,6 +27,9 @@ TRAINER = {
     "precision": "fp32",
     "channels_last": True,
     "compile": False,
+    "weight_averaging": 0.0,
+    "alternate_flip": False,
+    "sizes": None,
 }
 
 
@@ -58,9 +62,9 @@ class DropoutHead(nn.Module):
 class Recorded(Batches):
     """Batches that remember what they handed out."""
 
-    def epoch(self, order, draws):
+    def epoch(self, order, draws, mirror=None):
         self.seen = []
-        for x, y in super().epoch(order, draws):
+        for x, y in super().epoch(order, draws, mirror):
             self.seen.append((x.clone(), y.clone()))
             yield x, y
 
@@ -86,6 +90,7 @@ class Setting:
         self.optimizers = make(self.model)
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
         self.progress, self.seed, self.images = Progress(), seed, images
+        self.average = averaged(self.model, self.trainer)
 
     def validation(self):
         return plain_batches(self.images[0][:30], self.images[1][:30], 20, MEAN, STD)
@@ -103,6 +108,7 @@ class Setting:
             self.progress,
             during or (lambda done, row: None),
             after_epoch,
+            self.average,
         )
         return self
 
@@ -125,7 +131,7 @@ def test_it_learns_what_can_be_learnt(images):
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert history[-1]["train_accuracy"] > 0.8
     assert history[-1]["validation_accuracy"] > 0.8
-    loss, accuracy = evaluate(setting.model, setting.validation())
+    loss, accuracy, _ = evaluate(setting.model, setting.validation())
     assert (loss, accuracy) == (history[-1]["validation_loss"], history[-1]["validation_accuracy"])
 
 
@@ -255,7 +261,7 @@ def test_evaluating_is_the_mean_over_all_images_the_last_partial_batch_included(
     batches = plain_batches(pictures[:50], labels[:50], 20, MEAN, STD)
     setting.model.train()
     state = setting.weights()
-    loss, accuracy = evaluate(setting.model, batches)
+    loss, accuracy, _ = evaluate(setting.model, batches)
     assert not setting.model.training
     assert same(setting.weights(), state)  # no statistic moved
     x = ((pictures[:50] / 255 - 0.5) / 0.25).permute(0, 3, 1, 2)
@@ -285,7 +291,7 @@ def test_images_come_in_the_memory_format_that_was_chosen(images, channels_last)
     setting = Setting(images, epochs=1, channels_last=channels_last)
     wanted = torch.channels_last if channels_last else torch.contiguous_format
     came = []
-    setting.model.register_forward_pre_hook(
+    setting.model.features.register_forward_pre_hook(
         lambda module, args: came.append(args[0].is_contiguous(memory_format=wanted))
     )
     setting.train()
@@ -295,3 +301,126 @@ def test_images_come_in_the_memory_format_that_was_chosen(images, channels_last)
 def test_fp32_is_left_alone():
     with autocast("fp32", torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")
+
+
+class Sizes(Trunk):
+    """Tells the sizes of the images that it trained on."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), pool(channels=4))
+        self.channels = 4
+        self.seen = []
+
+    def loss(self, x, y, label_smoothing=0.0):
+        self.seen.append(tuple(x.shape[-2:]))
+        return super().loss(x, y, label_smoothing)
+
+
+def test_sizes_alternate_by_epoch(images):
+    setting = Setting(images, epochs=3, sizes=[SIDE, SIDE // 2])
+    setting.model = create_model(Sizes, "max", "global_average", CLASSES, (SIDE, SIDE))
+    setting.optimizers = sgd(setting.model)
+    setting.train()
+    steps = len(setting.batches)
+    assert setting.model.seen == [
+        *[(SIDE, SIDE)] * steps,
+        *[(SIDE // 2, SIDE // 2)] * steps,
+        *[(SIDE, SIDE)] * steps,
+    ]
+
+
+def test_resizing_keeps_constants_and_proportions():
+    x = torch.full((2, 3, 12, 8), 0.7)
+    assert resized(x, 12) is x
+    torch.testing.assert_close(resized(x, 9), torch.full((2, 3, 9, 6), 0.7))
+
+
+def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs(images):
+    setting = Setting(images, batches=Recorded, epochs=2, alternate_flip=True)
+    # Without crops, what an image looks like tells how it was mirrored.
+    setting.batches = Recorded(*images, setting.trainer["batch_size"], MEAN, STD, {"flip": True})
+    looks = []
+    setting.train(after_epoch=lambda progress: looks.append(torch.cat([x for x, _ in setting.batches.seen])))
+    plain = next(plain_batches(*images, len(images[0]), MEAN, STD))[0]
+    mirrored = []
+    for look in looks:
+        same_as = (look[:, None] == plain[None]).flatten(2).all(2)
+        flipped = (look[:, None] == plain.flip(3)[None]).flatten(2).all(2)
+        assert (same_as.any(1) | flipped.any(1)).all()
+        mirrored.append(
+            {int(row.nonzero()[0, 0]): bool(f.any()) for row, f in zip(same_as | flipped, flipped, strict=True)}
+        )
+    shown = mirrored[0].keys() & mirrored[1].keys()  # the last partial batch is left out of an epoch
+    assert len(shown) > 10
+    assert all(mirrored[0][image] != mirrored[1][image] for image in shown)
+    assert 0 < sum(mirrored[0].values()) < len(mirrored[0])
+
+
+def test_the_average_of_weights_follows_them(images):
+    setting = Setting(images, epochs=1, weight_averaging=0.5)
+    followed, weights = None, []
+
+    def update(model):
+        nonlocal followed
+        now = {name: p.detach().clone() for name, p in model.named_parameters()}
+        weights.append(now)
+        followed = now if followed is None else {n: 0.5 * followed[n] + 0.5 * now[n] for n in now}
+
+    original = setting.average.update_parameters
+    setting.average.update_parameters = lambda model: (update(model), original(model))
+    setting.train()
+    average = dict(setting.average.module.named_parameters())
+    assert len(weights) == len(setting.batches)
+    for name, value in followed.items():
+        torch.testing.assert_close(average[name], value)
+        assert not torch.equal(average[name], weights[-1][name])
+
+
+def test_validation_reads_the_averaged_weights(images):
+    setting = Setting(images, epochs=2, weight_averaging=0.9)
+    setting.train(validation=setting.validation)
+    loss, _, _ = evaluate(setting.average.module, setting.validation())
+    assert setting.progress.history[-1]["validation_loss"] == loss
+    assert loss != evaluate(setting.model, setting.validation())[0]
+    assert averaged(setting.model, TRAINER) is None
+
+
+def test_flip_averaging_reads_both_sides(images):
+    setting = Setting(images, epochs=1).train()
+    loss, accuracy, flipped = evaluate(setting.model, setting.validation(), flip=True)
+    assert evaluate(setting.model, setting.validation()) == (loss, accuracy, None)
+    x, y = next(plain_batches(images[0][:30], images[1][:30], 30, MEAN, STD))
+    with torch.no_grad():
+        logits = setting.model(x) + setting.model(x.flip(3))
+    assert flipped == pytest.approx((logits.argmax(1) == y).float().mean().item())
+
+
+class Hinge(nn.Module):
+    """A head with a loss of its own, and one for training alone."""
+
+    def __init__(self, channels, num_classes, size):
+        super().__init__()
+        self.fc = nn.Linear(channels, num_classes)
+        self.images = []
+
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))
+
+    def criterion(self, logits, y, label_smoothing=0.0):
+        return F.multi_margin_loss(logits, y)
+
+    def training_loss(self, maps, images, y, label_smoothing):
+        self.images.append(images.shape)
+        logits = self(maps)
+        return self.criterion(logits, y) + 100.0, logits
+
+
+def test_a_head_brings_its_own_loss(images):
+    setting = Setting(images, head=Hinge, epochs=1).train()
+    assert setting.rows()[-1]["train_loss"] > 100
+    assert setting.model.head.images == [(setting.trainer["batch_size"], 3, SIDE, SIDE)] * len(setting.batches)
+    loss, _, _ = evaluate(setting.model, setting.validation())
+    x, y = next(plain_batches(images[0][:30], images[1][:30], 30, MEAN, STD))
+    with torch.no_grad():
+        assert loss == pytest.approx(F.multi_margin_loss(setting.model(x), y).item(), rel=1e-4)
