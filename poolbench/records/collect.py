@@ -22,7 +22,15 @@ CONFIG = {  # Column -> where the config has it; epochs comes from the result on
     "validation": "data.validation",
 }
 RESULT = (
-    *("test_accuracy", "test_loss", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss"),
+    *(
+        "test_accuracy",
+        "flip_averaged_accuracy",
+        "test_loss",
+        "train_accuracy",
+        "train_loss",
+        "validation_accuracy",
+        "validation_loss",
+    ),
     *("parameters", "forward_flops", "pool_flops", "train_flops", "images_seen", "test_samples", "train_samples"),
     *(
         "validation_samples",

@@ -6,7 +6,7 @@ Axes of accuracy do not start at 0, because points and lines, unlike bars, claim
 
 import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,6 +193,39 @@ def cost_figure(rows: pd.DataFrame, title: str) -> "Figure | None":
                 pools = [row["pool"] for row in known]
                 label_points(axes, points, list(map(_bounds, known)), pools, [look[pool].ink for pool in pools])
         return figure
+
+
+def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = ()) -> "Figure":
+    """Accuracy against training FLOPs and against training time: every cell a dot, means over seeds joined net by net.
+
+    Args:
+        cells: finished cells with the columns ``net``, ``recipe`` (cells of one are averaged), ``test_accuracy``,
+            ``train_flops`` and ``train_seconds``.
+        targets: pairs of accuracy and FLOPs that were aimed at.
+    """
+    with _drawing():
+        figure = _figure(9.6, 4.2)
+        left, right = figure.subplots(1, 2, sharey=True)
+        look = styles(cells["net"].unique())
+        for axes, column in ((left, "train_flops"), (right, "train_seconds")):
+            for net, own in cells.groupby("net"):
+                style = look[net]
+                means = own.groupby("recipe")[[column, "test_accuracy"]].mean().sort_values(column)
+                axes.plot(own[column], 100 * own["test_accuracy"], ".", color=style.colour, alpha=0.5, ms=5, mew=0)
+                axes.plot(means[column], 100 * means["test_accuracy"], color=style.colour, lw=1.2, ls=style.dash)
+                for x, y in means.itertuples(index=False):
+                    _mark(axes, x, 100 * y, style)
+                axes.plot([], [], marker=style.marker, color=style.colour, ls=style.dash, label=net)
+            axes.set_xscale("log")
+        for accuracy, flops in targets:
+            left.plot(flops, 100 * accuracy, "+", color=_GREY, ms=10, mew=1.4)
+        if targets:
+            left.plot([], [], "+", color=_GREY, ms=10, mew=1.4, ls="", label="target")
+        left.set_xlabel("training FLOPs (3 x forward x images)")
+        right.set_xlabel("training seconds")
+        left.set_ylabel(_from_where("test accuracy %", left.get_ylim()))
+        left.legend(loc="lower right", frameon=False)
+    return figure
 
 
 def save(figure: "Figure", stem: Path) -> list[Path]:

@@ -1,11 +1,12 @@
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 
 from poolbench.records.collect import collect, collect_metrics
 from poolbench.records.read import read_records
-from poolbench.report.plots import accuracy_figure, cost_figure, curves_figure, save
+from poolbench.report.plots import accuracy_figure, cost_figure, curves_figure, save, spent_figure
 from poolbench.report.summary import finished, summarise
 from tests.report.synthetic import POOLS, make_runs
 
@@ -110,3 +111,27 @@ def test_an_untrained_net_has_no_curves_and_no_speed(tmp_path):
     rows["images_per_second"] = float("nan")
     assert curves_figure(curves, rows, "title") is None
     assert len(cost_figure(rows, "title").axes) == 1
+
+
+def test_what_was_spent_is_drawn_for_every_cell_and_net():
+    cells = pd.DataFrame(
+        {
+            "net": ["one", "one", "one", "other"],
+            "recipe": ["a", "a", "b", "c"],
+            "test_accuracy": [0.5, 0.7, 0.8, 0.4],
+            "train_flops": [1e12, 1e12, 3e12, 1e13],
+            "train_seconds": [10.0, 20.0, 50.0, 70.0],
+        }
+    )
+    figure = spent_figure(cells, targets=[(0.9, 1e13)])
+    left, right = figure.axes
+    for axes, column in ((left, "train_flops"), (right, "train_seconds")):
+        drawn = [line for line in axes.lines if line.get_marker() == "."]
+        points = {(x, y) for line in drawn for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+        assert points == {
+            (x, pytest.approx(100 * y)) for x, y in zip(cells[column], cells["test_accuracy"], strict=True)
+        }
+    # The mean over the seeds of a recipe, joined to that of the next.
+    joined = [line for line in left.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "None"]
+    assert any(list(line.get_ydata()) == pytest.approx([60.0, 80.0]) for line in joined)
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["one", "other", "target"]

@@ -1,0 +1,80 @@
+"""A small net that learns fast: the reference for comparisons in which hundreds of cells have to be trained."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from poolbench.models.options import choice, numbers, whole
+from poolbench.models.sites import Sites, Trunk
+
+_PATCH = 2  # side of the patches that the first layer sees, in pixels
+_FLOOR = 5e-4  # added to the variance of a direction, or those in which patches hardly differ would be all noise
+
+
+class FastCNN(Trunk):
+    r"""A whitened first layer, then few wide stages with a pool after the first convolution of each.
+
+    The first layer is a 2x2 convolution whose 24 filters are the principal components of 2x2 patches of training
+    images, divided by their standard deviation, each with both signs; it is found before the first step and not
+    trained, its bias apart. A stage is convolution, pool, normalisation, GELU, then (``depth - 1`` times) convolution,
+    normalisation, GELU: all but its first convolution work on the pooled map, and the normalisation after the pool
+    takes up whatever factor an operator has. A second pool of a stage (ratio sqrt 2) stands after its next convolution.
+
+    The recipes beside it are part of it: ``conf/trainer/fast*.yaml``, ``conf/optimizer/fast.yaml``. Small images first,
+    full size in the end, Muon on the filters, label smoothing, alternating flips; all chosen on a validation split.
+
+    Args:
+        pool: makes the pool of each site.
+        widths: channels of each stage.
+        depth: 3x3 convolutions of each stage.
+        whiten: set the first layer from training images; false: draw and train it as any other.
+    Shape: ``(N, 3, H, W) -> (N, K)``, any ``H``, ``W`` that the pools leave something of.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Use: the net for comparing pools by the hundred: the most accuracy for the computation of all that are here.
+    Source: ours, after Jordan, arXiv:2404.00498, 2024 (airbench), and Page, "How to train your ResNet", 2018.
+    """
+
+    def __init__(
+        self,
+        pool: Sites,
+        widths: Sequence[int] = (64, 128, 256),
+        depth: int = 2,
+        whiten: bool = True,
+    ):
+        super().__init__()
+        numbers("fast_cnn", "widths", widths)
+        whole("fast_cnn", "depth", depth)
+        self.whiten = choice("fast_cnn", "whiten", whiten, (True, False))
+        channels = 2 * 3 * _PATCH**2
+        first = nn.Conv2d(3, channels, _PATCH)
+        first.weight.requires_grad_(not whiten)
+        stages: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(OrderedDict(conv=first, gelu=nn.GELU())))
+        for number, width in enumerate(widths, start=1):
+            pools = pool.until(2.0**number, channels=width, native="max")
+            layers: OrderedDict[str, nn.Module] = OrderedDict()
+            for layer in range(1, depth + 1):
+                layers[f"conv{layer}"] = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+                for index, one in enumerate(pools):
+                    if 1 + index * depth // len(pools) == layer:  # spread evenly, the first one first
+                        layers[f"pool{index + 1}"] = one
+                layers[f"norm{layer}"] = nn.BatchNorm2d(width, momentum=0.4)  # quick: there are few steps
+                layers[f"gelu{layer}"] = nn.GELU()
+                channels = width
+            stages[f"stage{number}"] = nn.Sequential(layers)
+        self.features = nn.Sequential(stages)
+        self.channels = channels
+
+    @torch.no_grad()
+    def prepare(self, images: Tensor) -> None:
+        """Set the first layer from training images ``(N, 3, H, W)`` as the model takes them."""
+        if not self.whiten:
+            return
+        first = self.features.stem.conv
+        patches = F.unfold(images.float().contiguous(), _PATCH).transpose(0, 1).flatten(1).double()
+        variances, directions = torch.linalg.eigh(patches @ patches.T / patches.shape[1])
+        white = (directions / (variances + _FLOOR).sqrt()).T.reshape(-1, *first.weight.shape[1:])
+        first.weight.copy_(torch.cat([white, -white]))
+        first.bias.zero_()

@@ -1,0 +1,110 @@
+"""What is special to the net that learns fast: its first layer, and where its pools stand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from poolbench import create_model
+from poolbench.models.sites import is_site
+
+
+def make(pool="native", head="native", **options):
+    return create_model("fast_cnn", pool, head, **{"widths": (4, 6, 8), **options})
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Smooth pictures with little colour: patches that are anything but white. (64, 3, 12, 12)."""
+    torch.manual_seed(0)
+    grey = F.avg_pool2d(torch.randn(64, 1, 14, 14), 3, stride=1)
+    return grey + 0.1 * torch.randn(64, 3, 12, 12)
+
+
+def patches(first, images):
+    return first(images).transpose(0, 1).flatten(1)
+
+
+def test_the_first_layer_whitens_patches(images):
+    model = make()
+    first = model.features.stem.conv
+    model.prepare(images)
+    seen = patches(first, images)
+    half = len(seen) // 2
+    torch.testing.assert_close(seen[:half], -seen[half:])  # each with both signs
+    second_moment = seen[:half] @ seen[:half].T / seen.shape[1]
+    off = second_moment - torch.diag(second_moment.diagonal())
+    assert off.abs().max() < 1e-3
+    # The variance v of a direction becomes v / (v + 5e-4).
+    inputs = F.unfold(images, 2).transpose(0, 1).flatten(1)
+    variances = torch.linalg.eigvalsh(inputs @ inputs.T / inputs.shape[1])
+    torch.testing.assert_close(second_moment.diagonal(), variances / (variances + 5e-4), rtol=1e-3, atol=1e-3)
+
+
+def test_the_first_layer_is_not_trained_but_its_bias_is(images):
+    model = make()
+    model.prepare(images)
+    assert not model.features.stem.conv.weight.requires_grad
+    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
+    assert model.features.stem.conv.weight.grad is None
+    assert model.features.stem.conv.bias.grad.abs().sum() > 0
+
+
+def test_without_whitening_it_is_drawn_and_trained(images):
+    model = make(whiten=False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.prepare(images)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.features.stem.conv.weight.requires_grad
+
+
+def test_preparing_draws_nothing_and_says_the_same_whatever_the_seed(images):
+    first, second = make(seed=0), make(seed=1)
+    state = torch.get_rng_state()
+    first.prepare(images)
+    second.prepare(images)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.features.stem.conv.weight, second.features.stem.conv.weight)
+    assert not torch.equal(first.features.stage1.conv1.weight, second.features.stage1.conv1.weight)
+
+
+def test_a_pool_stands_before_the_first_normalisation_of_each_stage():
+    model = make(pool="average")
+    for stage in (model.features.stage1, model.features.stage2, model.features.stage3):
+        names = [name for name, _ in stage.named_children()]
+        assert names == ["conv1", "pool1", "norm1", "gelu1", "conv2", "norm2", "gelu2"]
+    wide = make(pool=lambda channels: _Halves(math.sqrt(2)))
+    names = [name for name, _ in wide.features.stage1.named_children()]
+    assert names == ["conv1", "pool1", "norm1", "gelu1", "conv2", "pool2", "norm2", "gelu2"]
+
+
+@pytest.mark.parametrize(("depth", "convolutions"), [(1, 4), (3, 10)])
+def test_depth_counts_the_convolutions_of_a_stage(depth, convolutions):
+    model = make(depth=depth)
+    assert sum(isinstance(m, nn.Conv2d) for m in model.features.modules()) == convolutions
+    assert sum(is_site(m) for m in model.modules()) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ({"whiten": 1}, "whiten must be"),
+    ],
+)
+def test_values_that_are_not_allowed_are_named(options, words):
+    with pytest.raises(ValueError, match=f"model fast_cnn: {words}"):
+        make(**options)
+
+
+class _Halves(nn.Module):
+    """Stands for a pool of another ratio."""
+
+    def __init__(self, ratio):
+        super().__init__()
+        self.ratio = ratio
+
+    def forward(self, x):
+        return F.adaptive_avg_pool2d(x, [max(1, round(side / self.ratio)) for side in x.shape[-2:]])

@@ -1,0 +1,99 @@
+"""What a cell does before the first step and after the last: preparing the model, averaging weights, fitting the head."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+
+import poolbench
+from poolbench.training import checkpoint
+
+SMALL = [
+    "data=shapes",
+    "data.train_samples=300",
+    "data.test_samples=100",
+    "trainer.epochs=2",
+    "trainer.batch_size=50",
+    "trainer.threads=1",
+]
+
+
+def run(folder, *arguments):
+    """The record of ``poolbench run``."""
+    command = [sys.executable, "-m", "poolbench", "run", *SMALL, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = (folder / "runs").iterdir()
+    return record, json.loads((record / "result.json").read_text())
+
+
+def refused(folder, *arguments):
+    command = [sys.executable, "-m", "poolbench", "run", *SMALL, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert not (folder / "runs").exists() or not list((folder / "runs").glob("*/checkpoint.pt"))
+    return done.stdout + done.stderr
+
+
+def test_a_head_is_fitted_after_the_last_epoch_and_kept(tmp_path):
+    options = ["head.centres=4", "head.descriptor_dimension=4", "head.dimension=8", "head.fit_samples=100"]
+    record, result = run(tmp_path, "model=convnet_small", "head=mop", *options)
+    trained = poolbench.load(record)
+    assert trained.model.head.fitted
+    assert 0 <= result["test_accuracy"] <= 1
+    # What was measured is the fitted head, and so is its cost.
+    again, _ = run_again(tmp_path, "model=convnet_small", "head=mop", *options)
+    assert again["test_accuracy"] == result["test_accuracy"]
+    untrained = poolbench.create_head("mop", channels=64, num_classes=10, centres=4)
+    assert result["pool_flops"] > untrained.flops((4, 4))
+
+
+def run_again(folder, *arguments):
+    """Lose the result and what came after the last epoch but one; the same command makes up for it."""
+    (record,) = (folder / "runs").iterdir()
+    before = json.loads((record / "result.json").read_text())
+    (record / "result.json").unlink()
+    state = checkpoint.read(record / "checkpoint.pt", before["run_id"])
+    state["progress"]["settled"] = False
+    for name in ("fitted", "weight", "bias"):
+        state["model"][f"head.{name}"] = torch.zeros_like(state["model"][f"head.{name}"])
+    torch.save(state, record / "checkpoint.pt")
+    _, after = run(folder, *arguments)
+    return after, before
+
+
+def test_the_average_of_the_weights_is_what_counts(tmp_path):
+    record, result = run(tmp_path, "model=convnet_small", "trainer.weight_averaging=0.9")
+    state = checkpoint.read(record / "checkpoint.pt", result["run_id"])
+    for name, value in state["model"].items():
+        assert torch.equal(value, state["average"][f"module.{name}"])
+    for name, value in poolbench.load(record).model.state_dict().items():
+        assert torch.equal(value, state["model"][name])
+
+
+def test_a_model_is_prepared_with_training_images(tmp_path):
+    record, _ = run(tmp_path, "model=fast_cnn_tiny", "trainer.flip_averaging=true", "trainer.sizes=[16,32]")
+    result = json.loads((record / "result.json").read_text())
+    first = poolbench.load(record).model.features.stem.conv.weight
+    half = len(first) // 2
+    assert torch.equal(first[:half], -first[half:])
+    assert 0 <= result["flip_averaged_accuracy"] <= 1
+    # An epoch at 16 pixels costs about a quarter of one at 32.
+    full = 3 * result["forward_flops"] * result["images_seen"]
+    assert 0.55 * full < result["train_flops"] < 0.7 * full
+    assert len(pd.read_csv(record / "metrics.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["trainer.alternate_flip=true", "data.augmentation.flip=false"], "needs data.augmentation.flip=true"),
+        (["trainer.sizes=[32,2]"], "trainer.sizes: the model does not take images of 2 pixels"),
+        (["trainer.sizes=[32,24]", "head=flatten"], "trainer.sizes: the model does not take images of 24 pixels"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_any_work(tmp_path, options, words):
+    assert words in refused(tmp_path, "model=convnet_small", *options)
