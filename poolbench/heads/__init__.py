@@ -10,6 +10,14 @@ HEADS = Registry(
     table={
         "global_average": "poolbench.heads.global_average:GlobalAverage",
         "global_max": "poolbench.heads.global_max:GlobalMax",
+        "lp": "poolbench.heads.lp:GlobalLp",
+        "gem": "poolbench.heads.gem:GeM",
+        "spp": "poolbench.heads.spp:SpatialPyramid",
+        "mop": "poolbench.heads.mop:Mop",
+        "netvlad": "poolbench.heads.netvlad:NetVlad",
+        "capsule": "poolbench.heads.capsule:Capsule",
+        "attention": "poolbench.heads.attention:Attention",
+        "bilinear": "poolbench.heads.bilinear:Bilinear",
         "flatten": "poolbench.heads.flatten:Flatten",
     },
 )

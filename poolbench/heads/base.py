@@ -1,8 +1,10 @@
 """What every head shares: pool the last map to a vector, then classify it."""
 
+import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,8 +18,11 @@ class Head(nn.Module):
         size: ``(H, W)`` of the last map, in pixels, for heads that work at one size only.
         hidden: widths of hidden fully connected layers with ReLU between the vector and the logits; none by default.
         features: length of the vector.
+        dropout: share of the values of each hidden layer that training sets to 0; None for heads without the option.
+        least_side, least_cells: rows and columns, and their product, that a map must have at least.
+        because: why, for the message that refuses a smaller one.
     Shape: ``(N, C, H, W) -> (N, K)``.
-    Raises: ValueError naming the option for a value that is not allowed.
+    Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
 
     A head with a loss of its own overrides ``criterion`` (of the logits alone: training and evaluation use it) or
     ``training_loss`` (of the maps and the images too: training only). One that is fitted to the features of the
@@ -26,7 +31,10 @@ class Head(nn.Module):
     order, as often as it is called, and a generator for what it draws. Until then the head must train the trunk.
     """
 
-    any_size: ClassVar[bool] = True  # does one trained head take maps of any size?
+    any_size: ClassVar[bool] = True  # does one trained head take maps of any size (from its least on)?
+
+    # Further sets of options with which the contract is tested, beside the defaults.
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     def __init__(
         self,
@@ -35,22 +43,30 @@ class Head(nn.Module):
         size: tuple[int, int] | None,
         hidden: Sequence[int],
         features: int,
+        dropout: float | None = None,
+        least_side: int = 1,
+        least_cells: int = 1,
+        because: str = "",
     ):
         super().__init__()
-        for option, value in (("channels", channels), ("num_classes", num_classes)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{self._name()}: {option} must be a whole number of at least 1, got {value!r}")
+        self.channels = positive_int(self, "channels", channels)
+        self.num_classes = positive_int(self, "num_classes", num_classes)
         if (
             isinstance(hidden, str)
             or not isinstance(hidden, Sequence)
             or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in hidden)
         ):
             raise ValueError(f"{self._name()}: hidden must be a list of widths of at least 1, got {hidden!r}")
-        self.channels, self.num_classes = channels, num_classes
+        if dropout is not None and not 0 <= number(self, "dropout", dropout, least=0) < 1:
+            raise ValueError(f"{self._name()}: dropout must be a number in [0, 1), got {dropout!r}")
+        self.least_side, self.least_cells, self.because = least_side, least_cells, because
         self.size = None if size is None else (int(size[0]), int(size[1]))
+        if self.size is not None:
+            self._check_size(*self.size)
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Linear(features, width), nn.ReLU(inplace=True)]
+            layers += [] if dropout is None else [nn.Dropout(dropout)]
             features = width
         self.classifier = nn.Sequential(*layers, nn.Linear(features, num_classes))
 
@@ -59,6 +75,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check_size(*x.shape[-2:])
         return self.classifier(self.pool(x))
 
     def criterion(self, logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -72,8 +89,50 @@ class Head(nn.Module):
 
     def flops(self, size: tuple[int, int]) -> int:
         """Floating point operations of ``pool`` for one image with a last map of ``size``, two for a multiply-add;
-        what the fully connected layers cost is counted where it happens."""
+        what convolutions, matrix products and fully connected layers cost is counted where it happens."""
         raise NotImplementedError
+
+    def _check_size(self, height: int, width: int) -> None:
+        """Raises: ValueError for a map with less than ``least_side`` or ``least_cells``."""
+        if min(height, width) < self.least_side or height * width < self.least_cells:
+            side, cells = self.least_side, self.least_cells
+            least = f"{side}x{side} pixels" if side > 1 else f"{cells} pixels"
+            why = self.because and f": {self.because}"
+            raise ValueError(f"{self._name()}: it needs maps of at least {least}, got {height}x{width}{why}")
 
     def _name(self) -> str:
         return f"head {type(self).__name__}"
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in float32 or wider: for powers and roots, which overflow or vanish in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def choice(owner: Head, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """``value`` if it is one of ``allowed``. Raises: ValueError naming owner, option, value and what is allowed."""
+    # By type too: 0 and 1 are no switches, and True is no number.
+    if not any(type(value) is type(one) and value == one for one in allowed):
+        names = [str(one).lower() if isinstance(one, bool) else repr(one) for one in allowed]
+        text = " or ".join([", ".join(names[:-1]), names[-1]])
+        raise ValueError(f"head {type(owner).__name__}: {option} must be {text}, got {value!r}")
+    return value
+
+
+def number(owner: Head, option: str, value: float, least: float, above: bool = False) -> float:
+    """``value`` as a float if it is finite and at least ``least``, or ``above`` it.
+
+    Raises: ValueError naming owner, option, value and what is allowed.
+    """
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not (good and (value > least if above else value >= least)):
+        words = f"a number above {least:g}" if above else f"a number of at least {least:g}"
+        raise ValueError(f"head {type(owner).__name__}: {option} must be {words}, got {value!r}")
+    return float(value)
+
+
+def positive_int(owner: Head, option: str, value: int) -> int:
+    """``value`` if it is a whole number of at least 1. Raises: ValueError naming owner, option and value."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"head {type(owner).__name__}: {option} must be a whole number of at least 1, got {value!r}")
+    return value

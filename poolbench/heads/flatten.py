@@ -13,6 +13,8 @@ class Flatten(Head):
     Args:
         channels, num_classes, hidden: see :class:`~poolbench.heads.base.Head`.
         size: ``(H, W)`` of the last map, in pixels; required.
+    Use: the control with weights for every position, of the nets of the 1990s to AlexNet and VGG; it costs most
+        parameters and ties the net to one size of images.
     Shape: ``(N, C, H, W) -> (N, K)`` with ``(H, W) = size``.
     Raises: ValueError without ``size``, or for a map of another size.
     Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998.

@@ -16,6 +16,7 @@ class GlobalMax(Head):
 
     Args:
         channels, num_classes, size, hidden: see :class:`~poolbench.heads.base.Head`.
+    Use: where a class shows in one place and its surroundings say little; images keep the size they had in training.
     Shape: ``(N, C, H, W) -> (N, K)``, any ``H``, ``W`` >= 1.
     Raises: ValueError naming the option for a value that is not allowed.
     Source: Oquab, Bottou, Laptev and Sivic, CVPR 2015.

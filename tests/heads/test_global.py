@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,32 @@ def test_the_average_spreads_its_gradient_and_the_maximum_gives_it_to_one_cell()
         torch.testing.assert_close(x.grad.flatten(), torch.tensor(expected))
 
 
+def test_class_maps_are_a_convolution_a_relu_and_their_average():
+    head, x = create_head("global_average", channels=3, num_classes=4, class_maps=True), torch.randn(2, 3, 5, 4)
+    linear = head.classifier[0]
+    maps = F.conv2d(x, linear.weight[:, :, None, None], linear.bias).relu()
+    assert (maps == 0).any()
+    torch.testing.assert_close(head(x), maps.mean((2, 3)))
+    assert head.state_dict().keys() == create_head("global_average", channels=3, num_classes=4).state_dict().keys()
+
+
+def test_where_the_relu_cuts_nothing_class_maps_change_nothing():
+    plain, with_maps = (create_head("global_average", channels=3, num_classes=4, class_maps=c) for c in (False, True))
+    for head in (plain, with_maps):
+        torch.nn.init.constant_(head.classifier[0].weight, 0.5)
+        torch.nn.init.constant_(head.classifier[0].bias, 0.1)
+    x = torch.rand(2, 3, 5, 4)
+    torch.testing.assert_close(with_maps(x), plain(x))
+
+
+def test_nothing_follows_class_maps():
+    with pytest.raises(ValueError, match=r"GlobalAverage: hidden must be empty with class_maps.*got \(7,\)"):
+        create_head("global_average", channels=3, num_classes=4, hidden=(7,), class_maps=True)
+    with pytest.raises(ValueError, match="class_maps must be true or false, got 'yes'"):
+        create_head("global_average", channels=3, num_classes=4, class_maps="yes")
+
+
 def test_flops():
     assert create_head("global_average", channels=3, num_classes=2).flops((4, 5)) == 3 * (19 + 1)
+    assert create_head("global_average", channels=3, num_classes=2, class_maps=True).flops((4, 5)) == 2 * (19 + 1)
     assert create_head("global_max", channels=3, num_classes=2).flops((4, 5)) == 3 * 19

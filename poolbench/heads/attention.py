@@ -1,0 +1,124 @@
+"""Attention pooling: a learned query decides how much each position counts."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from poolbench.heads.base import Head, choice, number, positive_int
+
+
+class Attention(Head):
+    r"""Average over the positions, weighted by the softmax of learned scores, then a linear classifier.
+
+    .. math:: g = \sum_{ij} \frac{e^{w \cdot x_{ij}}}{\sum_{kl} e^{w \cdot x_{kl}}} \, x_{ij}
+
+    ``kind="query"``: the formula. It starts at :math:`w = 0`, the global average, and with large :math:`w` picks one
+    position. With ``heads`` each of as many groups of channels has its own scores, of all channels.
+
+    ``kind="class"``: class attention. A learned vector, the class token, passes through ``blocks``. In each it attends
+    to itself and to all positions, goes through a layer of four times the width and back, and both results are added
+    to it, scaled channel by channel; the positions stay what they are. After a last normalisation it is the vector.
+    No position is told apart from another, so any size works; a bias of the keys is left out, since it cancels.
+
+    Args:
+        channels, num_classes, size, hidden: see :class:`~poolbench.heads.base.Head`.
+        kind: ``"query"`` or ``"class"``.
+        heads: parallel attentions, a divisor of ``channels``.
+        blocks: of class attention; the paper's 2.
+        layer_scale: where the channelwise scales of a block start, above 0; the paper's 0.1 for nets up to depth 18.
+    Use: where few positions hold what matters and they are not the strongest ones; ``class`` where the head may be a
+        network of its own.
+    Shape: ``(N, C, H, W) -> (N, K)``, any ``H``, ``W`` >= 1.
+    Raises: ValueError naming the option for a value that is not allowed.
+    Source: Ilse, Tomczak and Welling, ICML 2018 (attention as pooling; the query is its simplest form); class
+        attention: Touvron, Cord, Sablayrolles, Synnaeve and Jegou, ICCV 2021 (CaiT).
+    """
+
+    variants = ({"kind": "class"}, {"kind": "class", "blocks": 1, "layer_scale": 1.0})
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        size: tuple[int, int] | None = None,
+        hidden: Sequence[int] = (),
+        kind: str = "query",
+        heads: int = 1,
+        blocks: int = 2,
+        layer_scale: float = 0.1,
+    ):
+        super().__init__(channels, num_classes, size, hidden, features=channels)
+        self.kind = choice(self, "kind", kind, ("query", "class"))
+        self.heads = positive_int(self, "heads", heads)
+        positive_int(self, "blocks", blocks)
+        number(self, "layer_scale", layer_scale, least=0, above=True)
+        if channels % heads:
+            raise ValueError(f"{self._name()}: heads must divide channels={channels}, got {heads!r}")
+        if kind == "query":
+            self.score = nn.Linear(channels, heads, bias=False)
+        else:
+            self.token = nn.Parameter(torch.empty(channels))
+            self.blocks = nn.ModuleList(_ClassBlock(channels, heads, layer_scale) for _ in range(blocks))
+            self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the query as the average; draw the class token."""
+        if self.kind == "query":
+            nn.init.zeros_(self.score.weight)
+        else:
+            nn.init.trunc_normal_(self.token, std=0.02)
+
+    def pool(self, x: Tensor) -> Tensor:
+        positions = x.flatten(2).transpose(1, 2)
+        if self.kind == "query":
+            return _average(self.score(positions).transpose(1, 2), positions)
+        token = self.token.to(x.dtype).expand(len(x), 1, -1)
+        for block in self.blocks:
+            token = block(token, positions)
+        return self.norm(token).flatten(1)
+
+    def flops(self, size: tuple[int, int]) -> int:
+        # The softmax: comparisons for the peak, differences to it, exponentials, additions, divisions.
+        cells = size[0] * size[1]
+        if self.kind == "query":
+            return self.heads * (5 * cells - 2)
+        # The token is one position more; the query, the two scales, the two sums.
+        return len(self.blocks) * (self.heads * (5 * (cells + 1) - 2) + 5 * self.channels)
+
+
+class _ClassBlock(nn.Module):
+    """One block of class attention: ``(N, 1, C)`` and ``(N, HW, C)`` ``-> (N, 1, C)``."""
+
+    def __init__(self, channels: int, heads: int, scale: float):
+        super().__init__()
+        self.heads, self.start = heads, scale
+        self.norm1, self.norm2 = (nn.LayerNorm(channels, eps=1e-6) for _ in range(2))
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels, bias=False)
+        self.value = nn.Linear(channels, channels)
+        self.out = nn.Linear(channels, channels)
+        self.scale1, self.scale2 = (nn.Parameter(torch.empty(channels)) for _ in range(2))
+        self.mlp = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for scale in (self.scale1, self.scale2):
+            nn.init.constant_(scale, self.start)
+
+    def forward(self, token: Tensor, positions: Tensor) -> Tensor:
+        all_positions = self.norm1(torch.cat([token, positions], 1))
+        query = self.query(all_positions[:, :1]).unflatten(2, (self.heads, -1))
+        key = self.key(all_positions).unflatten(2, (self.heads, -1))
+        scores = torch.einsum("nqhd,nphd->nhp", query * query.shape[3] ** -0.5, key)
+        found = self.out(_average(scores, self.value(all_positions)))
+        token = token + self.scale1 * found.unsqueeze(1)
+        return token + self.scale2 * self.mlp(self.norm2(token))
+
+
+def _average(scores: Tensor, values: Tensor) -> Tensor:
+    """Average of values ``(N, P, C)`` over ``P`` by the softmax of scores ``(N, h, P)``, each of the ``h`` for its
+    group of channels: ``(N, C)``."""
+    groups = values.unflatten(2, (scores.shape[1], -1))
+    return torch.einsum("nhp,nphd->nhd", scores.softmax(2), groups).flatten(1)
