@@ -2,7 +2,7 @@
 # make test     the same environment, and the tests
 # make lint     style
 # make results  redraw every table and figure of results/ and README from the committed records
-# make docs     write docs/pools.md and its pictures anew from the docstrings and the measured speeds
+# make docs     write docs/pools.md (with pictures), heads.md and models.md anew from docstrings and measurements
 #
 # PYTHON=python3.12     the interpreter to build the environment with (3.11 or newer)
 # TORCH_INDEX=URL       take torch and torchvision from another index, as one of builds for CPUs (much smaller)

@@ -13,6 +13,7 @@ _PUBLIC = {
     "list_heads": "poolbench.heads",
     "create_model": "poolbench.models",
     "list_models": "poolbench.models",
+    "swap": "poolbench.models.swap",
     "list_data": "poolbench.data",
     "load": "poolbench.trained",
 }
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from poolbench.data import list_data
     from poolbench.heads import create_head, list_heads
     from poolbench.models import create_model, list_models
+    from poolbench.models.swap import swap
     from poolbench.pooling import create_pool, list_pools
     from poolbench.trained import load
 

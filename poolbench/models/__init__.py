@@ -10,12 +10,23 @@ MODELS = Registry(
     table={
         "convnet": "poolbench.models.convnet:ConvNet",
         "resnet": "poolbench.models.resnet:ResNet",
+        "lenet": "poolbench.models.lenet:LeNet",
+        "cuda_convnet": "poolbench.models.cuda_convnet:CudaConvNet",
+        "nin": "poolbench.models.nin:NiN",
+        "vgg": "poolbench.models.vgg:VGG",
+        "all_cnn": "poolbench.models.all_cnn:AllCNN",
+        "fractional_net": "poolbench.models.fractional_net:FractionalNet",
+        "capsnet": "poolbench.models.capsnet:CapsNet",
+        "fast_cnn": "poolbench.models.fast_cnn:FastCNN",
+        "spp_net": "poolbench.models.spp_net:SppNet",
+        "torchvision": "poolbench.models.torchvision:Torchvision",
     },
 )
 
 
 def create_model(
     name: str,
+    /,  # a model may have an option that is called name
     pool: Any = "native",
     head: Any = "native",
     num_classes: int = 10,

@@ -22,6 +22,7 @@ class ConvNet(Trunk):
         depths: convolutions of each stage, as many numbers as ``widths``.
     Shape: ``(N, 3, H, W) -> (N, K)``, any ``H``, ``W`` that the pools leave something of.
     Raises: ValueError naming the option for a value that is not allowed.
+    Use: where comparisons should be quick on a CPU: small, normalised, a pool at the end of every stage.
     Source: ours, in the manner of Simonyan and Zisserman, ICLR 2015 (VGG).
     """
 

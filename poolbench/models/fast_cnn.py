@@ -40,7 +40,7 @@ class FastCNN(Trunk):
     def __init__(
         self,
         pool: Sites,
-        widths: Sequence[int] = (64, 128, 256),
+        widths: Sequence[int] = (48, 96, 192),
         depth: int = 2,
         whiten: bool = True,
     ):

@@ -25,6 +25,7 @@ class ResNet(Trunk):
         blocks: residual blocks (two convolutions each) a stage: 3 for ResNet-20, 5 for 32, 7 for 44, 9 for 56.
     Shape: ``(N, 3, H, W) -> (N, K)``, any ``H``, ``W`` that the pools leave something of.
     Raises: ValueError naming the option for a value that is not allowed.
+    Use: to see whether a finding holds beside shortcuts, in a net that was published without any pool.
     Source: He, Zhang, Ren and Sun, CVPR 2016, section 4.2.
     """
 

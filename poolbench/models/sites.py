@@ -15,7 +15,6 @@ from poolbench.heads import create_head
 from poolbench.pooling import create_pool
 from poolbench.registry import call
 
-
 NATIVE = "native"  # as pool or head: what the model's paper used
 
 
