@@ -1,4 +1,4 @@
-"""What a cell does before the first step and after the last: preparing the model, averaging weights, fitting the head."""
+"""What a cell does before the first step and after the last: a model prepared, weights averaged, a head fitted."""
 
 import json
 import subprocess
