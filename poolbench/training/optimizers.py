@@ -97,8 +97,8 @@ def muon(
 ) -> Optimizers:
     """Orthogonalised momentum for convolution filters, SGD for all other parameters.
 
-    A filter inside a pool without any normalisation, as one that gives the logits of a softmax, is left to SGD: its
-    norm means something.
+    A filter inside a pool or a head without any normalisation, as one that gives the logits of a softmax, is left to
+    SGD: its norm means something.
 
     Args:
         lr, momentum, nesterov, weight_decay: of the filters.
@@ -205,9 +205,9 @@ def _of_pools(model: nn.Module) -> set[nn.Parameter]:
 
 
 def _unnormalised(model: nn.Module) -> set[nn.Parameter]:
-    """The parameters of pools without a normalisation inside."""
-    pools = [pool for pool in model.modules() if is_site(pool)]
-    return {p for pool in pools if not any(isinstance(m, _NORMS) for m in pool.modules()) for p in pool.parameters()}
+    """The parameters of pools, and of a head, without a normalisation inside."""
+    parts = [m for m in model.modules() if is_site(m) or m is getattr(model, "head", None)]
+    return {p for part in parts if not any(isinstance(m, _NORMS) for m in part.modules()) for p in part.parameters()}
 
 
 def _check(**options: float) -> None:

@@ -121,6 +121,17 @@ def test_muon_takes_the_filters_of_a_pool_only_beside_a_normalisation():
         assert any(p is model.features.stage2.conv1.weight for p in filters)
 
 
+def test_muon_takes_the_filters_of_a_head_only_beside_a_normalisation():
+    for head, taken in (("capsule", False), ("bilinear", True)):
+        model = create_model("convnet", "max", head, widths=(4, 6), depths=(1, 1), input_size=(16, 16))
+        model = model.to(memory_format=torch.channels_last)
+        filters = {p for p in model.head.parameters() if p.dim() == 4}
+        assert filters
+        held = set(muon(model).optimizers[0].filters)
+        assert (filters <= held) is taken
+        assert (filters.isdisjoint(held)) is not taken
+
+
 def test_frozen_parameters_stay_as_they_are():
     for make in (sgd, adamw, muon):
         model = small_model()
