@@ -78,7 +78,9 @@ class CudaConvNet(Trunk):
 
     ``init="paper"`` draws as the files say, with a deviation of 0.0001 in the first layer, 0.01 in the other
     convolutions, 0.04 in the locally connected layers and 0.1 (``80sec``) or 0.01 on top. There pixels went from 0 to
-    255; for images of unit deviation the first is 64 times as large here, which gives the same maps.
+    255; for images of unit deviation the first is 64 times as large here, which gives the same maps. They
+    are faint: in 60 steps of SGD with rate 0.01 the loss hardly moved, where with ``"he"`` it fell from 2.3 to 1.8. The
+    rate of 0.1 that normalised nets take is too much for these.
 
     Args:
         pool: makes the pool of each site.

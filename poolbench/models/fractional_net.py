@@ -78,12 +78,13 @@ class FractionalNet(Trunk):
         for number in range(1, depth + 3):
             filters = width * number
             kernel = 2 if number < depth + 2 else 1
+            dropped, before = dropout * (number - 1) / (depth + 1), dropout * max(0, number - 2) / (depth + 1)
             one: OrderedDict[str, nn.Module] = OrderedDict()
-            one["conv"] = HeConv2d(channels, filters, kernel, bias=not batch_norm, slope=slope)
+            one["conv"] = HeConv2d(channels, filters, kernel, bias=not batch_norm, slope=slope, dropped=before)
             if batch_norm:
                 one["norm"] = nn.BatchNorm2d(filters)
             one["relu"] = nn.LeakyReLU(slope, inplace=True)
-            one["dropout"] = nn.Dropout2d(dropout * (number - 1) / (depth + 1))
+            one["dropout"] = nn.Dropout2d(dropped)
             pools = pool.until(ratio**number, channels=filters, native=native) if number <= depth else []
             one |= {f"pool{index}": each for index, each in enumerate(pools, start=1)}
             pooled.append([(each, ratio_of(each, filters)) for each in pools])

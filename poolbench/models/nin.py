@@ -23,12 +23,16 @@ class NiN(Trunk):
     time when no more was gained. That was with 3x3 maxima every 2 pixels at both places; later copies of the net often
     have an average at the second.
 
+    As published it takes its time to start, and it can die: where all class maps are below 0, all logits are 0 and
+    nothing gets a gradient; the loss then stays at ``ln K``. It did so within some dozens of steps with ``init="he"``
+    and SGD, not with ``init="paper"``, whose maps are faint at first; with ``batch_norm`` it learns at once.
+
     Args:
         pool: makes the pool of each site; natively a 3x3 maximum every 2 pixels.
         widths: filters of each convolution, those of the class maps left out.
         dropout: share of the values that are dropped after each of the two pools.
         batch_norm: normalise before each ReLU of the trunk; the paper does not.
-        init: ``"he"``, or ``"paper"``: normal with a deviation of 0.05 in every layer.
+        init: ``"paper"``: normal with a deviation of 0.05 in every layer; or ``"he"``, in the trunk alone.
     Shape: ``(N, 3, H, W) -> (N, K)``, any ``H``, ``W`` that the pools leave something of.
     Raises: ValueError naming the option for a value that is not allowed.
     Use: where a net without fully connected layers is wanted whose classes can be seen as maps.
@@ -43,13 +47,13 @@ class NiN(Trunk):
         widths: Sequence[int] = (192, 160, 96, 192, 192, 192, 192, 192),
         dropout: float = 0.5,
         batch_norm: bool = False,
-        init: str = "he",
+        init: str = "paper",
     ):
         super().__init__()
         numbers("nin", "widths", widths, length=8)
         rate("nin", "dropout", dropout)
         choice("nin", "batch_norm", batch_norm, (False, True))
-        self.init = choice("nin", "init", init, ("he", "paper"))
+        self.init = choice("nin", "init", init, ("paper", "he"))
         self.original_head = False
         rest = iter(widths)
         layers: OrderedDict[str, nn.Module] = OrderedDict()

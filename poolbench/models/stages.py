@@ -9,8 +9,10 @@ from torch import nn
 
 
 class HeConv2d(nn.Conv2d):
-    """A convolution with the initial weights of He et al. (ICCV 2015) for a ReLU of ``slope`` below 0, and no bias to
-    start with."""
+    """A convolution with the initial weights of He et al. (ICCV 2015) for a ReLU of ``slope`` below 0, and a bias of 0.
+
+    Dropout of a share ``dropped`` in front of it raises the mean square of what comes in; the weights are the smaller.
+    """
 
     def __init__(
         self,
@@ -21,12 +23,14 @@ class HeConv2d(nn.Conv2d):
         padding: int = 0,
         bias: bool = True,
         slope: float = 0.0,
+        dropped: float = 0.0,
     ):
-        self.slope = slope  # before the base draws
+        self.slope, self.dropped = slope, dropped  # before the base draws
         super().__init__(channels, width, kernel, stride=stride, padding=padding, bias=bias)
 
     def reset_parameters(self) -> None:
-        nn.init.kaiming_normal_(self.weight, a=self.slope, nonlinearity="leaky_relu")
+        scale = math.sqrt(2 * (1 - self.dropped) / (1 + self.slope**2))
+        nn.init.normal_(self.weight, std=scale / math.sqrt(self.weight[0].numel()))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -41,7 +45,11 @@ class Filters(NamedTuple):
 
 
 def stage(
-    channels: int, filters: Sequence[Filters], pools: Sequence[nn.Module] = (), batch_norm: bool = False
+    channels: int,
+    filters: Sequence[Filters],
+    pools: Sequence[nn.Module] = (),
+    batch_norm: bool = False,
+    dropped: float = 0.0,
 ) -> nn.Sequential:
     """Convolutions with ReLU, and ``pools`` spread evenly over them, the last at the end.
 
@@ -50,11 +58,20 @@ def stage(
         filters: those of each convolution.
         pools: as ``Sites.until`` gives them.
         batch_norm: normalise before each ReLU; the convolutions then have no bias.
+        dropped: share of the values that dropout in front of the stage sets to 0.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, one in enumerate(filters, start=1):
         padding = one.kernel // 2 if one.padding is None else one.padding
-        layers[f"conv{number}"] = HeConv2d(channels, one.width, one.kernel, one.stride, padding, bias=not batch_norm)
+        layers[f"conv{number}"] = HeConv2d(
+            channels,
+            one.width,
+            one.kernel,
+            one.stride,
+            padding,
+            not batch_norm,
+            dropped=dropped if number == 1 else 0.0,
+        )
         if batch_norm:
             layers[f"norm{number}"] = nn.BatchNorm2d(one.width)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)

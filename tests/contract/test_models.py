@@ -29,7 +29,7 @@ SMALL: dict[str, tuple[dict[str, Any], ...]] = {
     "resnet": ({"widths": (4, 6, 8), "blocks": 1},),
     "lenet": ({}, {"variant": "lenet5"}),
     "cuda_convnet": ({}, {"variant": "18pct"}, {"variant": "11pct"}),
-    "nin": ({"widths": (6, 5, 4, 6, 6, 6, 6, 6)},),
+    "nin": ({"widths": (6, 5, 4, 6, 6, 6, 6, 6), "init": "he"},),  # the default gives faint maps
     "vgg": ({"width": 1 / 16, "depth": 13},),
     "all_cnn": ({"widths": (6, 8)},),
     "fractional_net": ({"width": 3, "depth": 2, "field": 80},),  # room for the images of these tests

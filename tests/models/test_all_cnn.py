@@ -104,10 +104,10 @@ def test_all_keeps_every_second_value_of_convpool_without_its_pool():
     torch.testing.assert_close(strided(x), pooled(x))
 
 
-def test_filters_start_as_he_et_al_do():
-    model = create_model("all_cnn", widths=(64, 64))
-    for layer in (model.features.stage1.conv2, model.features.stage3.conv1):
-        assert layer.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+def test_filters_start_as_he_et_al_do_with_dropout_allowed_for():
+    model = create_model("all_cnn", widths=(64, 64), dropout=0.75)
+    for layer, kept in ((model.features.stage1.conv2, 1.0), (model.features.stage3.conv1, 0.25)):
+        assert layer.weight.std().item() == pytest.approx((2 * kept / (64 * 9)) ** 0.5, rel=0.02)
         assert (layer.bias == 0).all()
 
 

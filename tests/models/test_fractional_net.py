@@ -128,6 +128,10 @@ def test_dropout_rises_in_a_line_and_drops_whole_channels():
     y = model.features.layer2.dropout.train()(torch.ones(50, 40, 3, 3)).flatten(2)
     assert (y == y[..., :1]).all()
     assert (y == 0).float().mean().item() == pytest.approx(0.2, abs=0.03)
+    # The filters after it allow for it.
+    assert model.features.layer4.conv.weight.std().item() == pytest.approx(
+        (2 * 0.6 / (1 + 0.333**2) / (60 * 4)) ** 0.5, rel=0.02
+    )
 
 
 def test_the_activation_leaks_and_filters_start_for_it():
