@@ -36,8 +36,8 @@ class AllCNN(Trunk):
     The paper tells no initial weights, and repetitions of it got stuck at chance: with strong dropout the first logits
     are far apart, the first steps push what the classes have in common below 0, and a class map that is 0 everywhere
     learns no more. Here the filters are He's, with dropout allowed for, and the class maps start near 1; so the net
-    trains at rates of 0.01 and 0.03 where from plain He weights half of the classes die. ``batch_norm`` is there for
-    those who want to be safer still.
+    trains at rates of 0.01 to 0.03, where from plain He weights it was at chance with up to half of its classes dead.
+    ``batch_norm`` is there for those who want a higher rate.
 
     It averages maps of 6x6 pixels, which the last 3x3 convolution leaves of 8x8 without padding; many repetitions pad
     it. ``strided`` of B steps in its 1x1 convolution, which sees a quarter of the map then.

@@ -140,7 +140,7 @@ def survey(model: nn.Module, input_size: tuple[int, int, int]) -> list[Place]:
 
 def image_size(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:
     """``(C, H, W)`` of the images of ``model``: what is given; else of a model of timm its own, else 224x224 pixels;
-    as many channels as the first convolution takes."""
+    as many channels as the first convolution takes, if they can be an image's, else 3."""
     if input_size is None:
         config = getattr(model, "default_cfg", None) or {}
         input_size = tuple(config.get("input_size", (3, 224, 224)))[-2:]
@@ -151,7 +151,8 @@ def image_size(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int,
         )
     if len(input_size) == 2:
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        input_size = (3 if first is None else first.in_channels, *input_size)
+        # More channels than a camera has bands are no image, but what a layer before made of one (space to depth).
+        input_size = (first.in_channels if first is not None and first.in_channels < 16 else 3, *input_size)
     channels, height, width = input_size
     return channels, height, width
 

@@ -5,7 +5,7 @@ import inspect
 import io
 import math
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,8 +38,6 @@ SMALL: dict[str, tuple[dict[str, Any], ...]] = {
     "spp_net": ({"widths": (4, 6, 8), "depth": 1},),
     "torchvision": ({"name": "shufflenet_v2_x0_5", "small_stem": True},),
 }
-# Heads whose defaults are for larger maps than these models end with.
-SMALL_HEADS: dict[str, dict[str, Any]] = {}
 # Models that replace what another net has, so that each pool must shrink as much as what it replaces.
 FIXED_RATIOS = ("torchvision",)
 # These meet every pool and every head; the others a choice that has one of each kind.
@@ -102,10 +100,6 @@ def roomy(case):
 
 def sites(model):
     return {name: module for name, module in model.named_modules() if is_site(module)}
-
-
-def head_of(name):
-    return partial(create_head, name, **SMALL_HEADS.get(name, {}))
 
 
 def images(case, count=2, size=None):
@@ -176,7 +170,7 @@ def test_it_trains_as_its_paper_had_it(case):
 @every_head
 def test_it_takes_heads_of_every_kind(case, head):
     size = (roomy(case), roomy(case) + 16)
-    model = make(case, head=head_of(head), num_classes=7, input_size=size)
+    model = make(case, head=head, num_classes=7, input_size=size)
     assert type(model.head) is HEADS.find(head)
     assert model(images(case, size=size)).shape == (2, 7)
 
@@ -483,7 +477,7 @@ def test_it_is_reached_by_its_name_and_its_class_and_documented(case):
     model_class = MODELS.find(case.name)
     assert getattr(poolbench.models, model_class.__name__) is model_class
     assert type(create_model(model_class, input_size=(roomy(case), roomy(case)), **case.options)) is model_class
-    for part in ("Args:", "Shape:", "Raises:", "Source:", *inspect.signature(model_class).parameters):
+    for part in ("Args:", "Shape:", "Raises:", "Use:", "Source:", *inspect.signature(model_class).parameters):
         assert part in model_class.__doc__
     assert all(MODELS.describe(case.name))
 

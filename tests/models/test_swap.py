@@ -17,7 +17,7 @@ from torchvision import models
 import poolbench
 from poolbench.measure.cost import cost
 from poolbench.models.sites import is_site
-from poolbench.models.survey import Window, survey
+from poolbench.models.survey import Window, image_size, survey
 from poolbench.models.swap import SwapReport, swap
 from poolbench.models.swapped import SwappedPool2d
 from poolbench.pooling import POOLS, create_pool
@@ -491,6 +491,13 @@ def test_timm_tells_the_size_of_its_images():
     net = timm.create_model("test_resnet", num_classes=5)
     report = swap(net, "max").swap_report
     assert report[0].input_size == net.default_cfg["input_size"][-2:]
+
+
+def test_the_first_convolution_tells_the_channels_of_an_image():
+    for channels, expected in ((1, 1), (4, 4), (48, 3)):  # 48: of images cut into 4x4 cells
+        assert image_size(nn.Sequential(nn.Conv2d(channels, 2, 3)), (32, 40)) == (expected, 32, 40)
+    net = swap(timm.create_model("test_resnet", in_chans=1, num_classes=5), "max")
+    assert net.swap_report.replaced
 
 
 def test_it_is_public():
