@@ -289,6 +289,10 @@ def _install(model: nn.Module, pools: list[tuple[Place, nn.Module]], like: Tenso
         for back in reversed(undo):
             back()
         raise
+    # A pool may keep its output for the gradient, as none of what stood there does: nothing may write over it.
+    for module in model.modules() if pools else ():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False
 
 
 def _put(model: nn.Module, place: Place, pool: nn.Module, undo: list[Callable[[], None]]) -> nn.Module:

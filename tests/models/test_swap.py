@@ -503,3 +503,10 @@ def test_the_first_convolution_tells_the_channels_of_an_image():
 def test_it_is_public():
     assert poolbench.swap is swap
     assert create_pool("max", 3).ratio == 2  # what the counts above assume
+
+
+def test_an_activation_after_a_site_does_not_write_over_what_the_pool_keeps():
+    model = models.squeezenet1_1(num_classes=5)  # a convolution of stride 2 under an in-place ReLU
+    swap(model, "strided_conv", input_size=(64, 64))
+    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
