@@ -424,3 +424,21 @@ def test_a_head_brings_its_own_loss(images):
     x, y = next(plain_batches(images[0][:30], images[1][:30], 30, MEAN, STD))
     with torch.no_grad():
         assert loss == pytest.approx(F.multi_margin_loss(setting.model(x), y).item(), rel=1e-4)
+
+
+def test_a_compiled_training_takes_the_same_steps(images, monkeypatch):
+    compiled = []
+
+    def compile(function):
+        compiled.append(function)
+        return real(function, backend="aot_eager")  # the graph, without minutes of code generation
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", compile)
+    plain, other = Setting(images, epochs=1), Setting(images, epochs=1, compile=True)
+    plain.train()
+    torch._dynamo.reset()
+    other.train()
+    assert compiled == [other.model.loss]
+    for name, value in plain.weights().items():
+        torch.testing.assert_close(other.weights()[name], value, rtol=1e-3, atol=1e-4)
