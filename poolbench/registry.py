@@ -127,7 +127,9 @@ def call(function: Any, what: str, options: Mapping[str, Any]) -> Any:
     except ValueError:  # Some builtins have no signature to look at.
         return function(**options)
     options = dict(options)
-    if getattr(getattr(function, "__init__", None), "__module__", "") == "torch.nn.modules.module":
+    torch_nn = sys.modules.get("torch.nn")
+    # By identity, not by name: torch.compile puts another one in the place of nn.Module's.
+    if torch_nn is not None and getattr(function, "__init__", None) is torch_nn.Module.__init__:
         parameters = {}  # a module without a constructor of its own: nn.Module's takes anything and refuses it later
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         if "channels" not in parameters:

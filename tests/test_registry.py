@@ -193,3 +193,15 @@ def test_a_source_is_told_with_the_lines_that_belong_to_it():
     assert source.startswith("LeCun")
     assert "Springenberg" in source  # on its last line
     assert "\n" not in source
+
+
+def test_a_module_without_a_constructor_gets_no_channels_even_after_torch_compile():
+    class Bare(nn.Module):
+        def forward(self, x):
+            return x
+
+    assert isinstance(call(Bare, "pool 'Bare'", {"channels": 3}), Bare)
+    torch.compile(nn.Linear(2, 2), backend="eager")(torch.rand(1, 2))  # replaces nn.Module.__init__
+    assert isinstance(call(Bare, "pool 'Bare'", {"channels": 3}), Bare)
+    with pytest.raises(ValueError, match="has no option 'stride'. It has no options"):
+        call(Bare, "pool 'Bare'", {"channels": 3, "stride": 2})

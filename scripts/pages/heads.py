@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pages import trained
 from pages.docstrings import config_of, options_listed, parsed
 from pages.markdown import row, wrapped
 from poolbench.heads import HEADS, create_head
@@ -48,6 +49,7 @@ def page() -> str:
         lines.append(row([f"[`{name}`](#{name})", first, said["maps"], said["loss"], said["fitted"], *numbers]))
     for name in HEADS.table:
         lines += ["", *section(name)]
+    lines += ["", *trained.section("heads")]
     return "\n".join(lines).rstrip() + "\n"
 
 

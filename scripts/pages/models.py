@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pages import trained
 from pages.docstrings import ROOT, config_of, options_listed, parsed
 from pages.layers import layers_of
 from pages.markdown import inline, row, wrapped
@@ -51,6 +52,7 @@ def page() -> str:
             lines.append(_table_row(name, choice))
     for name in MODELS.table:
         lines += ["", *section(name)]
+    lines += ["", *trained.section("models")]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -21,7 +21,7 @@ def test_parameters_of_the_published_depths(blocks, expected):
 
 
 def test_a_pool_stands_once_at_the_entrance_of_every_stage_but_the_first():
-    model = create_model("resnet", widths=(4, 6, 8), blocks=2)
+    model = create_model("resnet", "max", widths=(4, 6, 8), blocks=2)
     children = {
         stage: [name for name, _ in module.named_children()] for stage, module in model.features.named_children()
     }
@@ -34,7 +34,7 @@ def test_a_pool_stands_once_at_the_entrance_of_every_stage_but_the_first():
 
 
 def test_the_shortcut_passes_the_map_on_and_fills_new_channels_with_zeros():
-    model = create_model("resnet", widths=(4, 6), blocks=1).eval()
+    model = create_model("resnet", "max", widths=(4, 6), blocks=1).eval()
     block = model.features.stage2.block1
     torch.nn.init.zeros_(block.norm2.weight)  # the branch is silent
     x = torch.rand(2, 4, 5, 5)
@@ -62,3 +62,18 @@ def test_filters_start_with_the_variance_of_he_et_al():
 def test_errors_name_the_option(options, words):
     with pytest.raises(ValueError, match=words):
         create_model("resnet", **options)
+
+
+def test_the_published_net_steps_by_two_in_both_branches():
+    model = create_model("resnet", widths=(4, 6), blocks=2).eval()
+    assert [name for name, _ in model.features.stage2.named_children()] == ["block1", "block2"]
+    block = model.features.stage2.block1
+    torch.nn.init.zeros_(block.norm2.weight)  # the branch is silent
+    x = torch.rand(2, 4, 6, 8)
+    y = block(x)
+    assert torch.equal(y[:, :4], x[:, :, ::2, ::2])
+    assert (y[:, 4:] == 0).all()
+    assert block.conv1.stride == (2, 2)
+    # The weights are those of the net with pools: the same layers, of the same names.
+    pooled = create_model("resnet", "subsample", widths=(4, 6), blocks=2)
+    assert pooled.state_dict().keys() == model.state_dict().keys()

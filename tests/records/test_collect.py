@@ -29,11 +29,9 @@ def test_a_row_a_cell_finished_or_not(tmp_path):
 
 def test_columns_are_fixed_and_what_a_probe_measured_follows(tmp_path):
     plain = collect([read_record(write_cell(tmp_path / "a", make_config("max")))])
-    probed = collect(
-        [read_record(write_cell(tmp_path / "b", make_config("max"), flip_averaged_accuracy=0.9, a_probe=1))]
-    )
+    probed = collect([read_record(write_cell(tmp_path / "b", make_config("max"), shift_consistency=0.9, a_probe=1))])
     assert plain.columns.tolist() == columns()
-    assert probed.columns.tolist() == [*columns(), "a_probe", "flip_averaged_accuracy"]
+    assert probed.columns.tolist() == [*columns(), "a_probe", "shift_consistency"]
     assert collect([]).columns.tolist() == columns()
 
 
