@@ -203,5 +203,5 @@ def test_a_module_without_a_constructor_gets_no_channels_even_after_torch_compil
     assert isinstance(call(Bare, "pool 'Bare'", {"channels": 3}), Bare)
     torch.compile(nn.Linear(2, 2), backend="eager")(torch.rand(1, 2))  # replaces nn.Module.__init__
     assert isinstance(call(Bare, "pool 'Bare'", {"channels": 3}), Bare)
-    with pytest.raises(ValueError, match="has no option 'stride'. It has no options"):
+    with pytest.raises(ValueError, match=r"has no option 'stride'\. It has no options"):
         call(Bare, "pool 'Bare'", {"channels": 3, "stride": 2})
