@@ -82,7 +82,8 @@ def write_report(
     """Write tables and figures about ``source`` into the folder ``output``.
 
     Writes ``cells.csv``, ``summary.csv`` and ``summary.md``, and for each group of comparable cells the figures
-    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups. A figure is drawn
+    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups; a cell alone in one of
+    several groups has nothing to be compared with and gets none. A figure is drawn
     only when its data or the code that draws it changed since the last report here (``report.json`` remembers), and the
     figures of groups that are gone are removed.
 
@@ -135,6 +136,8 @@ def _figures(
         if rows.empty:
             continue
         own = finished(cells[cells["group"] == rows["group"].iloc[0]])
+        if len(own) < 2 and len(groups) > 1:
+            continue
         own_curves = curves[curves["run_id"].isin(own["run_id"])]
         many = "1 pool" if len(rows) == 1 else f"{len(rows)} pools"
         about = (

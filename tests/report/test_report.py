@@ -135,3 +135,15 @@ def test_an_unchanged_report_needs_neither_torch_nor_matplotlib(work):
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(loaded) == []
+
+
+def test_a_cell_alone_among_groups_gets_no_figure(tmp_path):
+    runs = make_runs(tmp_path / "runs", ["max", "lp"], 2)
+    alone = make_config("max", 0)
+    alone["trainer"]["epochs"] += 1
+    write_cell(runs, alone)
+    report = write_report(runs, tmp_path / "out")
+    assert len(report.groups) == 2
+    assert len([path for path in report.files if path.suffix == ".png"]) == 3
+    only = write_report([record for record in read_records(runs)[0]][:1], tmp_path / "one")
+    assert len([path for path in only.files if path.suffix == ".png"]) == 3
