@@ -82,10 +82,10 @@ def write_report(
     """Write tables and figures about ``source`` into the folder ``output``.
 
     Writes ``cells.csv``, ``summary.csv`` and ``summary.md``, and for each group of comparable cells the figures
-    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups; a cell alone in one of
-    several groups has nothing to be compared with and gets none. A figure is drawn
-    only when its data or the code that draws it changed since the last report here (``report.json`` remembers), and the
-    figures of groups that are gone are removed.
+    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups; a cell alone in
+    one of several groups has nothing to be compared with and gets none. A figure is drawn only when its data or the
+    code that draws it changed since the last report here (``report.json`` remembers), and the figures of groups that
+    are gone are removed.
 
     Args:
         source: records, or any mixture of folders, run directories and archives.
