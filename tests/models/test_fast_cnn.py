@@ -5,10 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import nn
 
 from poolbench import create_model
 from poolbench.models.sites import is_site
+from poolbench.pooling import POOLS
+from poolbench.training.optimizers import muon
 
 
 def make(pool="native", head="native", **options):
@@ -78,6 +81,26 @@ def test_a_pool_stands_before_the_first_normalisation_of_each_stage():
     wide = make(pool=lambda channels: _Halves(math.sqrt(2)))
     names = [name for name, _ in wide.features.stage1.named_children()]
     assert names == ["conv1", "pool1", "norm1", "gelu1", "conv2", "pool2", "norm2", "gelu2"]
+
+
+@pytest.mark.parametrize("pool", POOLS.table)
+def test_every_pool_takes_a_step_at_every_size_of_the_recipe(pool, repo_root):
+    recipe = yaml.safe_load((repo_root / "conf/trainer/fast.yaml").read_text())
+    model = make(pool).to(memory_format=torch.channels_last)
+    optimizers = muon(model, lr=0.12)
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    for side in sorted(set(recipe["sizes"])):
+        x = torch.randn(8, 3, side, side).to(memory_format=torch.channels_last)
+        loss, _ = model.loss(x, torch.randint(10, (8,)), recipe["label_smoothing"])
+        assert loss.isfinite()
+        loss.backward()
+        optimizers.gather()
+        for optimizer in optimizers.optimizers:
+            optimizer.step()
+        optimizers.zero_grad()
+    after = dict(model.named_parameters())
+    assert all(after[name].isfinite().all() for name in before)
+    assert not any(torch.equal(after[name], before[name]) for name in before if "conv" in name and "pool" not in name)
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(1, 4), (3, 10)])
