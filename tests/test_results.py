@@ -36,6 +36,8 @@ def test_published_records_say_where_they_come_from(archive):
         assert record["environment"]["dirty"] is False
         assert record["environment"]["torch"]
         assert record["config"]["seed"] >= 0
+        for place in (record["config"]["runs_dir"], record["config"]["report_dir"], record["config"]["data"]["root"]):
+            assert not Path(place).is_absolute()  # of somebody's machine
         assert record["result"]["epochs"] == record["config"]["trainer"]["epochs"]
 
 

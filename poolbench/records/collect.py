@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from poolbench.records.groups import flatten, group_hash, pool_labels, settings
@@ -44,6 +44,7 @@ RESULT = (
     ),
 )
 ENVIRONMENT = ("fingerprint", "cpu", "capability", "threads", "device", "torch", "allocator_kept", "commit", "dirty")
+_PLACES = ("runs_dir", "report_dir", "root")  # options that are paths, the last one of ``data``
 STATUS = ("host", "started", "updated", "error")
 _COUNTS = {
     *("seed", "epochs", "batch_size", "threads", "parameters", "forward_flops", "pool_flops", "images_seen"),
@@ -110,10 +111,15 @@ def columns(rows: Iterable[Mapping[str, Any]] = ()) -> list[str]:
 
 
 def write_archive(records: Iterable[Record], path: str | Path) -> None:
-    """Write ``records`` as the archive ``path``: a line a cell, sorted by run_id; same records, same bytes."""
+    """Write ``records`` as the archive ``path``: a line a cell, sorted by run_id; same records, same bytes.
+
+    It is made to be published: machines are told apart and not named, and of paths that lead out of
+    the working folder the last part is left.
+    """
     lines = []
     for record in sorted(records, key=lambda record: record.run_id):
-        content = {"run_id": record.run_id, "config": record.config, "environment": record.environment}
+        config, _ = _without_places(record.config)
+        content = {"run_id": record.run_id, "config": config, "environment": record.environment}
         content |= {"result": record.result, "status": _status(record) or None, "metrics": record.metrics}
         lines.append(json.dumps(_strict(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
     write_text(Path(path), "".join(lines))
@@ -124,9 +130,32 @@ def write_csv(table: "pd.DataFrame", path: str | Path) -> None:
     write_text(Path(path), table.to_csv(index=False, lineterminator="\n"))
 
 
+def _without_places(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """``config`` with the last part of each path that leads out of the working folder, which is no part of a cell's
+    identity, and what became of which."""
+    places: dict[str, str] = {}
+
+    def last_part(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        path = PureWindowsPath(value)  # takes slashes of both kinds
+        if not (PurePosixPath(value).is_absolute() or path.drive or ".." in path.parts):
+            return value
+        return places.setdefault(value, path.name or ".")
+
+    changed = {key: last_part(value) if key in _PLACES else value for key, value in config.items()}
+    if isinstance(config.get("data"), dict):
+        changed["data"] = {k: last_part(v) if k in _PLACES else v for k, v in config["data"].items()}
+    return changed, places
+
+
 def _status(record: Record) -> dict[str, Any]:
     """The status as it may be published: machines can be told apart and are not named."""
     status = {key: value for key, value in (record.status or {}).items() if key != "pid"}
+    if isinstance(status.get("error"), str):
+        _, places = _without_places(record.config)
+        for place in sorted(places, key=len, reverse=True):
+            status["error"] = status["error"].replace(place, places[place])
     host = status.get("host")
     if isinstance(host, str) and not host.startswith("machine-"):
         status["host"] = f"machine-{digest(host)[:6]}"

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from poolbench.records.collect import collect, collect_metrics, columns, write_archive, write_csv
+from poolbench.records.identity import run_id
 from poolbench.records.read import Record, read_record, read_records
 from tests.report.synthetic import make_config, make_runs, write_cell
 
@@ -131,6 +132,20 @@ def test_an_archive_has_the_same_bytes_in_whatever_order(tmp_path):
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     ids = [json.loads(line)["run_id"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert ids == sorted(ids)
+
+
+def test_an_archive_names_no_place_of_a_machine(tmp_path):
+    config = make_config("max", runs_dir="/home/ada/exp/runs", data__root="C:\\sets\\cifar", report_dir="report")
+    status = {"state": "failed", "error": "no such folder: /home/ada/exp/runs/x"}
+    write_archive([Record(run_id=config["run_id"], path=tmp_path, config=config, status=status)], tmp_path / "a.jsonl")
+    again = json.loads((tmp_path / "a.jsonl").read_text())
+    assert (again["config"]["runs_dir"], again["config"]["report_dir"]) == ("runs", "report")
+    assert again["config"]["data"]["root"] == "cifar"
+    assert again["status"]["error"] == "no such folder: runs/x"
+    assert "ada" not in (tmp_path / "a.jsonl").read_text()
+    # It is the same cell, and the record itself is as it was.
+    assert run_id(again["config"]) == run_id(config)
+    assert config["runs_dir"] == "/home/ada/exp/runs"
 
 
 def test_an_archive_is_strict_json_even_when_a_loss_diverged(tmp_path):
