@@ -51,6 +51,9 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sweep.blocks": (lambda v: isinstance(v, list), "a list of blocks"),
     "sweep.workers": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
     "sweep.fail_fast": _BOOL,
+    "sweep.retry": (lambda v: _whole(v, 0), "a whole number of at least 0"),
+    "sweep.max_hours": (lambda v: v is None or (_number(v) and v > 0), "null or a number of hours above 0"),
+    "sweep.sample": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
 }
 
 
