@@ -38,6 +38,9 @@ CASES = {
     "sweep.blocks": ([[], [{"product": {"pool": ["max"]}}]], [{}, None, "max", 3]),
     "sweep.workers": MAY_BE_NULL,
     "sweep.fail_fast": EITHER,
+    "sweep.retry": FROM_ZERO,
+    "sweep.max_hours": ([None, 1, 0.5, 48], [0, -1, math.nan, True, "1", [1]]),
+    "sweep.sample": MAY_BE_NULL,
 }
 
 
