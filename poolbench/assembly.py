@@ -41,7 +41,8 @@ def component(group: str, block: dict[str, Any]) -> Callable[..., Any]:
     options = {key: value for key, value in block.items() if key != "_target_"}
     function = locate(target, f"{group}._target_={target}")
     name = f"{group} {target.rpartition('.')[2]!r}"
-    return lambda *first, **more: call(partial(function, *first), name, {**options, **more})
+    # Bare where nothing goes first: behind a partial a module without a constructor of its own would not be known.
+    return lambda *first, **more: call(partial(function, *first) if first else function, name, {**options, **more})
 
 
 def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int]) -> Trunk:

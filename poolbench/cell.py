@@ -22,9 +22,10 @@ from poolbench.measure.cost import cost
 from poolbench.models.sites import Trunk, derive
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION
+from poolbench.records.read import RecordError, read_json
 from poolbench.records.state import DAMAGED, DONE, record_state
 from poolbench.records.times import now
-from poolbench.training import checkpoint, process
+from poolbench.training import checkpoint, determinism, process
 from poolbench.training.loop import Progress, TrainingFailed, autocast, averaged, evaluate, resized_size, train
 
 _PREPARE_IMAGES = 5000  # what a model may look at before its first step
@@ -57,13 +58,16 @@ def train_cell(
     with _heartbeat(claim):
         try:
             state = record_state(folder)
+            if state != DAMAGED:
+                store.sweep_temporaries(folder)
             if state == DONE:
                 return "done"
             if state != DAMAGED:
-                store.sweep_temporaries(folder)
                 with suppress(_UselessCheckpoint):
                     return _Training(claim, config, code, threads, device, announce).run()
-            aside = store.set_aside(folder)  # with the claim in it
+            if not claim.holds():  # while we slept another process began anew
+                return "busy"
+            aside = store.set_aside(folder)
         finally:
             claim.release()
     announce({"state": "damaged", "run_id": config["run_id"], "error": f"set aside as {aside.name}"})
@@ -89,6 +93,8 @@ class _Training:
             device if device is not None and self.trainer["device"] in ("auto", "cuda") else self.trainer["device"]
         )
         self.progress = Progress()
+        self.operations: set[str] = set()  # that are not deterministic
+        self.described: dict[str, Any] = {}  # environment.json
         self._began = time.perf_counter()
         self._images_per_epoch = 0
         self._flops_of_sizes: list[int] = []  # forward, of the sizes that alternate
@@ -110,43 +116,59 @@ class _Training:
 
     def run(self) -> str:
         try:
-            store.write_yaml(self.folder / "config.yaml", self.config)
+            store.write_yaml(self.folder / "config.yaml", self.config, self._check_ownership)
             self._tell()
-            result = self._train()
-            self._check_ownership()
-            store.write_metrics(self.folder / "metrics.csv", self.progress.history)
+            with determinism.asked_for(self.operations):
+                result = self._train()
+            self._note_operations()
+            store.write_metrics(self.folder / "metrics.csv", self.progress.history, self._check_ownership)
             # The last file, since it is what makes a cell done.
-            store.write_json(self.folder / "result.json", result)
+            store.write_json(self.folder / "result.json", result, guard=self._check_ownership)
         except _UselessCheckpoint:
             raise
         except _ClaimLost:
             return "busy"
         except Exception as error:
+            if not self.claim.holds():
+                return "busy"
             reason = str(error) if isinstance(error, TrainingFailed | ValueError | DataError) else repr(error)
             if isinstance(error, OSError):
                 reason = store.os_reason(error)
             with suppress(OSError):
                 (self.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            self._tell(state="failed", error=reason)
+            with suppress(_ClaimLost):
+                self._tell(state="failed", error=reason, lasting=isinstance(error, TrainingFailed))
             if isinstance(error, OSError):
                 raise
             return "failed"
-        (self.folder / "error.txt").unlink(missing_ok=True)
-        self._tell(state="done", epoch=self.trainer["epochs"], seconds_left=0.0)
+        with suppress(OSError, _ClaimLost):  # the cell is done all the same
+            self._tell(state="done", epoch=self.trainer["epochs"], seconds_left=0.0)
+            (self.folder / "error.txt").unlink(missing_ok=True)
         return "done"
 
     def _train(self) -> dict[str, Any]:
         device = process.choose_device(self.device_option)
         threads, kept = process.set_up(device, self.threads, self.trainer["keep_memory"])
         parts = assemble({**self.config, "trainer": {**self.trainer, "device": str(device)}})
-        described = environment.describe(
-            process.device_name(device), threads, torch.backends.cpu.get_cpu_capability(), kept, self.code
+        self.described = described = environment.describe(
+            process.device_name(device),
+            threads,
+            torch.backends.cpu.get_cpu_capability(),
+            kept,
+            self.code,
+            self.config,
+            determinism.switches(),
         )
-        store.write_json(self.folder / "environment.json", described)
+        self.operations |= _operations_before(self.folder)
+        self._note_operations(first=True)
         model = parts.model.to(device)
         costs = cost(model, parts.info.size)
         sizes = [resized_size(parts.info.size, side) for side in self.trainer["sizes"] or [max(parts.info.size)]]
-        self._flops_of_sizes = [cost(model, size)["forward_flops"] for size in sizes]
+        counted = {tuple(parts.info.size): costs["forward_flops"]}
+        for size in sizes:
+            if size not in counted:
+                counted[size] = cost(model, size)["forward_flops"]
+        self._flops_of_sizes = [counted[size] for size in sizes]
         optimizers = parts.optimizers(model)
         scaler = torch.amp.GradScaler(device.type, enabled=self.trainer["precision"] == "fp16")
         path = self.folder / "checkpoint.pt"
@@ -183,10 +205,11 @@ class _Training:
         self._images_per_epoch = len(batches) * self.trainer["batch_size"]
 
         def after_epoch(progress: Progress) -> None:
-            self._check_ownership()
             progress.cell_seconds = time.perf_counter() - self._began
-            checkpoint.save(path, model, optimizers, scaler, progress, self.config["run_id"], data, average)
-            store.write_metrics(self.folder / "metrics.csv", progress.history)
+            run_id, guard = self.config["run_id"], self._check_ownership
+            checkpoint.save(path, model, optimizers, scaler, progress, run_id, data, average, guard)
+            store.write_metrics(self.folder / "metrics.csv", progress.history, guard)
+            self._note_operations()
 
         held_out = len(images.validation_images) > 0
         train(
@@ -242,12 +265,14 @@ class _Training:
         device: torch.device,
         held_out: bool,
     ) -> dict[str, Any]:
-        """Read everything at the end, the test set for the first and only time."""
+        """Read everything at the end, the test set for the first and only time, or never without ``trainer.test``."""
         precision, progress = self.trainer["precision"], self.progress
         torch.manual_seed(derive(self.config["seed"], "evaluation"))  # for pools that draw in evaluation too
-        test = look(images.test_images, images.test_labels)
-        flip = self.trainer["flip_averaging"]
-        test_loss, test_accuracy, flip_averaged = evaluate(model, test, precision, flip)
+        test_loss, test_accuracy, flip_averaged = (None, None, None)
+        if self.trainer["test"]:
+            test = look(images.test_images, images.test_labels)
+            flip = self.trainer["flip_averaging"]
+            test_loss, test_accuracy, flip_averaged = evaluate(model, test, precision, flip)
         # Without augmentation and in evaluation mode, as the test set is read, or the gap would compare two things.
         some = slice(0, self.trainer["train_evaluation"])
         train_loss, train_accuracy, _ = evaluate(
@@ -287,13 +312,22 @@ class _Training:
             "peak_memory_bytes": process.peak_memory(device),
             "train_samples": len(images.train_images),
             "validation_samples": len(images.validation_images),
-            "test_samples": len(images.test_images),
+            "test_samples": len(images.test_images) if self.trainer["test"] else 0,
             "resumed": progress.attempts,
             "mixed_environment": len(progress.fingerprints) > 1,
             "finished": now(),
         }
 
+    def _note_operations(self, first: bool = False) -> None:
+        """Have the record tell which operations torch called not deterministic so far."""
+        names = sorted(self.operations)
+        if first or names != self.described["nondeterministic_operations"]:
+            self.described["nondeterministic_operations"] = names
+            store.write_json(self.folder / "environment.json", self.described, guard=self._check_ownership)
+
     def _check_ownership(self) -> None:
+        """Called right before each file takes its place, so that an owner that slept and was passed over changes
+        nothing any more."""
         if not self.claim.holds():
             raise _ClaimLost
 
@@ -310,9 +344,17 @@ class _Training:
         self.status |= {**news, "updated": now()}
         # A status that cannot be written is no reason to stop: the checkpoint and the result are.
         with suppress(OSError):
-            store.write_json(self.folder / "status.json", self.status, durable=False)
+            store.write_json(self.folder / "status.json", self.status, durable=False, guard=self._check_ownership)
         with suppress(OSError):  # nor is a terminal that was closed
             self.announce(dict(self.status))
+
+
+def _operations_before(folder: Path) -> set[str]:
+    """What an earlier attempt at the cell in ``folder`` noted: this one may not repeat all of its operations."""
+    with suppress(RecordError, OSError):
+        names = (read_json(folder / "environment.json") or {}).get("nondeterministic_operations")
+        return {str(name) for name in names} if isinstance(names, list) else set()
+    return set()
 
 
 class _UselessCheckpoint(Exception):

@@ -40,6 +40,7 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.alternate_flip": _BOOL,
     "trainer.sizes": (_sides, "null or a list of sides in pixels, as [32, 26]"),
     "trainer.flip_averaging": _BOOL,
+    "trainer.test": _BOOL,
     "trainer.precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "trainer.channels_last": _BOOL,
     "trainer.compile": _BOOL,

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import poolbench
+from poolbench import cell
+from poolbench.records.state import DAMAGED, DONE
 from poolbench.training import checkpoint
 
 SMALL = [
@@ -97,3 +99,22 @@ def test_a_model_is_prepared_with_training_images(tmp_path):
 )
 def test_what_does_not_fit_is_refused_before_any_work(tmp_path, options, words):
     assert words in refused(tmp_path, "model=convnet_small", *options)
+
+
+def test_a_damaged_record_is_not_set_aside_by_who_was_passed_over(tmp_path, monkeypatch):
+    def slept(folder):
+        (folder / "claim.1").write_text("{}")
+        return DAMAGED
+
+    monkeypatch.setattr(cell, "record_state", slept)
+    assert cell.train_cell({"runs_dir": str(tmp_path), "run_id": "cell"}, {}) == "busy"
+    assert [path.name for path in tmp_path.iterdir()] == ["cell"]
+    assert [path.name for path in (tmp_path / "cell").iterdir()] == ["claim.1"]
+
+
+def test_who_finds_a_cell_done_sweeps_what_was_left_half_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(cell, "record_state", lambda folder: DONE)
+    (tmp_path / "cell").mkdir()
+    (tmp_path / "cell" / ".status.json.123-abcdef.tmp").write_text("half")
+    assert cell.train_cell({"runs_dir": str(tmp_path), "run_id": "cell"}, {}) == "done"
+    assert list((tmp_path / "cell").iterdir()) == []

@@ -24,6 +24,7 @@ CASES = {
     "trainer.alternate_flip": EITHER,
     "trainer.sizes": ([None, [32], [32, 26], [24, 28, 32]], [[], 32, [0], [32.0], [True], ["32"], "32", False]),
     "trainer.flip_averaging": EITHER,
+    "trainer.test": EITHER,
     "trainer.precision": (["fp32", "bf16", "fp16"], ["fp8", "FP32", "", 32, None, ["fp32"]]),
     "trainer.channels_last": EITHER,
     "trainer.compile": EITHER,

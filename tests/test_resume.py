@@ -128,3 +128,24 @@ def test_two_sweeps_at_the_same_instant_share_the_work(tmp_path, undisturbed):
     assert_same(outcome(tmp_path), undisturbed)
     for path in tmp_path.glob("runs/*/result.json"):
         assert json.loads(path.read_text())["resumed"] == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs to see that a process is stopped")
+def test_an_owner_that_slept_and_was_passed_over_changes_nothing_any_more(tmp_path, undisturbed):
+    sleeper = start(tmp_path, "run", "pool=strided_conv")
+    wait_for(lambda: epochs_saved(tmp_path) >= 1, sleeper)
+    os.killpg(sleeper.pid, signal.SIGSTOP)
+    (claim,) = tmp_path.glob("runs/*/claim.*")
+    # As if it were on another host that was not heard of for long; here it would keep its cell.
+    claim.write_text(json.dumps({**json.loads(claim.read_text()), "host": "elsewhere"}))
+    os.utime(claim, (0, 0))
+    finish(start(tmp_path, "run", "pool=strided_conv"))
+    (record,) = (tmp_path / "runs").iterdir()
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in record.iterdir()}
+    os.killpg(sleeper.pid, signal.SIGCONT)
+    sleeper.communicate(timeout=300)
+    assert before == {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in record.iterdir()
+    }
+    ended = outcome(tmp_path)
+    assert_same(ended, {record.name: undisturbed[record.name]})

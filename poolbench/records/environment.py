@@ -3,15 +3,22 @@
 import math
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from poolbench import __version__
+from poolbench.records.flags import flags, of_arithmetic
 from poolbench.records.identity import digest
+from poolbench.records.origins import origins
 from poolbench.records.times import now
+
+_NVIDIA = Path("/proc/driver/nvidia")
 
 
 def code_version() -> dict[str, Any]:
@@ -26,8 +33,16 @@ def code_version() -> dict[str, Any]:
     return {"commit": commit, "dirty": None if commit is None else bool(changes)}
 
 
-def describe(device: str, threads: int, capability: str, memory_kept: bool, code: dict[str, Any]) -> dict[str, Any]:
-    """``environment.json``.
+def describe(
+    device: str,
+    threads: int,
+    capability: str,
+    memory_kept: bool,
+    code: dict[str, Any],
+    config: Mapping[str, Any] | None = None,
+    switches: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """``environment.json``: nothing in it names a place or a machine, since archives of records are published.
 
     Args:
         device: name of the device, ``cpu`` or an accelerator's.
@@ -35,7 +50,10 @@ def describe(device: str, threads: int, capability: str, memory_kept: bool, code
         capability: instruction set that torch's kernels use.
         memory_kept: whether the allocator keeps freed memory.
         code: what :func:`code_version` said when the code was loaded.
+        config: of the cell, for where its components come from.
+        switches: torch's own settings that change numbers.
     """
+    set_flags = flags()
     # What can change the last bits of a result; a training that goes on under another is marked.
     bits = {
         "cpu": cpu_name(),
@@ -45,6 +63,8 @@ def describe(device: str, threads: int, capability: str, memory_kept: bool, code
         "device": device,
         "memory_kept": memory_kept,
     }
+    if arithmetic := of_arithmetic(set_flags):  # else the fingerprint is the one that it was before flags were recorded
+        bits["flags"] = arithmetic
     return {
         "poolbench": __version__,
         **code,
@@ -54,9 +74,15 @@ def describe(device: str, threads: int, capability: str, memory_kept: bool, code
         "cpu": cpu_name(),
         "capability": capability,
         "cores": available_cores(),
+        "memory_bytes": memory_bytes(),
+        "gpus": gpu_names(),
+        "gpu_driver": gpu_driver(),
         "threads": threads,
         "device": device,
         "allocator_kept": memory_kept,
+        "flags": set_flags,
+        "switches": dict(switches or {}),
+        "components": origins(config or {}),
         "fingerprint": digest(bits),
         "created": now(),
     }
@@ -70,6 +96,35 @@ def available_cores() -> int:
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no such file, or "max"
         return cores
+
+
+def memory_bytes() -> int | None:
+    """The machine's memory, or what a container leaves of it; None where the system does not say."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return total
+
+
+def gpu_names() -> list[str]:
+    """NVIDIA's GPUs in this machine, used or not, asked without waking them up."""
+    names = []
+    for path in sorted(_NVIDIA.glob("gpus/*/information")):
+        with suppress(OSError):
+            names += re.findall(r"^Model:\s*(.+?)\s*$", path.read_text(errors="replace"), flags=re.M)
+    return names
+
+
+def gpu_driver() -> str | None:
+    """Version of NVIDIA's driver."""
+    with suppress(OSError):
+        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", (_NVIDIA / "version").read_text(errors="replace"))
+        return match[1] if match else None
+    return None
 
 
 @cache

@@ -8,13 +8,13 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 # Where things lie and what they run on: never part of a cell's identity.
-_OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep"}
+_OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep", "tuned"}
 _OUTSIDE_TRAINER = {"device", "threads", "keep_memory"}
 _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: data_fingerprint
 # Options that came after the first records were published, with the value that means what the code did before: they
 # count only where they say something else, so that an old cell keeps its name.
 _ADDED: dict[str, dict[str, Any]] = {
-    "trainer": {"weight_averaging": 0.0, "alternate_flip": False, "sizes": None, "flip_averaging": False},
+    "trainer": {"weight_averaging": 0.0, "alternate_flip": False, "sizes": None, "flip_averaging": False, "test": True},
     "head": {"class_maps": False},
 }
 
@@ -29,6 +29,11 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(block, dict):
             kept[group] = {k: v for k, v in block.items() if k not in added or v != added[k]}
     return kept
+
+
+def with_added(config: dict[str, Any]) -> dict[str, Any]:
+    """A completed config of an older version with the trainer's options that came since, meaning what was done then."""
+    return {**config, "trainer": {**_ADDED["trainer"], **config["trainer"]}}
 
 
 def digest(value: Any) -> str:

@@ -22,7 +22,7 @@ def record_state(folder: Path) -> str:
         if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
             raise cause from error  # a disk or network that fails has damaged nothing
         return DAMAGED
-    if record.run_id != folder.name:
+    if record.config.get("run_id") != folder.name:  # the last line of the file: without it the end is missing
         return DAMAGED
     if record.result is not None:
         return DONE

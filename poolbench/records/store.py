@@ -1,12 +1,13 @@
 """Writing a record: whole files or none, and one owner at a time."""
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,25 +17,36 @@ STALE_SECONDS = 120.0  # an owner on another host that is silent for so long is 
 
 UNKNOWN = "unknown"
 
+Guard = Callable[[], None]  # raises when a file must not take its place any more
+
 _CLAIM = re.compile(r"claim\.(\d+)$")
+_TEMPORARY = re.compile(r"\.(\d+)-([0-9a-f]{4})[0-9a-f]{6}\.tmp$")  # whose, and where it ran
+_OWNER = {"host", "boot", "pid", "start"}  # what a claim says
 _PROC = Path("/proc")
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, durable: bool = True, guard: Guard | None = None) -> Iterator[BinaryIO]:
     """A binary file that takes the place of ``path`` when the block ends well; else ``path`` stays as it was.
 
-    ``durable`` waits until the disk has it, so that a power cut cannot leave an empty file behind the name.
+    Args:
+        path: the file; its folder is made if need be.
+        durable: wait until the disk has it, so that a power cut cannot leave an empty file behind the name.
+        guard: called at the last moment; what it raises leaves ``path`` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_here()}{secrets.token_hex(3)}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+        if guard is not None:
+            guard()
         os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -43,30 +55,42 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         raise
 
 
-def write_text(path: Path, text: str, durable: bool = True) -> None:
+def _sync_folder(folder: Path) -> None:
+    """Have the disk know a new name in ``folder``; the name is there for everybody else already."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    with suppress(OSError):  # some network file systems refuse
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path: Path, text: str, durable: bool = True, guard: Guard | None = None) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
-    with replacing(path, durable) as file:
+    with replacing(path, durable, guard) as file:
         file.write(text.encode())
 
 
-def write_json(path: Path, value: Any, durable: bool = True) -> None:
+def write_json(path: Path, value: Any, durable: bool = True, guard: Guard | None = None) -> None:
     """Write plain data to ``path`` as JSON, whole or not at all. Raises: ValueError for NaN and infinity."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", durable)
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", durable, guard)
 
 
-def write_yaml(path: Path, value: Any) -> None:
+def write_yaml(path: Path, value: Any, guard: Guard | None = None) -> None:
     """Write plain data to ``path`` as YAML, whole or not at all."""
     import yaml
 
-    write_text(path, yaml.safe_dump(value, sort_keys=False))
+    write_text(path, yaml.safe_dump(value, sort_keys=False), guard=guard)
 
 
-def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_metrics(path: Path, rows: list[dict[str, Any]], guard: Guard | None = None) -> None:
     """Write ``metrics.csv``, one row an epoch; None becomes an empty field."""
     columns = list(rows[0]) if rows else ["epoch"]
     lines = [",".join(columns)]
     lines += [",".join("" if row[c] is None else repr(row[c]) for c in columns) for row in rows]
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(path, "\n".join(lines) + "\n", guard=guard)
 
 
 def os_reason(error: OSError) -> str:
@@ -82,12 +106,39 @@ def sweep_temporaries(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sweep_abandoned(folder: Path) -> None:
+    """Remove what killed processes of this host left half written in ``folder``, which many may write to."""
+    for path in folder.glob(".*.tmp"):
+        match = _TEMPORARY.search(path.name)
+        if match and match[2] == _here() and process_start(int(match[1])) is None:
+            path.unlink(missing_ok=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a process left in ``folder`` that was killed after its last word: a claim, half a status.
+
+    The folder of a live owner is left alone, and one that cannot be written to stays as it is.
+    """
+    with suppress(OSError):
+        if any(folder.glob("claim.*")) or any(folder.glob(".*.tmp")):
+            claim = Claim(folder)
+            if claim.acquire():
+                try:
+                    sweep_temporaries(folder)
+                finally:
+                    claim.release()
+
+
 def set_aside(folder: Path) -> Path:
-    """Rename a record folder that cannot be read to the first free ``<run_id>.damaged-N``; nothing is deleted."""
+    """Rename a record folder that cannot be read to the first free ``<run_id>.damaged-N``; nothing but claims, which
+    mean nothing there, is deleted. Only its owner may call this."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
         number += 1
     folder.rename(aside)
+    with suppress(OSError):
+        for path in aside.glob("claim.*"):
+            path.unlink(missing_ok=True)
     return aside
 
 
@@ -119,6 +170,8 @@ class Claim:
             file = open(path, "x", encoding="utf-8")  # noqa: SIM115 - closed below, where a full disk is noticed
         except FileExistsError:
             return False  # another process was quicker
+        except FileNotFoundError:
+            return False  # the folder was set aside under our eyes
         text = json.dumps(_self_description())
         try:
             with file:
@@ -146,36 +199,46 @@ class Claim:
                 os.utime(self.path)
 
     def release(self) -> None:
-        """Give the cell up; older claims, of dead owners, go first so that ours covers them to the end."""
+        """Give the cell up; older claims, of dead owners, go first so that ours covers them to the end.
+
+        Where nothing can be removed, as on a disk that was made read-only, the claim ends with this process.
+        """
         if self.path is None:
             return
         own = _number(self.path)
         # The folder may have been set aside with our claim in it, and what is there now be another process's.
         if own is not None and _text_of(self.path) == self._text:
-            for path in self.folder.glob("claim.*"):
-                number = _number(path)
-                # A higher one is of a process that took us for dead, on another host while this one slept.
-                if number is not None and number < own:
-                    path.unlink(missing_ok=True)
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                for path in self.folder.glob("claim.*"):
+                    number = _number(path)
+                    # A higher one is of a process that took us for dead, on another host while this one slept.
+                    if number is not None and number < own:
+                        path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
         self.path = None
 
 
 def current_claim(folder: Path) -> tuple[int, dict[str, Any] | None]:
-    """The highest claim's number (-1 for none) and its owner (an empty dict while it is being written)."""
+    """The highest claim's number (-1 for none) and its owner (an empty dict while it is being written, or for
+    garbage)."""
     numbers = [n for path in folder.glob("claim.*") if (n := _number(path)) is not None]
     if not numbers:
         return -1, None
     try:
-        return max(numbers), json.loads((folder / f"claim.{max(numbers)}").read_text(encoding="utf-8"))
+        owner = json.loads((folder / f"claim.{max(numbers)}").read_text(encoding="utf-8"))
+        sound = isinstance(owner, dict) and owner.keys() >= _OWNER and isinstance(owner["pid"], int)
+        return max(numbers), owner if sound else {}
     except FileNotFoundError:
         return current_claim(folder)
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return max(numbers), {}
 
 
 def is_alive(owner: dict[str, Any], claim: Path) -> bool:
-    """Whether a claim's owner still works: on this host by its process, elsewhere by its heartbeat."""
+    """Whether a claim's owner still works: on this host by its process, elsewhere by its heartbeat.
+
+    A heartbeat far in the future, as after a clock was set back, is set to now, or it would never grow stale.
+    """
     if owner and owner.get("host") == socket.gethostname() and owner.get("boot") == _boot_id():
         start = process_start(owner["pid"])
         if start != UNKNOWN:
@@ -185,7 +248,11 @@ def is_alive(owner: dict[str, Any], claim: Path) -> bool:
     except FileNotFoundError:
         return False
     # A claim is empty for the instant in which it is written, or for good if its owner died then.
-    return silent < (STALE_SECONDS if owner else HEARTBEAT_SECONDS)
+    patience = STALE_SECONDS if owner else HEARTBEAT_SECONDS
+    if silent < -patience:
+        with suppress(OSError):
+            os.utime(claim)
+    return silent < patience
 
 
 def process_start(pid: int) -> float | str | None:
@@ -219,14 +286,20 @@ def _self_description() -> dict[str, Any]:
 
 
 def _boot_id() -> str:
-    """Tells machines, boots and containers of one host name apart, where the system says: whom process numbers of
-    ours mean nothing to."""
+    """Tells machines, boots and containers of one host name apart, where the system says: whom process numbers and
+    start times of ours mean nothing to."""
     known = []
     with suppress(OSError):
         known.append((_PROC / "sys/kernel/random/boot_id").read_text().strip())
-    with suppress(OSError):
-        known.append(os.readlink(_PROC / "self/ns/pid"))
+    for namespace in ("pid", "time"):  # in another one of time, the same process started at another time
+        with suppress(OSError):
+            known.append(os.readlink(_PROC / "self/ns" / namespace))
     return " ".join(known)
+
+
+def _here() -> str:
+    """Four hexadecimal digits for this host and boot."""
+    return hashlib.sha256(f"{socket.gethostname()} {_boot_id()}".encode()).hexdigest()[:4]
 
 
 def _stamp(claim: Path) -> tuple[int, int, bytes] | None:

@@ -1,6 +1,7 @@
 """Checkpoints: all that a training needs to go on as if it had not been killed."""
 
 import io
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from poolbench.records.store import replacing
+from poolbench.records.store import Guard, replacing
 from poolbench.training.loop import Progress
 from poolbench.training.optimizers import Optimizers
 
@@ -23,8 +24,10 @@ def save(
     run_id: str,
     data: dict[str, Any],
     average: AveragedModel | None = None,
+    guard: Guard | None = None,
 ) -> None:
-    """Write ``path``, whole or not at all; ``data`` is what using the model needs to know of its images."""
+    """Write ``path``, whole or not at all, and only if ``guard`` raises nothing; ``data`` is what using the model needs
+    to know of its images."""
     state = {
         "run_id": run_id,
         "model": model.state_dict(),
@@ -37,7 +40,7 @@ def save(
     # By way of memory: where the disk is full torch's own writer says something about an unexpected position.
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    with replacing(path) as file:
+    with replacing(path, guard=guard) as file:
         file.write(buffer.getbuffer())
 
 
@@ -47,6 +50,9 @@ def read(path: Path, run_id: str) -> dict[str, Any]:
     Raises: ValueError when the file cannot be read or is another cell's.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums that it writes
+            if broken := archive.testzip():
+                raise ValueError(f"{broken} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a truncated or foreign file
         raise ValueError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from error

@@ -66,6 +66,12 @@ def test_a_cell_without_a_folder_or_with_an_empty_one_is_new(tmp_path, dead_clai
     assert cell_state(tmp_path / NAME) == NEW
 
 
+def test_a_config_without_its_last_line_is_damaged(done):
+    path = done / "config.yaml"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert record_state(done) == DAMAGED
+
+
 def test_without_a_result_a_cell_was_interrupted(unfinished):
     assert cell_state(unfinished) == INTERRUPTED
     for name in ("checkpoint.pt", "metrics.csv", "environment.json", "status.json"):

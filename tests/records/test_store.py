@@ -180,6 +180,32 @@ def test_a_full_disk_leaves_old_files_whole_and_no_claim_behind(tmp_path):
     assert run(FULL_DISK, tmp_path) == "4 ['cell', 'file'] old\n"
 
 
+class NotAnyMore(Exception):
+    pass
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_guard_is_asked_last_and_keeps_a_file_from_its_place(tmp_path, existed):
+    path = tmp_path / "file"
+    if existed:
+        path.write_text("old")
+
+    def guard():
+        (temporary,) = tmp_path.glob(".*.tmp")
+        assert temporary.read_text() == "new"  # nothing is left to do but the rename
+        raise NotAnyMore
+
+    with pytest.raises(NotAnyMore):
+        store.write_text(path, "new", guard=guard)
+    assert [p.name for p in tmp_path.iterdir()] == (["file"] if existed else [])
+    assert not existed or path.read_text() == "old"
+    for write in (store.write_json, store.write_yaml):
+        with pytest.raises(NotAnyMore):
+            write(path, {"new": 1}, guard=lambda: (_ for _ in ()).throw(NotAnyMore))
+    store.write_text(path, "new", guard=lambda: None)
+    assert path.read_text() == "new"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_json_refuses_what_is_no_number(tmp_path, value):
     store.write_json(tmp_path / "file", {"loss": 1.0})
@@ -212,6 +238,47 @@ def test_what_a_killed_process_left_half_written_is_swept_and_nothing_else(tmp_p
         (tmp_path / name).write_text("whole")
     store.sweep_temporaries(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "notes.tmp", "result.json"]
+
+
+HALF_WRITTEN = """
+import os, signal, sys
+from pathlib import Path
+from poolbench.records import store
+with store.replacing(Path(sys.argv[1]) / "file") as file:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_proc
+def test_in_a_shared_folder_only_what_the_dead_of_this_host_left_is_swept(tmp_path):
+    subprocess.run([sys.executable, "-c", HALF_WRITTEN, str(tmp_path)], timeout=200)
+    (left,) = tmp_path.iterdir()
+    elsewhere = left.name[:-14] + ("0000" if left.name[-14:-10] != "0000" else "ffff") + left.name[-10:]
+    (tmp_path / elsewhere).write_text("half")
+    (tmp_path / "notes.tmp").write_text("whole")
+    with store.replacing(tmp_path / "another") as file:
+        file.write(b"mine")
+        store.sweep_abandoned(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([elsewhere, "another", "notes.tmp"])
+
+
+def test_what_a_process_left_that_was_killed_after_its_last_word_is_tidied(tmp_path):
+    claim_of(tmp_path, pid=2**22 + 1)
+    (tmp_path / ".status.json.123-abcdef.tmp").write_text("half")
+    (tmp_path / "result.json").write_text("whole")
+    store.tidy(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+    store.tidy(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+    store.tidy(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_live_owner_is_not_tidied(tmp_path, another_owner):
+    another_owner(tmp_path)
+    (tmp_path / ".status.json.123-abcdef.tmp").write_text("half")
+    store.tidy(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".status.json.123-abcdef.tmp", "claim.0"]
 
 
 def test_setting_aside_numbers_and_deletes_nothing(tmp_path):
@@ -279,7 +346,7 @@ def test_elsewhere_an_owner_is_alive_as_long_as_it_is_heard_of(tmp_path, elsewhe
     assert Claim(tmp_path).acquire()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "7", "[1]", '"x"', '{"host": 1}', "[" * 100_000, "\0"])
 def test_a_claim_that_says_nothing_counts_for_the_instant_in_which_it_is_written(tmp_path, text):
     (tmp_path / "claim.0").write_text(text)
     assert not Claim(tmp_path).acquire()
@@ -288,6 +355,28 @@ def test_a_claim_that_says_nothing_counts_for_the_instant_in_which_it_is_written
     assert claim.acquire()
     claim.release()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pid", ["../self", None, 1.5])
+def test_a_claim_of_no_process_number_is_garbage(tmp_path, pid):
+    path = claim_of(tmp_path, pid=pid)
+    assert current_claim(tmp_path) == (0, {})
+    os.utime(path, (time.time() - 2 * store.HEARTBEAT_SECONDS,) * 2)
+    assert Claim(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_heartbeat_of_the_day_after_tomorrow_grows_stale_as_any_other(tmp_path, elsewhere):
+    # A clock was set back, or was wrong when the claim was made.
+    path = claim_of(tmp_path, age=-48 * 3600, host="another-host") if elsewhere else tmp_path / "claim.0"
+    if not elsewhere:
+        path.write_text("")
+        os.utime(path, (time.time() + 48 * 3600,) * 2)
+    assert not Claim(tmp_path).acquire()  # whoever it was may live
+    patience = store.STALE_SECONDS if elsewhere else store.HEARTBEAT_SECONDS
+    assert path.stat().st_mtime < time.time() + patience
+    os.utime(path, (path.stat().st_mtime - patience,) * 2)  # and so long nothing is heard of it
+    assert Claim(tmp_path).acquire()
 
 
 def test_a_heartbeat_moves_the_claims_time(tmp_path):
@@ -329,6 +418,7 @@ def test_who_set_its_folder_aside_leaves_the_claim_of_who_began_anew(tmp_path, a
     claim.release()
     assert not claim.holds()
     assert [p.name for p in folder.iterdir()] == ["claim.0"]
+    assert list((tmp_path / "cell.damaged-1").iterdir()) == []  # a claim means nothing there
     assert not Claim(folder).acquire()
 
 
@@ -351,6 +441,45 @@ def test_who_was_slow_to_pass_over_a_dead_owner_notices_that_others_were_there(t
     assert not Claim(tmp_path).acquire()
     assert [p.name for p in tmp_path.iterdir()] == ["claim.0"]
     assert others[1].path.exists()
+
+
+def test_a_folder_that_is_set_aside_under_our_eyes_is_somebody_elses(tmp_path, monkeypatch):
+    folder = tmp_path / "cell"
+    folder.mkdir()
+
+    def slow(where):
+        found = current_claim(where)
+        if where.exists():
+            store.set_aside(where)
+        return found
+
+    monkeypatch.setattr(store, "current_claim", slow)
+    assert not Claim(folder).acquire()
+    assert [p.name for p in tmp_path.rglob("*")] == ["cell.damaged-1"]
+
+
+def test_a_claim_that_cannot_be_removed_is_given_up_all_the_same(tmp_path, monkeypatch):
+    claim = Claim(tmp_path)
+    assert claim.acquire()
+
+    def refuse(path, missing_ok=False):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as there:
+        there.setattr(Path, "unlink", refuse)
+        claim.release()
+    assert not claim.holds()
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/time").exists(), reason="the system has no namespaces of time")
+def test_who_counts_time_from_another_start_is_judged_by_its_heartbeat(tmp_path, monkeypatch):
+    # In another namespace of time the same process seems to have started at another time.
+    claim_of(tmp_path)
+    ours = os.readlink
+    elsewhere = "time:[1]"
+    monkeypatch.setattr(os, "readlink", lambda path: elsewhere if str(path).endswith("ns/time") else ours(path))
+    monkeypatch.setattr(store, "process_start", lambda pid: 1.0)
+    assert not Claim(tmp_path).acquire()
 
 
 def test_process_start_tells_one_process_from_the_next():

@@ -57,6 +57,30 @@ def test_everything_is_given_back(saved):
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.mark.parametrize("offset", [0, 3])
+def test_a_flipped_bit_among_the_weights_is_noticed(saved, offset):
+    path, model, *_ = saved
+    content = bytearray(path.read_bytes())
+    place = content.index(model[0].weight.detach().numpy().tobytes()) + offset
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint.pt cannot be read: .* is damaged"):
+        checkpoint.read(path, "cell")
+
+
+def test_a_guard_keeps_the_checkpoint_that_was_there(saved):
+    path, *parts = saved
+    before = path.read_bytes()
+
+    def guard():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        checkpoint.save(path, *parts, Progress(), "cell", DATA, guard=guard)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_refused(saved, share):
     path = saved[0]

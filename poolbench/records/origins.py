@@ -1,0 +1,68 @@
+"""Whose code a cell's components are: the version of what is installed, the content of what is not."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_KNOWN = ("poolbench", "torch", "torchvision")  # their versions are recorded anyway
+_MOST_FILES = 500
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+def origins(config: Mapping[str, Any]) -> dict[str, dict[str, str | None]]:
+    """Where the components of ``config`` come from that are not ours or torch's, by the package that holds them.
+
+    Returns: package -> ``distribution`` and ``version`` where it was installed, and ``content``, ten digits that change
+        with any byte of its Python files, where it lies in a folder of its own, as in an editable installation. What
+        such a package imports from elsewhere is not looked at.
+    """
+    packages = sorted({target.partition(".")[0] for target in _targets(config)} - {*_KNOWN, ""})
+    return {package: _origin(package) for package in packages}
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("_target_"), str):
+            yield value["_target_"]
+        for part in value.values():
+            yield from _targets(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _targets(part)
+
+
+def _origin(package: str) -> dict[str, str | None]:
+    names = packages_distributions().get(package, [])
+    found: dict[str, str | None] = {"distribution": names[0] if names else None, "version": None, "content": None}
+    try:
+        found["version"] = version(names[0]) if names else None
+        files = _files(package)
+    except (PackageNotFoundError, ImportError, ValueError, OSError):
+        return found
+    if not any(part in _INSTALLED for file in files for part in file.parts):
+        found["content"] = _content(files)
+    return found
+
+
+def _files(package: str) -> list[Path]:
+    """The Python files of ``package``, a module or a folder of them."""
+    spec = find_spec(package)
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is None:
+        return [Path(spec.origin)] if spec.origin and Path(spec.origin).is_file() else []
+    return [file for place in spec.submodule_search_locations for file in sorted(Path(place).rglob("*.py"))]
+
+
+def _content(files: list[Path]) -> str | None:
+    if not 0 < len(files) <= _MOST_FILES:
+        return None
+    content = hashlib.blake2b(digest_size=5)
+    for file in files:
+        data = file.read_bytes()
+        content.update(f"{file.name} {len(data)}\n".encode())
+        content.update(data)
+    return content.hexdigest()
