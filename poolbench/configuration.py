@@ -1,5 +1,6 @@
 """From a command line to a completed config: every option with its value, checked, as plain data."""
 
+import copy
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from poolbench.registry import nearest
 
 COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
 GROUPS = (*COMPONENTS, "trainer", "sweep")
-MADE = ("names", "data_fingerprint", "run_id")  # keys of a completed config that are ours to fill
+MADE = ("names", "data_fingerprint", "run_id", "tuned")  # keys of a completed config that are ours to fill
 
 
 class ConfigError(ValueError):
@@ -46,6 +47,9 @@ class Composer:
         self.folders = folders  # of configs, ours first
         self._blocks: dict[tuple[str, str], dict[str, Any]] = {}
         self._files_interpolate: bool | None = None
+        self._reached: set[str] | None = None
+        self._alone: dict[tuple[str, str], bool] = {}
+        self._earlier: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {}
 
     def complete(self, overrides: Iterable[str]) -> dict[str, Any]:
         """The config of one cell.
@@ -55,17 +59,9 @@ class Composer:
         Returns: plain nested data with every option, and ``names``: what to call each component in tables.
         Raises: ConfigError.
         """
-        from omegaconf import OmegaConf
-
         wanted = [self._spelt_out(override) for override in overrides]
         flat = [text for texts in wanted for text in texts]
-        with self._explaining(flat):
-            composed = self._compose(flat, return_hydra_config=True)
-            choices = dict(composed.hydra.runtime.choices)
-            OmegaConf.set_struct(composed, False)
-            del composed["hydra"]
-            config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        assert isinstance(config, dict)
+        config, choices = self._like_an_earlier(flat) or self._composed(flat)
         for key in MADE:
             if key in config:
                 raise ConfigError(f"unknown option {key!r}: poolbench fills it in itself")
@@ -114,6 +110,82 @@ class Composer:
             files = [path for folder in self.folders for group in GROUPS for path in (folder / group).rglob("*.yaml")]
             self._files_interpolate = any(b"${" in path.read_bytes() for path in files)
         return self._files_interpolate or any("${" in text for text in overrides)
+
+    def _composed(self, overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """The config of ``overrides`` as Hydra composes it, and which file of each group it took."""
+        from omegaconf import OmegaConf
+
+        with self._explaining(overrides):
+            composed = self._compose(overrides, return_hydra_config=True)
+            choices = dict(composed.hydra.runtime.choices)
+            OmegaConf.set_struct(composed, False)
+            del composed["hydra"]
+            config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        assert isinstance(config, dict)
+        if (shape := self._shape(overrides)) is not None:
+            self._earlier[shape[0]] = copy.deepcopy(config), choices
+        return config, choices
+
+    def _like_an_earlier(self, overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]] | None:
+        """What :meth:`_composed` would say, made from what it said of other values of the same options; or None.
+
+        Composing takes tens of milliseconds, and the cells of a large sweep differ in a few plain values.
+        """
+        shape = self._shape(overrides)
+        if shape is None or shape[0] not in self._earlier:
+            return None
+        config, choices = copy.deepcopy(self._earlier[shape[0]])
+        for group, choice in shape[1].items():
+            config[group], choices[group] = copy.deepcopy(self.block(group, choice)), choice
+        for key, value in shape[2].items():
+            *path, last = key.split(".")
+            part: Any = config
+            for step in path:
+                part = part.get(step) if isinstance(part, dict) else None
+            # Whatever is not the plain replacement of a value by another is left to Hydra, and so are its complaints.
+            if not isinstance(part, dict) or last not in part or isinstance(part[last], dict):
+                return None
+            part[last] = copy.deepcopy(value)
+        if "???" in (value for group in shape[1] for value in flatten(config[group]).values()):
+            return None
+        return config, choices
+
+    def _shape(self, overrides: list[str]) -> tuple[Any, dict[str, str], dict[str, Any]] | None:
+        """What two command lines have in common whose configs differ in plain values only; and those of this one.
+
+        Returns: a key; group -> file, of groups whose files stand for themselves; option -> value. None where nothing
+            may be said, as with values that are made from others.
+        """
+        if self.interpolates(overrides):
+            return None
+        special, files, values = [], {}, {}
+        for text in overrides:
+            key, _, written = text.partition("=")
+            if key in GROUPS and self._stands_for_itself(key, written):
+                files[key] = written
+            elif key not in GROUPS and re.fullmatch(r"[A-Za-z_][\w.]*", key) and key != "pool.sites":
+                plain, value = _plain(text)
+                if not plain or key in values:
+                    return None
+                values[key] = value
+            else:
+                special.append(text)
+        return (tuple(special), frozenset(files), frozenset(values)), files, values
+
+    def _stands_for_itself(self, group: str, choice: str) -> bool:
+        """Whether ``group=choice`` puts the content of one file under ``group`` and does nothing else."""
+        if self._reached is None:
+            self._reached = _reached_from_elsewhere(self.folders)
+        if group in self._reached or group in ("sweep", "data") or not re.fullmatch(r"[\w.\-]+", choice):
+            return False
+        file = next((path for f in self.folders if (path := f / group / f"{choice}.yaml").is_file()), None)
+        if file is None or choice == "per_site":
+            return False
+        if (group, choice) not in self._alone:
+            content = self.block(group, choice)
+            text = file.read_text(encoding="utf-8")
+            self._alone[group, choice] = "@package" not in text and "defaults" not in content and bool(content)
+        return self._alone[group, choice]
 
     def _compose(self, overrides: list[str], **options: Any) -> Any:
         from hydra import compose
@@ -203,6 +275,42 @@ class Composer:
         from omegaconf import OmegaConf
 
         return list(flatten(OmegaConf.to_container(self._compose(overrides))))
+
+
+def _reached_from_elsewhere(folders: list[Path]) -> set[str]:
+    """Groups of which files outside of their own folder may change options, as a model's may those of the data."""
+    import yaml
+
+    reached: set[str] = set()
+    paths = [path for folder in folders for group in GROUPS for path in (folder / group).rglob("*.yaml")]
+    for path in [*paths, *(folder / "config.yaml" for folder in folders)]:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if "@" not in text and path.name != "config.yaml":
+            continue
+        header = re.search(r"^#\s*@package\s+(\S+)\s*$", text, flags=re.M)
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return set(GROUPS)
+        places = [header[1]] if header else []
+        lists = content.get("defaults", []) if isinstance(content, dict) else []
+        if not isinstance(content, dict | None) or places not in ([], ["_global_"]) or "@" in repr(lists):
+            return set(GROUPS)  # it puts things elsewhere in ways of its own
+        if places or path.name == "config.yaml":
+            reached |= {str(key) for key in content or {}}
+    return reached
+
+
+@cache
+def _plain(text: str) -> tuple[bool, Any]:
+    """Whether the override ``text`` gives one number, text, truth value, null or list of such; and which."""
+    override = parse(text)
+    if override.is_sweep_override():
+        return False, None
+    value = override.value()
+    parts = value if isinstance(value, list) else [value]
+    plain = all(part is None or isinstance(part, str | int | float) for part in parts) and "???" not in parts
+    return plain, value
 
 
 @contextmanager

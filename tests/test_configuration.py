@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolbench.configuration import COMPONENTS, ConfigError, composer, config_dir, flatten, parse, quoted
+from poolbench.configuration import COMPONENTS, Composer, ConfigError, composer, config_dir, flatten, parse, quoted
 from poolbench.limits import check
 from poolbench.records.identity import run_id
 
@@ -246,6 +246,64 @@ def test_a_trainer_of_ones_own_that_lacks_an_option_is_named(own):
 def test_a_config_dir_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no folder .*nowhere"):
         complete(folders=[tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("earlier", "line", "quick"),
+    [
+        ("pool=max trainer.epochs=1", "pool=lp trainer.epochs=2", True),
+        ("pool=max pool.kernel_size=2 head=gem", "pool=minmax pool.kernel_size=3 head=flatten", True),
+        ("model=fast_cnn_tiny pool=max optimizer=fast", "model=fast_cnn_tiny pool=native optimizer=adamw", True),
+        ("trainer.sizes=null optimizer.lr=1", "optimizer.lr=1e-3 trainer.sizes=[32,16]", True),
+        ("model.widths=[8,8,8] data.validation=0", "model.widths=[4,4,4] data.validation=0.1", True),
+        ("pool=max", "pool=[max,lp,max]", False),
+        ("model=convnet", "model=cuda_convnet", False),  # it brings a recipe
+        ("pool=lp pool.p=2", "pool=max pool.p=2", False),  # it has no such option
+        ("data.augmentation={flip:true}", "data.augmentation=null", False),
+        ("pool=max", "pool=maxx", False),
+    ],
+)
+def test_a_config_made_from_an_earlier_one_is_the_one_that_is_composed(own, earlier, line, quick):
+    earlier, line = earlier.split(), line.split()
+    with composer([own("pool/minmax.yaml", "_target_: mypools.MinMax\nkernel_size: 2\n")]) as many:
+        many.complete(earlier)
+        assert (many._like_an_earlier(line) is not None) == quick
+        found, composed = (_config_or_complaint(one, line) for one in (many, Composer(many.folders)))
+        assert found == composed
+        if isinstance(found, dict):  # also the order, which is that of the file in a record
+            assert [list(found[key]) for key in COMPONENTS] == [list(composed[key]) for key in COMPONENTS]
+
+
+def _config_or_complaint(compose, line):
+    try:
+        return compose.complete(line)
+    except ConfigError as error:
+        return str(error)
+
+
+REACHING = """# @package _global_
+defaults:
+- override /pool: lp
+- _self_
+pool:
+  kernel_size: 3
+model:
+  _target_: poolbench.models.ConvNet
+"""
+
+
+def test_what_a_file_of_ones_own_reaches_is_composed(own):
+    with composer([own("model/reaching.yaml", REACHING)]) as many:
+        for line in (["model=reaching", "pool=max"], ["model=reaching", "pool=average"], ["model=convnet", "pool=lp"]):
+            assert many.complete(line) == Composer(many.folders).complete(line)
+            assert many.complete(line)["pool"]["kernel_size"] == (3 if "reaching" in line[0] else 2)
+
+
+def test_what_is_made_from_other_values_follows_them(own):
+    made = "_target_: poolbench.training.optimizers.sgd\nlr: 1.0\nmomentum: ${seed}\n"
+    with composer([own("optimizer/made.yaml", made)]) as many:
+        for seed in (3, 4):
+            assert many.complete(["optimizer=made", f"seed={seed}"])["optimizer"]["momentum"] == seed
 
 
 def test_a_block_is_the_file_without_what_the_user_says():

@@ -1,23 +1,145 @@
-"""Show the cells of a sweep and how far each is, without training; takes what `poolbench sweep` takes."""
+"""Show the cells of a sweep, how far each is and what the rest should cost, without training.
+
+  poolbench plan pool=max,average,overlapping seeds=3 data=cifar10
+  poolbench plan sweep=demo             takes what `poolbench sweep` takes
+
+Costs are those of like cells in runs_dir: the same but for the seed, else with another budget (scaled by the number of
+training images), else with another pool. They hold for the machine that trained those.
+
+`--json` gives one object: sweep, notes, cells (run_id, state, overrides, seconds, train_flops, basis; null where
+nothing is known), counts (state to number) and left: cells, workers, seconds (until the last one ends),
+seconds_of_work, train_flops, checkpoint_bytes, cells_without_estimate.
+"""
 
 import argparse
+import json
 import shlex
+import shutil
+import sys
+import textwrap
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from poolbench.cli.options import add_overrides
+from poolbench.cli.words import duration
+
+if TYPE_CHECKING:
+    from poolbench.sweep.estimate import Estimate
+    from poolbench.sweep.plan import Plan
+
+_STATE = 13  # columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for scripts: one object")
     add_overrides(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from poolbench.sweep.estimate import cells_at_once, estimate
     from poolbench.sweep.plan import make_plan
 
     plan = make_plan(arguments.overrides, arguments.config_dir)
     states = plan.states()
-    for cell in plan.cells:
-        print(f"{states[cell.run_id]:<12}{cell.run_id:<44}  {shlex.join(cell.overrides)}".rstrip())
-    counts = Counter(states.values())
-    print(f"{len(plan.cells)} cells: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
+    workers = cells_at_once(plan)
+    estimates = estimate(plan, states, workers)
+    left = _left(estimates, workers)
+    counts = dict(sorted(Counter(states.values()).items()))
+    if arguments.json:
+        content = {"sweep": plan.name, "notes": plan.notes, "cells": _rows(plan, states, estimates)}
+        print(json.dumps({**content, "counts": counts, "left": left}, indent=2, allow_nan=False))
+        return 0
+    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
+    print("\n".join(_cell_lines(plan, states, width)))
+    print(
+        f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}: "
+        + ", ".join(f"{count} {state}" for state, count in counts.items())
+    )
+    for line in (*_cost_lines(estimates.values(), left), *(f"note: {note}" for note in plan.notes)):
+        print("\n".join(_wrapped(line, width, "  ")))
     return 0
+
+
+def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str]:
+    """A line a cell, or two where one would not fit; what all cells have in common is said once."""
+    common = [text for text in plan.cells[0].overrides if all(text in cell.overrides for cell in plan.cells)]
+    common = common if len(plan.cells) > 1 else []
+    lines = _wrapped(f"all cells: {shlex.join(common)}", width, " " * 11) if common else []
+    own = {cell.run_id: shlex.join(text for text in cell.overrides if text not in common) for cell in plan.cells}
+    longest = max(len(cell.run_id) for cell in plan.cells)
+    for cell in plan.cells:
+        head = f"{states[cell.run_id]:<{_STATE}}{cell.run_id}"
+        line = f"{head:<{_STATE + longest}}  {own[cell.run_id]}".rstrip()
+        if not width or len(line) <= width:
+            lines.append(line)
+        else:
+            lines += [head] if len(head) <= width else [states[cell.run_id], f"  {cell.run_id}"]
+            lines += [*_wrapped(" " * _STATE + own[cell.run_id], width, " " * _STATE)]
+    return lines
+
+
+def _cost_lines(estimates: Iterable["Estimate"], left: Mapping[str, Any]) -> list[str]:
+    estimates = list(estimates)
+    if not estimates:
+        return []
+    if left["cells_without_estimate"] == left["cells"]:
+        return ["left: nothing like it was trained here yet, so no estimate (one cell is enough for one)"]
+    parts = [f"about {duration(left['seconds'])} with {left['workers']} worker{'s' * (left['workers'] > 1)}"]
+    if left["workers"] > 1:
+        parts.append(f"{duration(left['seconds_of_work'])} of work")
+    if left["train_flops"] is not None:
+        parts.append(f"{left['train_flops']:.1e} training FLOPs".replace("e+", "e"))
+    if left["checkpoint_bytes"]:
+        parts.append(f"{_size(left['checkpoint_bytes'])} of checkpoints")
+    bases = Counter(one.basis for one in estimates if one.basis)
+    said = ", ".join(f"{basis} ({count})" for basis, count in sorted(bases.items()))
+    lines = [f"left: {', '.join(parts)}", f"told from like cells in runs_dir, of {said}"]
+    if missing := left["cells_without_estimate"]:
+        lines.append(f"and {missing} cell{'s' * (missing > 1)} without an estimate: nothing like it was trained here")
+    return lines
+
+
+def _left(estimates: Mapping[str, "Estimate"], workers: int) -> dict[str, Any]:
+    from poolbench.sweep.estimate import wall_seconds
+
+    known = [one for one in estimates.values() if one.seconds is not None]
+    flops = [one.train_flops for one in known if one.train_flops is not None]
+    sizes = [one.checkpoint_bytes for one in known if one.checkpoint_bytes is not None]
+    return {
+        "cells": len(estimates),
+        "workers": workers,
+        "seconds": wall_seconds(known, workers) if known or not estimates else None,
+        "seconds_of_work": sum(one.seconds or 0.0 for one in known) if known or not estimates else None,
+        "train_flops": sum(flops) if flops or not estimates else None,
+        "checkpoint_bytes": round(sum(sizes)) if sizes or not estimates else None,
+        "cells_without_estimate": len(estimates) - len(known),
+    }
+
+
+def _rows(plan: "Plan", states: Mapping[str, str], estimates: Mapping[str, "Estimate"]) -> list[dict[str, Any]]:
+    rows = []
+    for cell in plan.cells:
+        row = {"run_id": cell.run_id, "state": states[cell.run_id], "overrides": list(cell.overrides)}
+        one = estimates.get(cell.run_id)
+        row |= {"seconds": one and one.seconds, "train_flops": one and one.train_flops}
+        rows.append({**row, "basis": (one and one.basis) or None})
+    return rows
+
+
+def _size(count: float) -> str:
+    """``2.0 MB``"""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def _wrapped(line: str, width: int, indent: str) -> list[str]:
+    """``line`` in as many as it takes; words, which may be copied from here, stay whole."""
+    if not width:
+        return [line]
+    start = len(line) - len(line.lstrip())
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(line.strip(), width, initial_indent=line[:start], subsequent_indent=indent, **whole)

@@ -1,17 +1,21 @@
 """The plan of a sweep: its cells, completed and named, and how far each is. Made before anything starts."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from poolbench.configuration import Composer, ConfigError, composer, experiments_dir
 from poolbench.limits import check
-from poolbench.records.identity import run_id
+from poolbench.records.groups import group_hash, pool_labels
+from poolbench.records.identity import digest, run_id
 from poolbench.records.state import DONE, cell_state
 from poolbench.registry import call, locate, nearest
-from poolbench.sweep.grammar import Axes, command_line, expand
+from poolbench.sweep.grammar import Axes, bare, command_line, expand
+from poolbench.sweep.sample import draw
+from poolbench.sweep.tuned import complete, refuse_unequal
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Cell:
         run_id: its name.
         config: completed, ``run_id`` included.
         overrides: what makes it, as on a command line.
+        train_samples: training images in an epoch; None for data of the user's own that does not say.
     """
 
     run_id: str
     config: dict[str, Any]
     overrides: tuple[str, ...]
+    train_samples: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -45,14 +51,16 @@ class Plan:
     Args:
         name: of the sweep: its file's, or ``grid`` for one from the command line.
         cells: each once.
-        options: the ``sweep`` part of the config: workers, fail_fast.
+        options: the ``sweep`` part of the config: workers, fail_fast, ...
         report_dir: where tables and plots go.
+        notes: what the user should know of how the cells came about, a sentence each.
     """
 
     name: str
     cells: tuple[Cell, ...]
     options: dict[str, Any]
     report_dir: Path
+    notes: tuple[str, ...] = ()
 
     def states(self) -> dict[str, str]:
         """``run_id`` -> state, read now."""
@@ -63,13 +71,16 @@ class Plan:
         return [cell for cell in self.cells if cell.state() != DONE]
 
 
-def make_plan(overrides: Iterable[str], folders: Iterable[Path] = (), single: bool = False) -> Plan:
+def make_plan(
+    overrides: Iterable[str], folders: Iterable[Path] = (), single: bool = False, own_blocks: list[Any] | None = None
+) -> Plan:
     """The plan of a command line.
 
     Args:
         overrides: as given; ``sweep=NAME`` names a file of ``conf/sweep/`` or a folder of ``experiments/``.
         folders: further folders of configs.
         single: refuse more than one cell, as ``poolbench run`` does.
+        own_blocks: of a sweep that no file declares, as the trials of a search.
     Raises: ConfigError for anything wrong with an option; DataError when the data is missing.
     """
     given, seeds = command_line(overrides)
@@ -79,51 +90,115 @@ def make_plan(overrides: Iterable[str], folders: Iterable[Path] = (), single: bo
         name = given.get("sweep", ["grid"])
         if len(name) > 1:
             raise ConfigError("sweep takes one name")
-        blocks, chosen = _declared(compose, name[0])
+        blocks, chosen = _declared(compose, name[0]) if own_blocks is None else (own_blocks, [])
         given.pop("sweep", None)
         shared = [*chosen, *_sweep_options(given)]
         combinations = expand(blocks, given, seeds)
         if not combinations:
             raise ConfigError("the sweep has no cell: exclude leaves nothing")
         cells: dict[str, Cell] = {}
+        merged: list[tuple[Cell, Cell]] = []
         completed: dict[tuple[str, ...], dict[str, Any]] = {}
-        fingerprints: dict[str, str] = {}
-        options: dict[str, Any] = {}
-        for combination in combinations:
+        named = _Names()
+        for combination, block in combinations.items():
             # Composing costs more than all else; cells that differ in their seed alone share it.
             rest = tuple(text for text in combination if not text.startswith("seed="))
             if compose.interpolates(rest):
                 rest = combination
-            if rest not in completed:
-                completed[rest] = compose.complete([*rest, *shared])
-            config = copy.deepcopy(completed[rest])
-            for text in combination:
-                if text.startswith("seed="):
-                    config["seed"] = _seed(text.partition("=")[2])
-            check(config, whole=True)
-            options = config.pop("sweep")  # of the sweep, not of the cell
-            _name(config, fingerprints)
+            with _blaming(block, combination, given):
+                if rest not in completed:
+                    completed[rest] = complete(compose, [*rest, *shared])
+                config = copy.deepcopy(completed[rest])
+                for text in combination:
+                    if text.startswith("seed="):
+                        config["seed"] = _seed(text.partition("=")[2])
+                check(config, whole=True)
+                options = config.pop("sweep")  # of the sweep, not of the cell
+                cell = named.cell(config, combination)
             # By its hash: in other words it would be another name, and trained twice.
-            cells.setdefault(config["run_id"].rpartition("-")[2], Cell(config["run_id"], config, combination))
-    report_dir = next(iter(cells.values())).config["report_dir"]
-    return Plan(name[0], tuple(cells.values()), options, Path(report_dir) / name[0])
+            known = cells.setdefault(cell.run_id.rpartition("-")[2], cell)
+            if known is not cell:
+                merged.append((known, cell))
+    refuse_unequal(cell.config for cell in cells.values())
+    chosen_cells, note = draw(list(cells.values()), options["sample"])
+    _refuse_one_name_for_two(chosen_cells)
+    notes = [*_of_merged(merged), *note]
+    report_dir = chosen_cells[0].config["report_dir"]
+    return Plan(name[0], tuple(chosen_cells), options, Path(report_dir) / name[0], tuple(notes))
 
 
 def _declared(compose: Composer, name: str) -> tuple[list[Any], list[str]]:
     """Blocks of the sweep called ``name``, and the override that chooses its options."""
-    if name in compose.choices("sweep"):
-        return compose.block("sweep", name).get("blocks") or [], [f"sweep={name}"]
     folder = experiments_dir()
-    known = sorted(path.parent.name for path in folder.glob("*/experiment.yaml"))
-    if name not in known:
-        names = [choice for choice in compose.choices("sweep") if choice != "grid"] + known
+    experiments = sorted(path.parent.name for path in folder.glob("*/experiment.yaml"))
+    files = [path for f in compose.folders if (path := f / "sweep" / f"{name}.yaml").is_file()]
+    places = [*files, *([folder / name / "experiment.yaml"] if name in experiments else [])]
+    if len(places) > 1:
+        raise ConfigError(f"sweep={name} means two things: {' and '.join(map(str, places))}; rename yours")
+    if files:
+        blocks = compose.block("sweep", name).get("blocks") or []
+        if not isinstance(blocks, list):
+            raise ConfigError(f"{files[0]}: blocks must be a list of blocks, got {blocks!r}")
+        return blocks, [f"sweep={name}"]
+    if name not in experiments:
+        names = [choice for choice in compose.choices("sweep") if choice != "grid"] + experiments
         raise ConfigError(f"unknown sweep {name!r}.{nearest(name, names)} Known: {', '.join(names)}")
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    declared = OmegaConf.to_container(OmegaConf.load(folder / name / "experiment.yaml"))
-    if not isinstance(declared, dict) or not isinstance(declared.get("sweep"), list):
-        raise ConfigError(f"experiments/{name}/experiment.yaml must have a list of blocks under 'sweep'")
+    place = f"experiments/{name}/experiment.yaml"
+    try:
+        declared = OmegaConf.to_container(OmegaConf.load(places[0]))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{place} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(declared, dict) or not isinstance(declared.get("sweep"), list) or not declared["sweep"]:
+        hint = nearest("sweep", [str(key) for key in declared]) if isinstance(declared, dict) else ""
+        raise ConfigError(f"{place} must have a list of blocks under 'sweep'.{hint if 'sweep' not in declared else ''}")
     return declared["sweep"], []
+
+
+@contextmanager
+def _blaming(block: str, combination: tuple[str, ...], given: Axes) -> Iterator[None]:
+    """Say of an error in which block of the sweep it is, unless it is about what the command line gives."""
+    try:
+        yield
+    except ConfigError as error:
+        own = [bare(text.partition("=")[0]) for text in combination]
+        own = [key for key in own if key not in map(bare, given)]
+        what, _, _ = str(error).partition("Did you mean")
+        if not block or not any(key in what for key in own):
+            raise
+        raise ConfigError(f"{block}: {error}") from error
+
+
+def _of_merged(pairs: list[tuple[Cell, Cell]]) -> list[str]:
+    """What to tell of cells that are those before them in other words."""
+    if not pairs:
+        return []
+    known, other = pairs[0]
+    mine = " ".join(text for text in other.overrides if text not in known.overrides)
+    theirs = " ".join(text for text in known.overrides if text not in other.overrides)
+    count = "a cell that is another" if len(pairs) == 1 else f"{len(pairs)} cells that are others"
+    return [f"{count} in other words left out: {mine or 'leaving it out'} is {theirs or 'the default'}"]
+
+
+def _refuse_one_name_for_two(cells: Iterable[Cell]) -> None:
+    """Raises: ConfigError when two pools that are not the same would stand under one label in a table's row."""
+    without_seed: dict[str, Cell] = {}
+    for cell in cells:  # those that differ in their seed have one label
+        without_seed.setdefault(repr({k: v for k, v in cell.config.items() if k not in ("seed", "run_id")}), cell)
+    distinct = list(without_seed.values())
+    meant: dict[tuple[str, str], Cell] = {}
+    for cell, label in zip(distinct, pool_labels([cell.config for cell in distinct]), strict=True):
+        other = meant.setdefault((group_hash(cell.config), label), cell)
+        if digest(other.config["pool"]) != digest(cell.config["pool"]):
+            targets = " and ".join(_targets(each.config["pool"]) for each in (other, cell))
+            raise ConfigError(f"the name {label!r} would stand for two pools in a table: {targets}; rename one")
+
+
+def _targets(pool: Any) -> str:
+    return "+".join(block["_target_"] for block in (pool if isinstance(pool, list) else [pool]))
 
 
 def _sweep_options(given: Axes) -> list[str]:
@@ -137,21 +212,42 @@ def _sweep_options(given: Axes) -> list[str]:
     return taken
 
 
-def _name(config: dict[str, Any], fingerprints: dict[str, str]) -> None:
-    """Add what the data holds, and with it the cell's name, to a completed config."""
-    block = {key: value for key, value in config["data"].items() if key != "_target_"}
-    key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
-    if key not in fingerprints:
-        target = config["data"]["_target_"]
-        source = call(locate(target, f"data._target_={target}"), f"data {config['names']['data']!r}", block)
-        source.check()
-        fingerprints[key] = source.info().fingerprint
-    config["data_fingerprint"] = fingerprints[key]
-    config["run_id"] = run_id(config)
-    # A cell reached in other words (model=convnet_small, or its widths spelt out) is the same by its hash: its record
-    # keeps the name that it got first.
-    known = Path(config["runs_dir"]).glob(f"*-{config['run_id'].rpartition('-')[2]}")
-    config["run_id"] = min((path.name for path in known), default=config["run_id"])
+class _Names:
+    """Makes cells of completed configs; looks at each data set and at each folder of records once."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, tuple[str, int | None]] = {}
+        self._records: dict[str, dict[str, str]] = {}  # runs_dir -> hash -> run_id
+
+    def cell(self, config: dict[str, Any], overrides: tuple[str, ...]) -> Cell:
+        """Add what the data holds, and with it the cell's name, to ``config``."""
+        config["data_fingerprint"], train_samples = self._look_at(config)
+        config["run_id"] = run_id(config)
+        # A cell reached in other words (model=convnet_small, or its widths spelt out) is the same by its hash: its
+        # record keeps the name that it got first.
+        known = self._names_in(config["runs_dir"]).get(config["run_id"].rpartition("-")[2])
+        config["run_id"] = known or config["run_id"]
+        return Cell(config["run_id"], config, overrides, train_samples)
+
+    def _look_at(self, config: dict[str, Any]) -> tuple[str, int | None]:
+        key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
+        if key not in self._data:
+            block = {key: value for key, value in config["data"].items() if key != "_target_"}
+            target = config["data"]["_target_"]
+            source = call(locate(target, f"data._target_={target}"), f"data {config['names']['data']!r}", block)
+            source.check()
+            info = source.info()
+            samples = getattr(info, "train_samples", None)
+            split = getattr(source, "split_sizes", None)
+            self._data[key] = info.fingerprint, split(samples)[0] if samples and split else samples
+        return self._data[key]
+
+    def _names_in(self, runs_dir: str) -> dict[str, str]:
+        if runs_dir not in self._records:
+            folder = Path(runs_dir)
+            names = sorted((path.name for path in folder.iterdir()) if folder.is_dir() else (), reverse=True)
+            self._records[runs_dir] = {name.rpartition("-")[2]: name for name in names}
+        return self._records[runs_dir]
 
 
 def _seed(text: str) -> Any:

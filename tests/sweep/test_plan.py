@@ -39,7 +39,8 @@ def test_a_grid_of_the_command_line_is_named_completed_and_in_order():
     assert plan.name == "grid"
     assert plan.report_dir == Path("tables/grid")
     assert labels(plan) == [("max", 0), ("lp", 0), ("max", 1), ("lp", 1)]
-    assert plan.options == {"blocks": [], "workers": 3, "fail_fast": False}
+    none = {"blocks": [], "fail_fast": False, "retry": 0, "max_hours": None, "sample": None}
+    assert plan.options == {**none, "workers": 3}
     for cell in plan.cells:
         assert cell.config["run_id"] == cell.run_id == run_id(cell.config)
         assert cell.folder == Path("runs") / cell.run_id
@@ -52,9 +53,11 @@ def test_a_grid_of_the_command_line_is_named_completed_and_in_order():
     assert [cell.run_id for cell in again] == [cell.run_id for cell in plan.cells[2:]]  # as `again:` is printed
 
 
-def test_cells_that_are_the_same_are_there_once():
+def test_cells_that_are_the_same_are_there_once_and_it_is_said():
     plan = make_plan(["pool=lp", "pool.p=2,2.0,3", "trainer.threads=1,2"])
     assert labels(plan) == [("lp", 0), ("lp(p=3)", 0)]
+    assert plan.notes == ("4 cells that are others in other words left out: trainer.threads=2 is trainer.threads=1",)
+    assert make_plan(["pool=lp", "pool.p=2,3"]).notes == ()
 
 
 def test_a_cell_said_in_other_words_is_the_same_and_keeps_the_name_that_its_record_got_first():
@@ -124,8 +127,102 @@ def test_sweeps_are_found_in_conf_in_ones_own_folder_and_in_experiments(write, t
     with pytest.raises(ConfigError, match=r"unknown sweep 'our'.*'ours'.*Known: demo, ours"):
         make_plan(["sweep=our"])
     write("experiments/ours/experiment.yaml", {"sweeps": []})
-    with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml must have a list of blocks"):
+    with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml must have a list of blocks.*'sweeps'"):
         make_plan(["sweep=ours"])
+    write("experiments/ours/experiment.yaml", "sweep:\n- product: {pool: [max], pool: [lp]}\n")
+    with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml is no YAML.*duplicate key pool"):
+        make_plan(["sweep=ours"])
+
+
+def test_a_name_that_means_two_sweeps_is_refused(write, tmp_path):
+    write("experiments/demo/experiment.yaml", {"sweep": [{"product": {"pool": ["max"]}}]})
+    with pytest.raises(ConfigError, match=r"sweep=demo means two things: .*demo\.yaml and .*experiment\.yaml"):
+        make_plan(["sweep=demo"])
+    write("own/sweep/demo.yaml", {"defaults": ["grid"], "blocks": [{"product": {"pool": ["max"]}}]})
+    (tmp_path / "experiments/demo/experiment.yaml").unlink()
+    with pytest.raises(ConfigError, match="sweep=demo means two things"):
+        make_plan(["sweep=demo"], [tmp_path / "own"])
+
+
+YAML = """
+sweep:
+- product:
+    pool: max,lp                       # as on the command line
+    seed: range(0, 3)
+    data.train_samples: [200]
+    model.widths: [[16, 32, 64], [8, 16, 32]]  # a list of lists
+    data.augmentation: {flip: true, crop: 2, cutout: 0}
+    trainer.threads: null
+    trainer.batch_size: "choice(10, 20)"
+  exclude:
+  - {pool: lp, seed: "1,2"}
+  overrides:
+  - match: {pool: lp}
+    set: {optimizer.lr: 0.05, data.augmentation: {flip: false, crop: 0, cutout: 0}}
+"""
+
+
+def test_values_of_every_kind_arrive_in_the_configs(write):
+    write("experiments/kinds/experiment.yaml", YAML)
+    plan = make_plan(["sweep=kinds"])
+    assert len(plan.cells) == (3 + 1) * 2 * 2
+    for cell in plan.cells:
+        config, lp = cell.config, cell.config["names"]["pool"] == "lp"
+        assert config["model"]["widths"] in ([16, 32, 64], [8, 16, 32])
+        assert config["trainer"]["batch_size"] in (10, 20)
+        assert config["trainer"]["threads"] is None
+        assert config["data"]["augmentation"] == {"flip": not lp, "crop": 0 if lp else 2, "cutout": 0}
+        assert config["optimizer"]["lr"] == (0.05 if lp else 0.1)
+        assert cell.train_samples == 200
+        assert config["seed"] == 0 or not lp
+
+
+def test_a_mistake_is_put_down_to_its_block_and_not_to_one_that_is_innocent(write):
+    blocks = [{"product": {"pool": ["max"]}}, {"product": {"pool": ["lp"], "trainer.epoch": [3]}}]
+    write("experiments/ours/experiment.yaml", {"sweep": blocks})
+    with pytest.raises(ConfigError, match=r"^sweep block 2: unknown option 'trainer\.epoch'.*'trainer\.epochs'"):
+        make_plan(["sweep=ours"])
+    with pytest.raises(ConfigError, match=r"^unknown option 'trainer\.epoch'"):
+        make_plan(["sweep=demo", "trainer.epoch=3"])
+    write("experiments/ours/experiment.yaml", {"sweep": [{"product": {"trainer.epochs": [1, -1]}}]})
+    with pytest.raises(ConfigError, match=r"^sweep block 1: trainer\.epochs must be .* got -1"):
+        make_plan(["sweep=ours"])
+    write("experiments/ours/experiment.yaml", {"sweep": [{"product": {"pool": ["max", "lpp"]}}]})
+    with pytest.raises(ConfigError, match=r"^sweep block 1: unknown pool 'lpp'.*'lp'"):
+        make_plan(["sweep=ours"])
+
+
+def test_one_name_for_two_pools_is_refused(write, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("one", "other"):
+        write(f"{name}.py", "def Pool(kernel_size=2): ...")
+    line = ["pool=custom", "pool._target_=one.Pool,other.Pool"]
+    with pytest.raises(ConfigError, match=r"'Pool.*' would stand for two pools in a table: one\.Pool and other\.Pool"):
+        make_plan(line)
+    assert len(make_plan([*line[:1], "pool._target_=one.Pool", "+pool.kernel_size=2,3", "seeds=2"]).cells) == 4
+
+
+def test_a_sample_is_part_of_the_plan():
+    line = ["pool=max,lp,average,lip", "seeds=3"]
+    whole, some = make_plan(line), make_plan([*line, "sweep.sample=6"])
+    assert len(some.cells) == 6
+    assert [cell.run_id for cell in whole.cells if cell in some.cells] == [cell.run_id for cell in some.cells]
+    assert [seed for _, seed in labels(some)] == [0, 0, 0, 0, 1, 1]
+    assert some.notes == ("sweep.sample=6: 6 of 12 cells; of seed 1 only 2 of 4",)
+    assert make_plan([*line, "sweep.sample=50"]).notes == ("sweep.sample=50: the sweep has 12 cells, all are taken",)
+    with pytest.raises(ConfigError, match=r"sweep\.sample must be null or a whole number of at least 1, got 0"):
+        make_plan([*line, "sweep.sample=0"])
+
+
+def test_an_archive_beside_the_runs_makes_no_cell_done(tmp_path):
+    plan = make_plan(["pool=max"])
+    (cell,) = plan.cells
+    result = {"schema_version": 1, "run_id": cell.run_id, "test_accuracy": 0.5, "epochs": 0}
+    line = json.dumps({"run_id": cell.run_id, "config": cell.config, "environment": {}, "result": result})
+    for folder in ("results/mine", "runs"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "records.jsonl").write_text(line + "\n")
+    assert list(make_plan(["pool=max"]).states().values()) == [NEW]
 
 
 @pytest.mark.parametrize("several", [["pool=max,lp"], ["seeds=1"], ["seed=1,2"], ["sweep=demo"]])
@@ -140,6 +237,7 @@ def test_a_single_cell_is_asked_for_where_one_is_trained(several):
         (["sweep=demo,grid"], "sweep takes one name"),
         (["sweep.workers=1,2"], r"sweep\.workers takes one value"),
         (["sweep.blocks=[{product: {pool: [max]}}]"], r"sweep\.blocks"),
+        (["sweep.sampel=3"], r"sweep\.sampel.*sweep\.sample"),
         (["sweep.workers=0"], r"sweep\.workers must be null or a whole number"),
         (["seed=1.5"], "seed must be a whole number of at least 0, got '1.5'"),
         (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
