@@ -1,5 +1,5 @@
 # make demo     create the environment and run the main job offline
-# make test     the same environment, and the tests
+# make test     the same environment, and the tests; those that touch Hydra also on its newest pre-release
 # make lint     style
 # make results  redraw every table and figure of results/ and README from the committed records
 # make docs     write docs/pools.md (with pictures), heads.md and models.md anew from docstrings and measurements
@@ -12,14 +12,19 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The newest Hydra, pre-releases included, beside the environment's own: what composes and launches is tested on both.
+HYDRA_NEXT := $(VENV)/hydra-next
+ON_HYDRA := tests/test_configuration.py tests/sweep/test_grammar.py tests/sweep/test_plan.py tests/sweep/test_launch.py
 
 .PHONY: demo test lint results docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(HYDRA_NEXT)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -c 'import hydra; print("again on hydra-core", hydra.__version__); assert hydra.__version__ >= "1.4"'
+	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ON_HYDRA)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -38,6 +43,12 @@ ifdef TORCH_INDEX
 	$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "torch>=2.14" "torchvision>=0.29"
 endif
 	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+$(HYDRA_NEXT)/.installed: $(INSTALLED)
+	rm -rf $(HYDRA_NEXT)
+	$(BIN)/python -m pip install --pre --no-deps --target $(HYDRA_NEXT) "hydra-core>=1.4.0.dev0" "omegaconf>=2.4.0.dev0" \
+		"hydra-submitit-launcher>=1.4.0.dev0"
 	@touch $@
 
 clean:

@@ -62,3 +62,13 @@ def test_the_command_works_from_any_directory(installed, tmp_path):
     small = ["data.train_samples=200", "data.test_samples=50", "trainer.epochs=1", "model=convnet_small"]
     assert "test accuracy" in call(bin, tmp_path, "poolbench", "run", *small)
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
+def test_hydra_finds_the_sweeper(installed, tmp_path):
+    bin, site = installed
+    code = (
+        "from hydra.core.plugins import Plugins; from hydra.plugins.sweeper import Sweeper; "
+        "print(*[(c.__module__, __import__('inspect').getfile(c)) for c in Plugins.instance().discover(Sweeper)])"
+    )
+    found = call(bin, tmp_path, "python", "-c", code)
+    assert f"('hydra_plugins.poolbench_sweeper.sweeper', '{site}" in found

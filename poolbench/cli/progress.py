@@ -8,8 +8,9 @@ from rich.live import Live
 from rich.table import Table
 
 from poolbench.cli.words import duration, percent
+from poolbench.records.printable import printable
 from poolbench.sweep.plan import Cell, Plan
-from poolbench.sweep.workers import read_status
+from poolbench.sweep.workers import RETRIED, read_status
 
 
 class SweepProgress:
@@ -49,6 +50,9 @@ class SweepProgress:
             self._print(f"{cell.run_id}: {reason}")
             return
         self.running.pop(cell.run_id, None)
+        if state == RETRIED:
+            self._print(f"{cell.run_id}: {reason}; it is tried again later")
+            return
         self.fresh += 1
         self.done += state == "done"
         self.failed += state == "failed"
@@ -108,6 +112,7 @@ class SweepProgress:
         return duration((time.monotonic() - self.began) / finished * left)
 
     def _print(self, text: str) -> None:
+        text = printable(text)
         if self.live:
             self.live.console.print(text, highlight=False, markup=False)
         else:

@@ -4,13 +4,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.models.options import choice, numbers, whole
 from poolbench.models.sites import Sites, Trunk
 
 _PATCH = 2  # side of the patches that the first layer sees, in pixels
+_CHUNK = 100  # images whose patches are looked at together
 _FLOOR = 5e-4  # added to the variance of a direction, or those in which patches hardly differ would be all noise
 
 
@@ -73,8 +73,12 @@ class FastCNN(Trunk):
         if not self.whiten:
             return
         first = self.features.stem.conv
-        patches = F.unfold(images.float().contiguous(), _PATCH).transpose(0, 1).flatten(1).double()
-        variances, directions = torch.linalg.eigh(patches @ patches.T / patches.shape[1])
+        channels, moments, count = first.weight.shape[1], 0.0, 0
+        for some in images.float().split(_CHUNK):  # all patches at once would be hundreds of megabytes
+            patches = some.unfold(2, _PATCH, 1).unfold(3, _PATCH, 1).permute(1, 4, 5, 0, 2, 3)
+            patches = patches.reshape(channels * _PATCH**2, -1).double()
+            moments, count = moments + patches @ patches.T, count + patches.shape[1]
+        variances, directions = torch.linalg.eigh(moments / count)
         white = (directions / (variances + _FLOOR).sqrt()).T.reshape(-1, *first.weight.shape[1:])
         first.weight.copy_(torch.cat([white, -white]))
         first.bias.zero_()

@@ -1,13 +1,15 @@
 """Running a plan on this machine: one process a cell, several at once, sharing the work with other sweeps."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -27,6 +29,8 @@ from poolbench.records.times import now
 from poolbench.sweep.plan import Cell, Plan
 
 POLL_SECONDS = 0.3
+_STARTS = 4  # attempts to start a worker
+RETRIED = "retried"  # what a watcher is told of a cell that failed and comes again
 
 
 class CellsRefused(ValueError):
@@ -46,6 +50,9 @@ class Watcher(Protocol):
 def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
     """Train every cell of ``plan`` that is not done, and wait for those that other processes have.
 
+    A cell that fails is tried again ``sweep.retry`` times, after all others had their turn; after ``sweep.max_hours``
+    no cell is started any more and those that run are finished.
+
     Returns: ``run_id`` -> reason, for the cells that failed.
     Raises: CellsRefused before any training when a config does not fit together; OSError when records cannot be
         written; KeyboardInterrupt, after the workers were ended.
@@ -53,6 +60,8 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
     cells = plan.open()
     if not cells:
         return {}
+    hours = plan.options["max_hours"]
+    deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
     writable(Path(cells[0].config["runs_dir"]))
     code = environment.code_version()
     context = _context(cells)
@@ -60,11 +69,15 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
     cores = environment.available_cores()
     workers = plan.options["workers"] or gpus or cores
     threads = max(1, cores // workers)
+    failures: Counter[str] = Counter()
     failed: dict[str, str] = {}
     queue, elsewhere = deque(cells), list[Cell]()
     running: dict[int, tuple[BaseProcess, Any, Cell, int]] = {}
     try:
         while queue or running or elsewhere:
+            if time.monotonic() > deadline:
+                queue.clear()
+                elsewhere.clear()
             while queue and len(running) < workers:
                 cell = queue.popleft()
                 state = cell.state()
@@ -94,6 +107,12 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
                     elsewhere.append(cell)  # another process was quicker
                     continue
                 if state == FAILED:
+                    failures[cell.run_id] += 1
+                    # What repeats itself for certain, as a loss that is no number, is not tried again.
+                    if failures[cell.run_id] <= plan.options["retry"] and not _lasting(cell):
+                        watcher.ended(cell, RETRIED, reason)
+                        queue.append(cell)
+                        continue
                     failed[cell.run_id] = reason
                 watcher.ended(cell, state, reason)
             for cell in list(elsewhere):
@@ -103,10 +122,11 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
                 elsewhere.remove(cell)
                 if state == DONE:
                     watcher.ended(cell, DONE, "")
-                elif state == FAILED:
-                    failed[cell.run_id] = _reason(cell)
+                elif state == FAILED and (_lasting(cell) or failures[cell.run_id] >= plan.options["retry"]):
+                    failed[cell.run_id] = failure_reason(cell)
                     watcher.ended(cell, FAILED, failed[cell.run_id])
                 else:
+                    failures[cell.run_id] += state == FAILED
                     queue.append(cell)
             watcher.tick()
             if failed and plan.options["fail_fast"]:
@@ -123,9 +143,8 @@ def writable(folder: Path) -> None:
     """Raises: OSError, naming ``folder``, when nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.write_bytes(b"poolbench")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:  # without a name, so nothing can be left
+            probe.write(b"poolbench")
     except OSError as error:
         raise OSError(error.errno, f"runs_dir={folder} cannot be written to: {error.strerror}") from error
 
@@ -164,6 +183,18 @@ def _modules(cells: list[Cell]) -> list[str]:
 
 
 def _start(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, Any]:
+    for attempt in range(_STARTS):
+        try:
+            return _start_once(context, function, *arguments)
+        except (EOFError, ConnectionError):  # the server of the forks was killed; the next start makes another one
+            if attempt == _STARTS - 1:
+                message = f"no worker could be started in {_STARTS} attempts: their server dies (out of memory?)"
+                raise OSError(message) from None
+            time.sleep(POLL_SECONDS)
+    raise AssertionError("there is at least one attempt")
+
+
+def _start_once(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, Any]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=function, args=(theirs, *arguments), daemon=True)
     # The server of the forks loads torch for seconds, and Ctrl-C in a terminal reaches it too: it shall not die of it
@@ -175,7 +206,7 @@ def _start(context: Any, function: Any, *arguments: Any) -> tuple[BaseProcess, A
     finally:
         if masked is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-    theirs.close()
+        theirs.close()
     return process, ours
 
 
@@ -189,6 +220,11 @@ def _no_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def prepare(cells: list[Cell]) -> None:
+    """Check each distinct config and have the data ready here. Raises: CellsRefused."""
+    _check_and_prepare(_context(cells), cells)
 
 
 def _check_and_prepare(context: Any, cells: list[Cell]) -> int:
@@ -264,9 +300,15 @@ def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int,
 def _outcome(process: BaseProcess, pipe: Any, cell: Cell) -> tuple[str, str]:
     """How the cell ended; a process that ended without a word leaves a failed record all the same."""
     process.join()
+    # The server of the forks was killed and took the knowledge of its children along: this one is at work all the same.
+    if not pipe.poll(0) and cell.state() == RUNNING:
+        return "busy", ""
     with contextlib.suppress(EOFError, OSError):
         state, reason = pipe.recv()
-        return state, reason or (_reason(cell) if state == FAILED else "")
+        return state, reason or (failure_reason(cell) if state == FAILED else "")
+    if cell.state() == DONE:  # it was killed after its last word
+        store.tidy(cell.folder)
+        return DONE, ""
     code = process.exitcode or 0
     reason = f"the process was ended by signal {-code}" if code < 0 else f"the process ended with exit code {code}"
     if code == -9:
@@ -280,8 +322,14 @@ def _outcome(process: BaseProcess, pipe: Any, cell: Cell) -> tuple[str, str]:
         "error": reason,
         "updated": now(),
     }
+    claim = store.Claim(cell.folder)
     with contextlib.suppress(OSError):
-        store.write_json(cell.folder / "status.json", {**(read_status(cell.folder) or {}), **status})
+        if not claim.acquire():
+            return "busy", ""  # another sweep has it by now
+        try:
+            store.write_json(cell.folder / "status.json", {**(read_status(cell.folder) or {}), **status})
+        finally:
+            claim.release()
     return FAILED, reason
 
 
@@ -295,8 +343,13 @@ def read_status(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _reason(cell: Cell) -> str:
+def failure_reason(cell: Cell) -> str:
+    """Why the cell failed, as its record says."""
     return str((read_status(cell.folder) or {}).get("error") or "no reason is recorded")
+
+
+def _lasting(cell: Cell) -> bool:
+    return bool((read_status(cell.folder) or {}).get("lasting"))
 
 
 def _end_with_parent() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import torch
 
 import poolbench
 from poolbench.cli.main import COMMANDS, main
+from poolbench.records import store
 
 SMALL = [
     "data=shapes",
@@ -74,6 +76,19 @@ def test_nothing_is_trained_twice(swept):
     assert "4 cells, 4 done before" in again.stdout
     assert "test acc" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*")}
+
+
+def test_what_a_worker_left_that_was_killed_after_its_last_word_is_tidied(swept):
+    folder, _ = swept
+    cell = sorted((folder / "runs").glob("*-s0-*"))[0]
+    dead = {"host": socket.gethostname(), "boot": store._boot_id(), "pid": 2**22 + 1, "start": 1.0}
+    (cell / "claim.0").write_text(json.dumps(dead))
+    (cell / ".status.json.1-abcdef.tmp").write_text("{")
+    result = (cell / "result.json").read_bytes()
+    assert poolbench_command(folder, "sweep", "pool=max,average", "seeds=2", *SMALL).returncode == 0
+    assert not list(cell.glob("claim.*"))
+    assert not list(cell.glob(".*"))
+    assert (cell / "result.json").read_bytes() == result
 
 
 def test_adding_a_seed_trains_only_the_new_cells(swept, monkeypatch, capsys):

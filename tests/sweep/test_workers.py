@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ import pytest
 
 from poolbench.records import environment, store
 from poolbench.records.state import DAMAGED, DONE, FAILED, INTERRUPTED, NEW
+from poolbench.sweep import workers
 from poolbench.sweep.plan import make_plan
-from poolbench.sweep.workers import CellsRefused, run_plan
+from poolbench.sweep.workers import RETRIED, CellsRefused, run_plan
 
 TINY = [
     "data=shapes",
@@ -73,6 +75,11 @@ class NotANumber(Sick):
 
 class Killed(Sick):
     def ill(self, x):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class KilledOnce(Sick):
+    def ill(self, x):
+        os.unlink("sick")
         os.kill(os.getpid(), signal.SIGKILL)
 
 class Exits(Sick):
@@ -244,6 +251,81 @@ def test_cells_that_fail_leave_a_reason_and_the_others_go_on(folder):
     for cell in cells.values():
         assert not list(cell.folder.glob("claim.*"))
         assert not (cell.folder / "error.txt").exists()
+
+
+def test_a_killed_server_of_workers_is_replaced():
+    from multiprocessing import forkserver
+
+    server = forkserver._forkserver
+    plan, killed = tiny(*custom("Says"), "seeds=3", workers=1), []
+
+    def ended(cell, state, reason):
+        if not killed:  # right before the next worker is started
+            killed.append(server._forkserver_pid)
+            os.kill(server._forkserver_pid, signal.SIGKILL)
+
+    seen = Seen()
+    seen.ended = ended
+    assert run_plan(plan, seen) == {}
+    assert set(plan.states().values()) == {DONE}
+    assert killed != [server._forkserver_pid]
+
+
+def test_a_start_that_the_servers_death_breaks_is_repeated(monkeypatch):
+    starts, start = [], workers._start_once
+
+    def dies(*arguments):
+        starts.append(len(starts))
+        if len(starts) in (1, 3):  # in the check, and with the first cell
+            raise EOFError("unexpected EOF")
+        return start(*arguments)
+
+    monkeypatch.setattr(workers, "_start_once", dies)
+    plan = tiny("pool=max", workers=1)
+    assert run_plan(plan, Seen()) == {}
+    assert len(starts) == 4
+    monkeypatch.setattr(workers, "_start_once", dies_always)
+    with pytest.raises(OSError, match="no worker could be started"):
+        run_plan(tiny("pool=average", workers=1), Seen())
+
+
+def dies_always(*arguments):
+    raise ConnectionResetError
+
+
+def test_a_failure_is_tried_again_after_the_others(folder):
+    (folder / "sick").touch()
+    plan, seen = tiny(*custom("KilledOnce", "Says"), "sweep.retry=1", workers=1), Seen()
+    cells = by_pool(plan)
+    assert run_plan(plan, seen) == {}
+    assert seen.states == {cells["KilledOnce"].run_id: [RETRIED, DONE], cells["Says"].run_id: [DONE]}
+    assert seen.begun == [cells[name].run_id for name in ("KilledOnce", "Says", "KilledOnce")]
+
+
+def test_retries_end_and_what_would_repeat_itself_is_not_tried_again(folder):
+    (folder / "sick").touch()
+    plan, seen = tiny(*custom("Raises", "NotANumber"), "sweep.retry=2"), Seen()
+    cells = by_pool(plan)
+    assert set(run_plan(plan, seen)) == {cell.run_id for cell in cells.values()}
+    assert seen.states[cells["Raises"].run_id] == [RETRIED, RETRIED, FAILED]
+    assert seen.states[cells["NotANumber"].run_id] == [FAILED]
+
+
+def test_after_max_hours_no_cell_is_started_and_those_that_run_are_finished():
+    assert run_plan(tiny(*custom("Says"), "sweep.max_hours=0.00000001"), Seen()) == {}
+    assert not [path for path in Path("runs").iterdir() if path.is_dir()]
+    plan, clock = tiny(*custom("Slow"), "seeds=3", "sweep.max_hours=1", workers=1), time.monotonic
+
+    def an_hour_later(number):
+        if (plan.cells[0].folder / "log.txt").exists() and "trained" in (plan.cells[0].folder / "log.txt").read_text():
+            workers.time.monotonic = lambda: clock() + 3601
+
+    seen = Seen(an_hour_later)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers.time, "monotonic", clock)  # put back in the end
+        assert run_plan(plan, seen) == {}
+    assert [cell.state() for cell in plan.cells] == [DONE, NEW, NEW]
+    assert seen.states == {plan.cells[0].run_id: [DONE]}
 
 
 def test_a_cell_whose_folder_cannot_be_made_fails_and_says_where():

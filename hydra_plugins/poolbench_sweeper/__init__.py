@@ -1,0 +1,1 @@
+"""Hydra finds the sweeper of poolbench here: ``hydra/sweeper=poolbench``."""
