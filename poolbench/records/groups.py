@@ -37,7 +37,8 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     for group, config in groups.items():
         labels = [str(config["names"].get(key, "")) for key in ("model", "head", "data")]
         epochs = config["trainer"].get("epochs")
-        texts[group] = ", ".join([*labels, f"{epochs} epoch{'' if epochs == 1 else 's'}"])
+        tuned = ["tuned"] if config.get("view") else []  # see records.tuning
+        texts[group] = ", ".join([*labels, f"{epochs} epoch{'' if epochs == 1 else 's'}", *tuned])
     for text in sorted(set(texts.values())):
         alike = sorted(group for group in texts if texts[group] == text)
         if len(alike) > 1:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,13 @@ import pandas as pd
 
 from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
 from poolbench.records.read import Problem, Record, read_records
-from poolbench.records.store import write_json, write_text
+from poolbench.records.store import sweep_abandoned, write_json, write_text
+from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots
 from poolbench.report.notes import RULE, notes, spans
 from poolbench.report.summary import finished, summarise
 from poolbench.report.tables import latex, markdown, print_summary
+from poolbench.report.tuned import left_out, tuned_notes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +44,7 @@ class Report:
         problems: what could not be read.
         files: everything the report consists of, in the order of writing; figures that were up to date are among them.
         drawn: those of the files that are figures and were drawn anew.
+        trials: cells that are in no table, since they did not read the test set, as those of a search.
     """
 
     output: Path
@@ -50,6 +54,7 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     drawn: list[Path] = field(default_factory=list)
+    trials: int = 0
 
     @property
     def text(self) -> str:
@@ -68,6 +73,8 @@ class Report:
         if console is None:
             console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH)
         print_summary(self.groups, RULE, console)
+        if self.trials:
+            console.print(Text(left_out(self.trials)))
         for problem in self.problems:
             console.print(Text(f"Not read: {problem}"), soft_wrap=True)
 
@@ -87,6 +94,9 @@ def write_report(
     code that draws it changed since the last report here (``report.json`` remembers), and the figures of groups that
     are gone are removed.
 
+    Cells with tuned values (``optimizer=tuned``) have groups of their own, in which each pool stands at its own best
+    recipe, beside those at the same recipe. A cell that belongs to both has a row in both.
+
     Args:
         source: records, or any mixture of folders, run directories and archives.
         baseline: the label of the pool that the others are compared with.
@@ -104,23 +114,28 @@ def write_report(
         reasons = "".join(f"\n  {problem}" for problem in problems)
         raise ValueError(f"there is no record to report in {', '.join(map(str, source)) or 'an empty list'}{reasons}")
 
-    cells = collect(records)
+    reported = views(record for record in records if reads_test(record))
+    trials = sum(not reads_test(record) for record in records)
+    cells = collect(reported)
     summary = summarise(cells, baseline)
+    tuned = tuned_notes(reported)
     groups = []
     for group, rows in summary.groupby("group", sort=False):
-        groups.append((rows, notes(cells[cells["group"] == group], rows, baseline, cells)))
+        own = notes(cells[cells["group"] == group], rows, baseline, cells.drop_duplicates("run_id"))
+        groups.append((rows, [*tuned.get(str(group), []), *own]))
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
     write_csv(cells, files[0])
     write_csv(summary, files[1])
-    write_text(files[2], markdown(groups, RULE, len(problems)))
+    more = f"\n{left_out(trials)}\n" if trials else ""
+    write_text(files[2], markdown(groups, RULE, len(problems)) + more)
     if with_latex:
         files.append(output / "summary.tex")
         write_text(files[-1], latex(groups))
     if archive:
         files.append(output / "records.jsonl")
         write_archive(records, files[-1])
-    figures, drawn = _figures(output, cells, collect_metrics(records), [rows for rows, _ in groups])
-    return Report(output, cells, summary, groups, problems, [*files, *figures, output / "report.json"], drawn)
+    figures, drawn = _figures(output, cells, collect_metrics(reported), [rows for rows, _ in groups])
+    return Report(output, cells, summary, groups, problems, [*files, *figures, output / "report.json"], drawn, trials)
 
 
 def _figures(
@@ -138,7 +153,7 @@ def _figures(
         own = finished(cells[cells["group"] == rows["group"].iloc[0]])
         if len(own) < 2 and len(groups) > 1:
             continue
-        own_curves = curves[curves["run_id"].isin(own["run_id"])]
+        own_curves = curves[(curves["group"] == own["group"].iloc[0]) & curves["run_id"].isin(own["run_id"])]
         many = "1 pool" if len(rows) == 1 else f"{len(rows)} pools"
         about = (
             f"{rows['setting'].iloc[0]}, {'seeds' if own['seed'].nunique() > 1 else 'seed'} {spans(set(own['seed']))}"
@@ -174,16 +189,16 @@ def _figures(
 
 
 def _suffixes(groups: list[pd.DataFrame]) -> list[str]:
-    """An ending for each group's files: the parts of its setting that not all groups share; none for a single group."""
-    if len(groups) == 1:
-        return [""]
+    """An ending for each group's files: the parts of its setting that not all groups share, if there are any."""
+    if len(groups) < 2:
+        return [""] * len(groups)
     parts = [re.split(r", (?![^(\[]*[)\]])", rows["setting"].iloc[0]) for rows in groups]
     common = set(parts[0]).intersection(*parts)
     slugs = ["-".join(part for part in own if part not in common) for own in parts]
     slugs = [re.sub(r"[^A-Za-z0-9_.=+]+", "-", slug).strip("-.")[:80] for slug in slugs]
     hashes = [rows["group"].iloc[0] for rows in groups]
     return [
-        f"-{slug}" if slug and slugs.count(slug) == 1 else f"-{slug or 'group'}-{group}"
+        f"-{slug or 'group'}-{group}" if slugs.count(slug) > 1 else f"-{slug}" if slug else ""
         for slug, group in zip(slugs, hashes, strict=True)
     ]
 
@@ -192,7 +207,12 @@ def _remembered(path: Path) -> dict[str, Any]:
     """The figures of the last report here; nothing when there is none or its memory cannot be read."""
     try:
         figures = json.loads(path.read_bytes())["figures"]
-        return {name: entry for name, entry in figures.items() if isinstance(entry["files"], dict)}
+        # Its files are removed when their figure is gone: only what lies in the folder itself can be one of them.
+        return {
+            name: entry
+            for name, entry in figures.items()
+            if isinstance(entry["files"], dict) and all(Path(file).name == file for file in entry["files"])
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -208,11 +228,10 @@ def _hash(path: Path) -> str:
 
 def _check_writable(output: Path) -> None:
     """Raises: OSError (its subclass that fits) when no file can be written into ``output``."""
-    probe = output / f".probe.{os.getpid()}.tmp"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=output):  # without a name: whoever is killed leaves nothing
+            sweep_abandoned(output)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"cannot write the report to {output}: {reason}; choose another folder") from error

@@ -59,6 +59,7 @@ _SETTINGS = {
     "savefig.dpi": 150,
     "figure.dpi": 150,
     "path.sketch": None,
+    "text.parse_math": False,  # a name with dollar signs is a name
 }
 
 

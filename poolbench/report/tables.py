@@ -1,6 +1,7 @@
 """The summary for people: a table on the terminal, Markdown and LaTeX. The numbers themselves come from `summary`."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
@@ -63,6 +64,8 @@ COST = (
     Column("images/s", lambda row: _number(row["images_per_second"], ",.0f")),
     Column("cell s", lambda row: _number(row["cell_seconds"], ",.1f")),
 )
+_LATEX = {letter: f"\\{letter}" for letter in "%&_#{}$"}
+_LATEX |= {"\\": r"\textbackslash ", "^": r"\textasciicircum ", "~": r"\textasciitilde ", "±": r"$\pm$", DASH: "--"}
 _WIDE, _WIDER = 112, 140  # Below, the costs stand in a table of their own; from the second on, the tests have room.
 
 
@@ -113,18 +116,27 @@ def markdown(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, proble
     lines = ["# Summary", ""]
     columns = (*ACCURACY, *TESTS, *COST)
     for rows, notes in groups:
-        lines += [f"## {title(rows)}", ""]
+        lines += [f"## {_plain_markdown(title(rows))}", ""]
         lines.append(f"| {' | '.join(column.title for column in columns)} |")
         lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
         for row in rows.to_dict("records"):
-            lines.append(f"| {' | '.join(column.text(row).replace('|', chr(92) + '|') for column in columns)} |")
-        lines += ["", *(f"- {note}" for note in notes), ""]
+            texts = (_plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
+            lines.append(f"| {' | '.join(texts)} |")
+        lines += ["", *(f"- {_plain_markdown(note)}" for note in notes), ""]
     if problems:
         lines += [
             f"**{counted(problems, 'record')} could not be read and {'is' if problems == 1 else 'are'} left out.**",
             "",
         ]
     return "\n".join([*lines, rule, ""])
+
+
+def _plain_markdown(text: str) -> str:
+    """``text`` without what Markdown would turn into HTML, a link or a picture: names may be somebody else's."""
+    text = text.replace("\\", "\\\\")
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return re.sub(r"\](?=[(\[:])", r"\\]", text)
 
 
 def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]]) -> str:
@@ -141,9 +153,7 @@ def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]]) -> str:
 
 
 def _escaped(text: str) -> str:
-    for plain, command in {"\\": r"\textbackslash ", "±": r"$\pm$", DASH: "--"}.items():
-        text = text.replace(plain, command)
-    return "".join(f"\\{letter}" if letter in "%&_#{}" else letter for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def _number(value: float, form: str) -> str:
