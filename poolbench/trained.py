@@ -15,6 +15,7 @@ from poolbench.data.augment import plain_batches
 from poolbench.records.find import find_record
 from poolbench.records.read import read_record
 from poolbench.training import checkpoint
+from poolbench.trust import check_trust
 
 
 @dataclass
@@ -39,14 +40,18 @@ def load(
     Args:
         run: the record's folder, or its ``run_id`` or a unique beginning or end of it in ``runs_dir``.
         runs_dir: where records are.
-        trust: a record names the classes that it is made of, and building the model calls them. Those of poolbench and
-            of ``torch.nn`` are taken; for others name their packages, ``trust=["mypkg"]``, or say True for all.
+        trust: a record names the classes that it is made of, and building the model calls them. Components of
+            poolbench and layers of ``torch.nn`` and ``torchvision.ops`` are taken; for others name their packages,
+            ``trust=["mypkg"]``, or say True for all.
     Raises: ValueError when there is no such record, it cannot be read or names a class that is not trusted;
         FileNotFoundError without a checkpoint.
     """
     folder = find_record(run, Path(runs_dir))
     config = read_record(folder).config
-    _check_trust(config, trust)
+    try:
+        check_trust({part: config.get(part) for part in ("pool", "head", "model")}, trust)  # what is built here
+    except ValueError as error:
+        raise ValueError(f"{error}: load(..., trust=[...])") from error
     if not (folder / "checkpoint.pt").exists():
         raise FileNotFoundError(f"{folder} has no checkpoint.pt: the cell has not finished an epoch, or it was pruned")
     state = checkpoint.read(folder / "checkpoint.pt", config["run_id"])
@@ -64,17 +69,3 @@ def load(
         return next(iter(plain_batches(batch, labels, len(batch), data["mean"], data["std"])))[0]
 
     return Trained(model.eval(), config, transform, tuple(data["classes"]))
-
-
-def _check_trust(config: dict[str, Any], trust: bool | Iterable[str]) -> None:
-    if trust is True:
-        return
-    packages = ("poolbench", "torch.nn", *(trust or ()))
-    pools = config["pool"] if isinstance(config["pool"], list) else [config["pool"]]
-    for block in [*pools, config["head"], config["model"]]:
-        target = str(block["_target_"])
-        if not any(target.startswith(f"{package}.") for package in packages):
-            raise ValueError(
-                f"this record is made with {target}, which loading it would import and call; "
-                f"if you trust it: load(..., trust=[{target.partition('.')[0]!r}])"
-            )

@@ -12,11 +12,16 @@ from poolbench import __version__
 COMMANDS = {
     "run": "train one cell",
     "sweep": "train all cells of a grid or a declared sweep, then report",
-    "plan": "show the cells of a sweep and how far each is, without training",
-    "status": "show what is done, running, failed in a folder of records",
+    "plan": "show the cells of a sweep, how far each is and what the rest should cost",
+    "tune": "search the best recipe of each pool on a validation split, alike for all",
+    "status": "what is done, running, queued, failed, and the time left",
+    "logs": "what a cell printed, and why it failed",
     "report": "tables and plots, from records alone",
     "collect": "gather records into one archive and one tidy table",
     "show": "one record: its config, curve and result",
+    "diff": "what differs between two records",
+    "rerun": "train a record's cell once more and compare the results",
+    "prune": "remove checkpoints of finished cells, after saying which",
     "list": "pools, heads, models, data sets, optimizers, schedules, sweeps",
     "bench": "time operators against torch's own max pooling and against memory",
     "check-pool": "run the public contract on a pool, yours or ours, and explain what it breaks",
@@ -24,7 +29,8 @@ COMMANDS = {
     "download": "fetch a data set",
 }
 
-_BUILDING = ("run", "sweep", "plan", "bench", "check-pool", "gallery", "download")
+# Commands whose words are the user's own, not a record's; status and rerun see for themselves.
+_BUILDING = ("run", "sweep", "tune", "plan", "bench", "check-pool", "gallery", "download")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from poolbench.registry import nearest
 
         return _fail(f"unknown command {command!r}.{nearest(command, list(COMMANDS))} Try: poolbench --help")
-    # A component of the user's own lies beside the work, where a script does not look. Last, and only for commands that
-    # build something: a yaml.py in a folder of somebody's records must not be run by looking at them.
-    if command in _BUILDING and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    if command in _BUILDING:
+        from poolbench.cli.options import take_in_working_folder
+
+        take_in_working_folder()
     module = importlib.import_module(f"poolbench.cli.{command.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"poolbench {command}",
@@ -79,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int = 2) -> int:
+    from poolbench.records.printable import printable
+
+    message = printable(message, keep="\n")  # it may quote somebody's record
     print(f"poolbench: error: {message}", file=sys.stderr)
     return code
 

@@ -1,12 +1,19 @@
 """Arguments that several commands share."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Options of a config, ``pool=max trainer.epochs=3``, and further folders of configs."""
     parser.add_argument("overrides", nargs="*", metavar="option=value", help="as pool=max trainer.epochs=3")
+    add_config_dir(parser)
+
+
+def add_config_dir(parser: argparse.ArgumentParser) -> None:
+    """Further folders of configs."""
     parser.add_argument(
         "--config-dir", action="append", type=Path, default=[], metavar="DIR", help="a folder of configs of your own"
     )
@@ -22,3 +29,13 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="folders of records, single records, or archives records.jsonl (default: runs)",
     )
+
+
+def take_in_working_folder() -> None:
+    """Let components of the user's own be found that lie beside the work, where a script does not look.
+
+    Last, and only where something is built: a yaml.py in a folder of somebody's records must not be run by looking at
+    them.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())

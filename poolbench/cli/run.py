@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
         from poolbench.sweep.workers import writable
 
         writable(Path(cell.config["runs_dir"]))
-        state = _train(cell.config)
+        state = train_here(cell.config)
         if state == "failed":
             from poolbench.sweep.workers import read_status
 
@@ -52,7 +52,8 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _train(config: dict[str, Any]) -> str:
+def train_here(config: dict[str, Any]) -> str:
+    """Train a cell in this process, showing how it gets on. Returns: its state, ``done`` or ``failed``."""
     from poolbench.assembly import assemble
     from poolbench.cell import train_cell
     from poolbench.records.environment import code_version

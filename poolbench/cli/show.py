@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from poolbench.cli.words import percent
+from poolbench.records.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     folder = find_record(arguments.run, arguments.runs_dir)
     record = read_record(folder)
-    print(f"{folder}: {cell_state(folder)}\n")
+    print(f"{printable(folder)}: {cell_state(folder)}\n")
     print(yaml.safe_dump(record.config, sort_keys=False))
     if record.metrics:
         print("epoch  learning rate  train loss  train  validation  images/s")
@@ -34,8 +35,8 @@ def main(arguments: argparse.Namespace) -> int:
         if values:
             print(f"\n{title}")
             for key, value in values.items():
-                print(f"  {key:<22}{value}")
+                print(f"  {printable(key):<22}{printable(value)}")
     error = (record.status or {}).get("error")
     if error:
-        print(f"\nerror: {error}")
+        print(f"\nerror: {printable(error)}")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from poolbench.records.groups import flatten, group_hash, pool_labels, settings
 from poolbench.records.identity import digest
+from poolbench.records.printable import printable
 from poolbench.records.read import Record
 from poolbench.records.store import write_text
 
@@ -67,23 +68,24 @@ def collect(records: Iterable[Record]) -> "pd.DataFrame":
     texts = settings(configs)
     rows = []
     for record, pool in zip(records, pool_labels(configs), strict=True):
-        config, flat, group = record.config, flatten(record.config), group_hash(record.config)
-        result = {name: value for name, value in flatten(record.result or {}).items() if name}
-        rows.append(
-            {
-                "run_id": record.run_id,
-                "group": group,
-                "setting": texts[group],
-                "state": record.state,
-                "seed": config["seed"],
-                **{name: str(config["names"].get(name, "")) for name in LABELS},
-                "pool": pool,
-                **{column: flat.get(key) for column, key in CONFIG.items()},
-                **{name: record.environment.get(name) for name in ENVIRONMENT},
-                **{name: _status(record).get(name) for name in STATUS},
-                **{name: value for name, value in result.items() if name not in ("run_id", "schema_version")},
-            }
-        )
+        config, group, result = record.config, group_hash(record.config), record.result or {}
+        row = {
+            "run_id": record.run_id,
+            "group": group,
+            "setting": texts[group],
+            "state": record.state,
+            "seed": config["seed"],
+            **{name: str(config["names"].get(name, "")) for name in LABELS},
+            "pool": pool,
+            **{column: _option(config, key) for column, key in CONFIG.items()},
+            **{name: record.environment.get(name) for name in ENVIRONMENT},
+            **{name: _status(record).get(name) for name in STATUS},
+            **{name: result[name] for name in (*RESULT, "epochs") if name in result},
+        }
+        # What else a result has must not take the place of a column of ours, whatever it calls itself.
+        own = {*row, *RESULT, "schema_version"}
+        row |= {name: value for name, value in flatten(result).items() if name and name not in own}
+        rows.append({printable(name): _shown(value) for name, value in row.items()})
     table = pd.DataFrame(rows, columns=columns(rows))
     for name in table.columns:
         table[name] = _typed(table[name])
@@ -99,7 +101,8 @@ def collect_metrics(records: Iterable[Record]) -> "pd.DataFrame":
     for record, pool in zip(records, pool_labels([record.config for record in records]), strict=True):
         if record.result is not None:
             cell = {"group": group_hash(record.config), "pool": pool, "seed": record.config["seed"]}
-            rows += [{"run_id": record.run_id, **cell, **row} for row in record.metrics]
+            cell = {"run_id": record.run_id, **cell}
+            rows += [{**row, **{name: _shown(value) for name, value in cell.items()}} for row in record.metrics]
     head = ["run_id", "group", "pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
     return pd.DataFrame(rows, columns=list(dict.fromkeys([*head, *(name for row in rows for name in row)])))
 
@@ -126,8 +129,27 @@ def write_archive(records: Iterable[Record], path: str | Path) -> None:
 
 
 def write_csv(table: "pd.DataFrame", path: str | Path) -> None:
-    """Write ``table`` to ``path``: every digit, an empty field where there is no number."""
-    write_text(Path(path), table.to_csv(index=False, lineterminator="\n"))
+    """Write ``table`` to ``path``: every digit, an empty field where there is no number.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    texts = [name for name in table.columns if table[name].map(lambda value: isinstance(value, str)).any()]
+    harmless = table.assign(**{name: table[name].map(_no_formula) for name in texts})
+    write_text(Path(path), harmless.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n"))
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
+def _option(config: Mapping[str, Any], key: str) -> Any:
+    group, _, name = key.partition(".")
+    return config[group].get(name)
+
+
+def _shown(value: Any) -> Any:
+    """A value of the table: text without anything that would do something where it is shown."""
+    return printable(value) if isinstance(value, str | list) else value
 
 
 def _without_places(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -165,7 +187,7 @@ def _status(record: Record) -> dict[str, Any]:
 def _strict(value: Any) -> Any:
     """``value`` with null for what JSON cannot say: a diverged loss is not a number."""
     if isinstance(value, Mapping):
-        return {key: _strict(part) for key, part in value.items()}
+        return {str(key): _strict(part) for key, part in value.items()}
     if isinstance(value, list):
         return [_strict(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -176,6 +198,8 @@ def _typed(column: "pd.Series") -> "pd.Series":
     if column.name in _TRUTHS:
         return column.astype("boolean")
     if column.name in _COUNTS:
+        if column.dtype.kind == "i":  # a large seed would lose its last digits as a float
+            return column.astype("Int64")
         numbers = column.astype("float64")
         return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers
     return column.astype("float64") if column.name in RESULT and column.name != "finished" else column

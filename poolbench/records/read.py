@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 import yaml
 
 from poolbench.records.identity import SCHEMA_VERSION
+from poolbench.records.kinds import sound_status, wrong_kind, wrong_value
+from poolbench.records.printable import printable
 
 ARCHIVE = "records.jsonl"
 _DAMAGED = re.compile(r"\.damaged-\d+$")
 _MEMBERS = ("config.yaml", "status.json", "result.json")  # Any of these makes a folder a record.
+_LARGEST_FILE = 64 << 20  # bytes; what a cell leaves is a thousand times smaller, what somebody sends may be anything
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times quicker, where it was built in.
 
 
@@ -48,7 +52,10 @@ class Record:
     @property
     def state(self) -> str:
         """``done`` when there is a result, else what the status says (``running``, ``failed``), else ``unknown``."""
-        return "done" if self.result is not None else str((self.status or {}).get("state", "unknown"))
+        if self.result is not None:
+            return "done"
+        said = (self.status or {}).get("state")
+        return said if said in ("running", "failed") else "unknown"
 
 
 @dataclass(frozen=True)
@@ -59,16 +66,17 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        reason = printable(self.reason)
+        return f"{printable(self.path)}: {reason if len(reason) <= 400 else f'{reason[:397]}...'}"
 
 
 def read_record(path: str | Path) -> Record:
     """Read the run directory ``path``. Raises: RecordError when a file is missing, torn or contradicts another."""
     path = Path(path)
-    result = _json(path / "result.json")  # First: when it is there, all the other files are complete.
+    result = read_json(path / "result.json")  # First: when it is there, all the other files are complete.
     config = _yaml(path / "config.yaml")
     finished = result is not None
-    environment = _json(path / "environment.json")
+    environment = read_json(path / "environment.json")
     if finished and environment is None:
         raise RecordError("environment.json is missing")
     metrics = _metrics(path / "metrics.csv", finished)
@@ -115,7 +123,7 @@ def read_records(paths: str | Path | Iterable[str | Path]) -> tuple[list[Record]
 def _records_at(path: Path) -> Iterator[Record | Problem]:
     """Whatever ``path`` holds: one record, the records one level below, or the lines of an archive."""
     if path.is_file():
-        yield from _archive(path)
+        yield from archived(path)
         return
     if not path.is_dir():
         yield Problem(path, "no such file or folder")
@@ -130,7 +138,7 @@ def _records_at(path: Path) -> Iterator[Record | Problem]:
             yield _record_or_problem(child)
     if (path / ARCHIVE).is_file():
         found = True
-        yield from _archive(path / ARCHIVE)
+        yield from archived(path / ARCHIVE)
     if not found:
         yield Problem(path, f"holds no record and no {ARCHIVE}")
 
@@ -146,7 +154,8 @@ def _record_or_problem(path: Path) -> Record | Problem:
         return Problem(path, str(error))
 
 
-def _archive(path: Path) -> Iterator[Record | Problem]:
+def archived(path: Path) -> Iterator[Record | Problem]:
+    """The lines of the archive ``path``, each a record or a problem."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -180,11 +189,12 @@ def _from_archive(path: Path, line: bytes) -> Record:
 def _status(path: Path, run_id: str) -> dict[str, Any] | None:
     """The status, or None when it is torn: it is written every second and nothing hangs on it."""
     try:
-        status = _json(path)
+        status = read_json(path)
     except RecordError:
         return None
-    sound = status is not None and status.get("run_id") == run_id and isinstance(status.get("schema_version"), int)
-    return status if sound else None
+    if status is None or status.get("run_id") != run_id or not isinstance(status.get("schema_version"), int):
+        return None
+    return status if sound_status(status) else None
 
 
 def _checked(record: Record) -> Record:
@@ -208,8 +218,11 @@ def _checked(record: Record) -> Record:
             raise RecordError(f"{name}: run_id is {part.get('run_id')!r}, the config's is {record.run_id!r}")
         if not isinstance(part.get("schema_version"), int):
             raise RecordError(f"{name}: schema_version is missing")
+    if reason := wrong_kind(record.run_id, config, record.environment, result, record.status, record.metrics):
+        raise RecordError(reason)
     if result is not None:
-        if not isinstance(result.get("test_accuracy"), int | float):
+        unread = config["trainer"].get("test") is False and result.get("test_accuracy") is None
+        if not unread and not isinstance(result.get("test_accuracy"), int | float):
             raise RecordError(f"result: test_accuracy is {result.get('test_accuracy')!r}, not a number")
         if record.metrics and record.metrics[-1].get("epoch") != result.get("epochs"):
             last = record.metrics[-1].get("epoch")
@@ -275,25 +288,35 @@ def _mapping(parse: Any, name: str) -> dict[str, Any]:
         raise RecordError(f"{name}: {error.strerror or error}") from error
     if not isinstance(content, dict):
         raise RecordError(f"{name} is {'empty' if content is None else 'not a mapping'}")
+    if reason := wrong_value(content):
+        raise RecordError(f"{name} {reason}")
     return content
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    return _mapping(lambda: yaml.load(path.read_bytes(), Loader=_YAML_LOADER), path.name)
+    return _mapping(lambda: yaml.load(_content(path), Loader=_YAML_LOADER), path.name)
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """The mapping in ``path``, None when there is no such file."""
-    return _mapping(lambda: json.loads(path.read_bytes()), path.name) if path.exists() else None
+    return _mapping(lambda: json.loads(_content(path)), path.name) if path.exists() else None
+
+
+def _content(path: Path) -> bytes:
+    """All of ``path``. Raises: OSError; ValueError for what is too long, or no file, as a pipe without a writer."""
+    found = path.stat()
+    if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) or found.st_size > _LARGEST_FILE:
+        raise ValueError("no file of a record" if found.st_size <= _LARGEST_FILE else f"{found.st_size:,} bytes long")
+    return path.read_bytes()
 
 
 def _metrics(path: Path, finished: bool) -> list[dict[str, int | float | None]]:
     """Rows of ``path``; None where a field is empty. A running cell's last row may be half written: it is dropped."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _content(path).decode()
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(f"{path.name} cannot be read: {error}") from error
     lines = text.splitlines()
     if lines and not text.endswith("\n"):
@@ -302,14 +325,14 @@ def _metrics(path: Path, finished: bool) -> list[dict[str, int | float | None]]:
         lines.pop()
     rows = []
     reader = csv.reader(lines)
-    names = next(reader, [])
-    for fields in reader:
-        if len(fields) != len(names):
-            raise RecordError(f"{path.name}: line {reader.line_num} has {len(fields)} fields instead of {len(names)}")
-        try:
+    try:
+        names = next(reader, [])
+        for fields in reader:
+            if len(fields) != len(names):
+                raise ValueError(f"has {len(fields)} fields instead of {len(names)}")
             rows.append({name: _number(name, text) for name, text in zip(names, fields, strict=True)})
-        except ValueError as error:
-            raise RecordError(f"{path.name}: line {reader.line_num}: {error}") from error
+    except (ValueError, csv.Error) as error:
+        raise RecordError(f"{path.name}: line {reader.line_num}: {error}") from error
     return rows
 
 

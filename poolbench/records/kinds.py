@@ -1,0 +1,159 @@
+"""Whether the fields of a record are of the kinds that its readers rely on: a record may be somebody else's."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_DEEPEST, _MOST_VALUES = 50, 100_000  # of a config or a result; ours have 5 and 200
+_LONGEST_NAME = 1000
+_LONGEST_RUN_ID = 255  # it is the name of a folder
+_LARGEST, _LARGEST_COUNT = 1e30, 2**53  # far beyond what is measured, within what a table's columns hold
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
+
+
+def _seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
+
+
+def _curve_number(value: Any) -> bool:
+    """A number of a learning curve: a loss that diverged is none, and no reason to hide the record."""
+    return _number(value) or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _label(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_NAME
+
+
+_WORDS: dict[Callable[[Any], bool], str] = {
+    _count: "a whole number from 0 to 2^53",
+    _seed: "a whole number from 0 to 2^63",
+    _number: "a finite number",
+    _share: "a number from 0 to 1",
+    _curve_number: "a number",
+    _truth: "true or false",
+    _text: "text",
+    _label: f"text of at most {_LONGEST_NAME} characters",
+}
+# Fields that tables, figures and commands read. Each may be missing or null; others may be anything.
+_CONFIG = {"seed": _seed}
+_TRAINER = {"epochs": _count, "batch_size": _count, "precision": _text}
+_DATA = {"validation": _share}
+_RESULT = {
+    **dict.fromkeys(("test_accuracy", "flip_averaged_accuracy", "train_accuracy", "validation_accuracy"), _share),
+    **dict.fromkeys(("test_loss", "train_loss", "validation_loss"), _curve_number),
+    **dict.fromkeys(
+        ("forward_flops", "pool_flops", "train_flops", "train_seconds", "cell_seconds", "images_per_second"), _number
+    ),
+    **dict.fromkeys(("parameters", "images_seen", "test_samples", "train_samples", "validation_samples"), _count),
+    **dict.fromkeys(("peak_memory_bytes", "resumed", "epochs"), _count),
+    "mixed_environment": _truth,
+    "finished": _text,
+}
+_ENVIRONMENT = {
+    **dict.fromkeys(("fingerprint", "cpu", "capability", "device", "torch", "commit"), _label),
+    "threads": _count,
+    "allocator_kept": _truth,
+    "dirty": _truth,
+}
+_STATUS = {
+    **dict.fromkeys(("state", "host", "started", "updated", "error"), _text),
+    **dict.fromkeys(("epoch", "seconds_left", "images_per_second"), _number),
+    "epochs": _count,
+    "train_accuracy": _share,
+}
+_ROW = {"epoch": _count, "train_accuracy": _share, "validation_accuracy": _share}
+
+
+def wrong_value(value: Any) -> str | None:
+    """What is wrong with parsed YAML or JSON as plain data of a sensible size, or None.
+
+    A few lines of YAML can stand for billions of values, or for one that holds itself.
+    """
+    left = _MOST_VALUES
+    stack = [(value, 0)]
+    while stack:
+        part, depth = stack.pop()
+        left -= 1
+        if left < 0:
+            return f"holds more than {_MOST_VALUES:,} values"
+        if depth > _DEEPEST:
+            return f"is nested deeper than {_DEEPEST} levels"
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str | int):
+                    return f"has a key that is {type(key).__name__}, not text"
+            stack += [(item, depth + 1) for item in part.values()]
+        elif isinstance(part, list):
+            stack += [(item, depth + 1) for item in part]
+        elif part is not None and not isinstance(part, str | int | float):
+            return f"holds a {type(part).__name__}, which is no plain value"
+    return None
+
+
+def wrong_kind(
+    run_id: str,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    result: Mapping[str, Any] | None,
+    status: Mapping[str, Any] | None,
+    metrics: list[dict[str, Any]],
+) -> str | None:
+    """The first field of a record that is not what readers rely on, and what it should be, in one line; or None."""
+    if len(run_id) > _LONGEST_RUN_ID or "/" in run_id or "\\" in run_id or "\0" in run_id or run_id in ("", ".", ".."):
+        return f"run_id {run_id[:80]!r} is no name for a folder"
+    names = dict.fromkeys(config["names"], _label)
+    for part, values, kinds in (
+        ("config", config, _CONFIG),
+        ("config: names", config["names"], names),
+        ("config: trainer", config["trainer"], _TRAINER),
+        ("config: data", config["data"], _DATA),
+        ("environment", environment, _ENVIRONMENT),
+        ("result", result or {}, _RESULT),
+        ("status", status or {}, _STATUS),
+    ):
+        if reason := _first_wrong(part, values, kinds):
+            return reason
+    for number, row in enumerate(metrics, start=1):
+        kinds = {name: _ROW.get(name, _curve_number) for name in row}
+        if reason := _first_wrong(f"metrics: row {number}", row, kinds):
+            return reason
+    return None
+
+
+def sound_status(status: Mapping[str, Any]) -> bool:
+    """Whether the fields of a status are of the kinds that readers rely on."""
+    return _first_wrong("status", status, _STATUS) is None
+
+
+def _first_wrong(part: str, values: Mapping[str, Any], kinds: Mapping[Any, Callable[[Any], bool]]) -> str | None:
+    for name, right in kinds.items():
+        value = values.get(name)
+        if value is not None and not right(value):
+            return f"{part}: {str(name)[:80]} is {_shown(value)}, not {_WORDS[right]}"
+    return None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+        return "a huge number"  # Python refuses to write out the hugest
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
