@@ -157,11 +157,15 @@ class _Round:
                 self.watcher.ended(cell, FAILED, failed[run_id])
         if not open_ or not thread.is_alive():  # else a job that is still queued will read it
             self.file.unlink(missing_ok=True)
+            self.file.with_suffix(".stop").unlink(missing_ok=True)
         return failed
 
     def _lost(self) -> str:
-        why = f": {type(self.error).__name__}: {str(self.error).strip().splitlines()[0]}" if str(self.error) else ""
-        return f"its job ended without a word (cancelled, or its machine died?){why if self.error else ''}"
+        text = "its job ended without a word (cancelled, or its machine died?)"
+        if self.error is None:
+            return text
+        said = next(iter(str(self.error).strip().splitlines()), "")
+        return f"{text}; the launcher: {type(self.error).__name__}: {said}"
 
     def _launch(self) -> None:
         try:

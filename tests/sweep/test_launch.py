@@ -184,6 +184,15 @@ def test_retry_takes_up_what_a_job_lost(folder):
     assert seen.states == {plan.cells[0].run_id: [DONE]}
 
 
+def test_a_launcher_that_starts_nothing_is_quoted(folder, monkeypatch):
+    """As where there is no SLURM at all."""
+    monkeypatch.setenv("PATH", str(folder))
+    (cell,) = make_plan(TINY).cells
+    failed = launch_plan(make_plan(TINY), ["hydra/launcher=submitit_slurm"], Seen())
+    assert "the launcher: RuntimeError: Could not detect" in failed[cell.run_id]
+    assert not (cell.folder / "config.yaml").exists()
+
+
 def job(plan, **more):
     """A job of the first cell of ``plan``, as a launcher would call it."""
     file = Path("plan.json").resolve()
