@@ -182,6 +182,8 @@ class _Training:
             try:
                 state = checkpoint.read(path, self.config["run_id"])
                 self.progress = checkpoint.restore(state, model, optimizers, scaler, average)
+            except torch.OutOfMemoryError:  # says nothing of the checkpoint
+                raise
             except (ValueError, RuntimeError, TypeError, KeyError) as error:  # torn, or of another version of the code
                 raise _UselessCheckpoint from error
             self.progress.attempts += 1

@@ -30,7 +30,7 @@ def _sides(value: Any) -> bool:
 
 # Option -> (is the value allowed?, what is allowed).
 LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seed": (lambda v: _whole(v, 0), "a whole number of at least 0"),
+    "seed": (lambda v: _whole(v, 0) and v < 2**63, "a whole number from 0 to 2**63 - 1"),
     "runs_dir": _PATH,
     "report_dir": _PATH,
     "trainer.epochs": (lambda v: _whole(v, 0), "a whole number of at least 0 (0 evaluates the untrained net)"),

@@ -58,7 +58,8 @@ def main(arguments: argparse.Namespace) -> int:
     else:
         print(
             f"{len(found)} to remove, which frees {_bytes(freed)}; nothing was removed. With --yes it is, and\n"
-            "poolbench.load no longer works for these cells; their records stay."
+            "poolbench.load no longer works for cells without a checkpoint; folders that were\n"
+            "set aside go with all that they hold."
         )
     return code
 

@@ -64,6 +64,8 @@ def main(arguments: argparse.Namespace) -> int:
                 if (cell.folder / name).exists() and (cell.folder / name).stat().st_size:
                     print(f"  see:   {cell.folder / name}", file=sys.stderr)
     unfinished = sum(state != DONE for state in plan.states().values())
+    if unfinished and plan.options["max_hours"] is not None and len(failed) < unfinished:
+        print("poolbench: sweep.max_hours was over before all cells were started", file=sys.stderr)
     if unfinished:
         print(f"poolbench: {unfinished} of {len(plan.cells)} cells are not done", file=sys.stderr)
     return 1 if unfinished else 0

@@ -1,6 +1,6 @@
 """Whether the fields of a record are of the kinds that its readers rely on: a record may be somebody else's."""
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,8 +27,9 @@ def _share(value: Any) -> bool:
 
 
 def _curve_number(value: Any) -> bool:
-    """A number of a learning curve: a loss that diverged is none, and no reason to hide the record."""
-    return _number(value) or (isinstance(value, float) and not math.isfinite(value))
+    """A number of a learning curve: one that diverges passes every bound, and is no reason to hide the record."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < sys.float_info.max
+    return whole or isinstance(value, float)
 
 
 def _truth(value: Any) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ UNKNOWN = "unknown"
 
 Guard = Callable[[], None]  # raises when a file must not take its place any more
 
+_SMALL = 1_000_000  # bytes of a claim or status, at most
 _CLAIM = re.compile(r"claim\.(\d+)$")
 _TEMPORARY = re.compile(r"\.(\d+)-([0-9a-f]{4})[0-9a-f]{6}\.tmp$")  # whose, and where it ran
 _OWNER = {"host", "boot", "pid", "start"}  # what a claim says
@@ -225,7 +227,7 @@ def current_claim(folder: Path) -> tuple[int, dict[str, Any] | None]:
     if not numbers:
         return -1, None
     try:
-        owner = json.loads((folder / f"claim.{max(numbers)}").read_text(encoding="utf-8"))
+        owner = json.loads(small_text(folder / f"claim.{max(numbers)}"))
         sound = isinstance(owner, dict) and owner.keys() >= _OWNER and isinstance(owner["pid"], int)
         return max(numbers), owner if sound else {}
     except FileNotFoundError:
@@ -302,19 +304,28 @@ def _here() -> str:
     return hashlib.sha256(f"{socket.gethostname()} {_boot_id()}".encode()).hexdigest()[:4]
 
 
-def _stamp(claim: Path) -> tuple[int, int, bytes] | None:
+def _stamp(claim: Path) -> tuple[int, int, str | None] | None:
     """Tells one state of a claim from any other."""
     try:
         stat = claim.stat()
-        return stat.st_ino, stat.st_mtime_ns, claim.read_bytes()
+        return stat.st_ino, stat.st_mtime_ns, _text_of(claim)
     except OSError:
         return None
 
 
+def small_text(path: Path) -> str:
+    """The text of a small file. Raises: ValueError for what is none, as a pipe or a device that somebody put there."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path} is no regular file")
+        return file.read(_SMALL).decode("utf-8")
+
+
 def _text_of(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
+        return small_text(path)
+    except (OSError, ValueError):
         return None
 
 

@@ -21,7 +21,7 @@ from poolbench.records import environment, store
 from poolbench.records.state import DONE, FAILED, RUNNING
 from poolbench.registry import nearest
 from poolbench.sweep.plan import Cell, Plan
-from poolbench.sweep.workers import Watcher, failure_reason, prepare, read_status, writable
+from poolbench.sweep.workers import Watcher, failure_reason, is_lasting, prepare, read_status, writable
 
 FOLDER = ".launch"  # in the runs folder: what launchers write, and our plan files
 POLL_SECONDS = 1.0
@@ -81,12 +81,17 @@ def launch_plan(plan: Plan, launcher: list[str], watcher: Watcher) -> dict[str, 
     writable(runs_dir)
     prepare(cells)
     failed: dict[str, str] = {}
+    lasting: dict[str, str] = {}  # what would repeat itself for certain is not tried again
     for attempt in range(plan.options["retry"] + 1):
         if attempt:
-            cells = [cell for cell in cells if cell.run_id in failed]
+            lasting |= {
+                cell.run_id: failed[cell.run_id] for cell in cells if cell.run_id in failed and is_lasting(cell)
+            }
+            cells = [cell for cell in cells if cell.run_id in failed and cell.run_id not in lasting]
             if not cells or _late(deadline):
                 break
-        failed = _Round(plan, cells, launcher, watcher, deadline, last=attempt == plan.options["retry"]).run()
+        last = attempt == plan.options["retry"]
+        failed = lasting | _Round(plan, cells, launcher, watcher, deadline, last).run()
         if failed and plan.options["fail_fast"]:
             break
     return failed
@@ -141,7 +146,7 @@ class _Round:
                     del open_[run_id]
                     if state == FAILED:
                         failed[run_id] = failure_reason(cell)
-                    if state == DONE or self.last:
+                    if state == DONE or self.last or is_lasting(cell):
                         self.watcher.ended(cell, state, failed.get(run_id, ""))
             self.watcher.tick()
             if open_ and not running and (queue.empty() if queue and queue.knows() else over):
@@ -152,7 +157,10 @@ class _Round:
                 self.watcher.ended(cell, DONE, "")
                 continue
             late = _late(json.loads(self.file.read_text(encoding="utf-8"))["deadline"])
-            failed[run_id] = "sweep.max_hours was over" if late else self._lost()
+            stopped = (
+                "another cell failed (sweep.fail_fast)" if self.file.with_suffix(".stop").exists() else self._lost()
+            )
+            failed[run_id] = "sweep.max_hours was over" if late else stopped
             if self.last:
                 self.watcher.ended(cell, FAILED, failed[run_id])
         if not open_ or not thread.is_alive():  # else a job that is still queued will read it

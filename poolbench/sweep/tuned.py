@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.configuration import COMPONENTS, Composer, ConfigError, parse
-from poolbench.records.identity import identity
+from poolbench.records.identity import identity, with_added
 from poolbench.registry import nearest
 from poolbench.sweep.grammar import expand
 
@@ -92,7 +92,10 @@ def refuse_unequal(configs: Iterable[Mapping[str, Any]]) -> None:
 
 def description(config: Mapping[str, Any]) -> dict[str, Any]:
     """What tells a treatment and its recipe from others, for people: labels of components, options of the trainer."""
-    trainer = {f"trainer.{k}": value for k, value in identity(dict(config))["trainer"].items() if k not in _READ_AT_END}
+    # With the options that an identity leaves out at their defaults: the recipe was searched with those.
+    recipe = identity(dict(config))["trainer"]
+    recipe = {**{k: v for k, v in with_added({"trainer": {}})["trainer"].items() if k not in recipe}, **recipe}
+    trainer = {f"trainer.{k}": value for k, value in recipe.items() if k not in _READ_AT_END}
     augmentation = {"data.augmentation": config["data"]["augmentation"]} if "augmentation" in config["data"] else {}
     return {**{group: config["names"][group] for group in COMPONENTS}, **augmentation, **trainer}
 

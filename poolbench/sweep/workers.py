@@ -109,7 +109,7 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
                 if state == FAILED:
                     failures[cell.run_id] += 1
                     # What repeats itself for certain, as a loss that is no number, is not tried again.
-                    if failures[cell.run_id] <= plan.options["retry"] and not _lasting(cell):
+                    if failures[cell.run_id] <= plan.options["retry"] and not is_lasting(cell):
                         watcher.ended(cell, RETRIED, reason)
                         queue.append(cell)
                         continue
@@ -122,7 +122,7 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
                 elsewhere.remove(cell)
                 if state == DONE:
                     watcher.ended(cell, DONE, "")
-                elif state == FAILED and (_lasting(cell) or failures[cell.run_id] >= plan.options["retry"]):
+                elif state == FAILED and (is_lasting(cell) or failures[cell.run_id] >= plan.options["retry"]):
                     failed[cell.run_id] = failure_reason(cell)
                     watcher.ended(cell, FAILED, failed[cell.run_id])
                 else:
@@ -338,7 +338,7 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     import json
 
     try:
-        return json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        return json.loads(store.small_text(folder / "status.json"))
     except (OSError, ValueError):
         return None
 
@@ -348,7 +348,8 @@ def failure_reason(cell: Cell) -> str:
     return str((read_status(cell.folder) or {}).get("error") or "no reason is recorded")
 
 
-def _lasting(cell: Cell) -> bool:
+def is_lasting(cell: Cell) -> bool:
+    """Whether the cell failed for a reason that trying again would not change, as a loss that is no number."""
     return bool((read_status(cell.folder) or {}).get("lasting"))
 
 

@@ -47,13 +47,15 @@ def save(
 def read(path: Path, run_id: str) -> dict[str, Any]:
     """The state that :func:`save` wrote, on the CPU; code in the file is never run.
 
-    Raises: ValueError when the file cannot be read or is another cell's.
+    Raises: ValueError when the file is damaged or another cell's; OSError when it cannot be read now.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums that it writes
             if broken := archive.testzip():
                 raise ValueError(f"{broken} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError, torch.OutOfMemoryError):  # of the disk or the machine: the file may be whole
+        raise
     except Exception as error:  # torch raises many kinds for a truncated or foreign file
         raise ValueError(f"{path} cannot be read: {str(error).partition(chr(10))[0]}") from error
     if not isinstance(state, dict) or state.get("run_id") != run_id:

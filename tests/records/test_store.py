@@ -512,3 +512,9 @@ def test_a_claim_tells_who_owns_it(tmp_path):
     assert owner["pid"] == os.getpid()
     assert owner["host"] == socket.gethostname()
     assert current_claim(tmp_path / "nowhere") == (-1, None)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_claim_that_is_a_pipe_is_garbage_and_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "claim.3")
+    assert store.current_claim(tmp_path) == (3, {})

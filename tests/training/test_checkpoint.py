@@ -124,3 +124,14 @@ def test_a_failed_save_leaves_the_last_one(saved):
         checkpoint.save(path, model, optimizers, scaler, PROGRESS, "cell", {"size": lambda: None})
     assert checkpoint.read(path, "cell")["data"] == DATA
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_disk_that_fails_says_nothing_of_the_checkpoint(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError(5, "Input/output error")
+
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"whole")
+    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        checkpoint.read(path, "any")
