@@ -32,7 +32,7 @@ TINY = [
 LOCAL = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]  # a process a job, as on a cluster
 
 POOL = """
-import os, pathlib, signal
+import os, pathlib, signal, time
 from torch import nn
 from torch.nn import functional as F
 
@@ -43,6 +43,10 @@ class Sick(nn.Module):
         super().__init__()
 
     def forward(self, x):
+        if self.training:
+            self.calls = getattr(self, "calls", 0) + 1
+            while self.calls > 6 and pathlib.Path("hold").exists():  # some epochs in
+                time.sleep(0.05)
         if self.training and pathlib.Path("sick").exists():
             what = pathlib.Path("sick").read_text()
             if what == "once":
@@ -285,16 +289,19 @@ def test_squeue_says_whether_jobs_are_left(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_command_leaves_its_jobs_and_the_next_one_finds_them(folder):
-    overrides = ["trainer.epochs=150" if text.startswith("trainer.epochs") else text for text in TINY]
+    overrides = ["trainer.epochs=20" if text.startswith("trainer.epochs") else text for text in TINY]
+    overrides += ["pool=custom", "pool._target_=mine_to_launch.Sick"]
+    Path("hold").touch()
     command = [sys.executable, "-m", "poolbench", "sweep", *overrides, *LOCAL]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     (cell,) = make_plan(overrides).cells
     deadline = time.monotonic() + 120
     while not (cell.folder / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.wait(timeout=60)
     assert process.returncode == 130
+    Path("hold").unlink()
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert json.loads((cell.folder / "result.json").read_text())["epochs"] == 150
+    assert json.loads((cell.folder / "result.json").read_text())["epochs"] == 20
