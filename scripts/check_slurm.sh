@@ -127,14 +127,7 @@ head -n 1 "$WORK/sweep2.log"
 say "the same cells undisturbed, on this machine without SLURM"
 "$PYTHON" -m poolbench sweep "${CELLS[@]}" runs_dir="$WORK/local" trainer.threads=1 >"$WORK/local.log" 2>&1 ||
   fail "the local sweep"
-"$PYTHON" - "$WORK/runs" "$WORK/local" <<'CHECK' || fail "results differ"
-import json, pathlib, sys
-one, two = ({p.parent.name: json.loads(p.read_text()) for p in pathlib.Path(d).glob("*/result.json")} for d in sys.argv[1:])
-assert len(one) == 6 and one.keys() == two.keys(), (one.keys(), two.keys())
-for key in ("test_accuracy", "test_loss", "train_accuracy", "train_loss"):
-    assert all(one[cell][key] == two[cell][key] for cell in one), key
-print("test and training loss and accuracy of all 6 are bit-identical")
-CHECK
+"$PYTHON" "$ROOT/scripts/check_same_results.py" "$WORK/runs" "$WORK/local" || fail "results differ"
 RESUMED=$(grep -l '"resumed": [1-9]' "$WORK"/runs/*/result.json | wc -l)
 say "6 of 6 cells done, each once; $RESUMED went on from an epoch that a lost job had finished"
 say "PASSED"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.records.printable import printable
+from poolbench.records.store import json_ready
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     found = difference(*(find_run(run, arguments.runs_dir) for run in (arguments.a, arguments.b)))
     if arguments.json:
-        print(json.dumps(_strict(found), indent=2, allow_nan=False))
+        print(json.dumps(json_ready(found), indent=2, allow_nan=False))
     else:
         show(found)
     return 0
@@ -86,12 +87,3 @@ def _short(name: str, value: Any) -> str:
         return f"{100 * value:.4f}".rstrip("0").rstrip(".") + " %"  # more digits than tables have: small is not equal
     text = printable(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _strict(value: Any) -> Any:
-    """``value`` with null for numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_strict(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,7 +19,9 @@ def add_config_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_paths(parser: argparse.ArgumentParser) -> None:
+def add_paths(
+    parser: argparse.ArgumentParser, what: str = "folders of records, single records, or archives records.jsonl"
+) -> None:
     """Places with records."""
     parser.add_argument(
         "paths",
@@ -27,7 +29,7 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[Path("runs")],
         metavar="PATH",
-        help="folders of records, single records, or archives records.jsonl (default: runs)",
+        help=f"{what} (default: runs)",
     )
 
 

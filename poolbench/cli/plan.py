@@ -38,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.sweep.estimate import cells_at_once, estimate
+    from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
-    plan = make_plan(arguments.overrides, arguments.config_dir)
+    plan = make_plan(launcher_options(arguments.overrides)[1], arguments.config_dir)
     states = plan.states()
     workers = cells_at_once(plan)
     estimates = estimate(plan, states, workers)

@@ -8,20 +8,13 @@ owns, are left alone, as is every file that no cell wrote; links are not followe
 
 import argparse
 import sys
-from pathlib import Path
 
+from poolbench.cli.options import add_paths
 from poolbench.records.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        type=Path,
-        default=[Path("runs")],
-        metavar="FOLDER",
-        help="folders of records, or single records (runs)",
-    )
+    add_paths(parser, "folders of records, or single records")
     parser.add_argument("--yes", action="store_true", help="do remove it")
     parser.add_argument("--damaged", action="store_true", help="also records that were set aside as unreadable")
     parser.add_argument("--logs", action="store_true", help="also the log.txt of finished cells")

@@ -89,10 +89,11 @@ def _look(arguments: argparse.Namespace) -> tuple[Look, str, bool]:
         raise ValueError(f"give a folder or the options of a sweep, not both: runs_dir={folders[0]} says where it is")
     from poolbench.records.environment import available_cores
     from poolbench.records.identity import digest, identity
+    from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
     take_in_working_folder()  # a component of the user's own may be among the options
-    plan = make_plan(overrides, arguments.config_dir)
+    plan = make_plan(launcher_options(overrides)[1], arguments.config_dir)
     at_once = plan.options.get("workers") or available_cores()
     alike = {c.run_id: digest({k: v for k, v in identity(c.config).items() if k != "seed"}) for c in plan.cells}
 

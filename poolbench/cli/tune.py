@@ -22,7 +22,8 @@ from poolbench.cli.words import percent
 
 if TYPE_CHECKING:
     from poolbench.sweep.plan import Plan
-    from poolbench.sweep.tune import Outcome, Search, Wave
+    from poolbench.sweep.tune import Outcome, Wave
+    from poolbench.sweep.tune_search import Search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.sweep.launch import launch_plan, launcher_options
-    from poolbench.sweep.tune import Unfinished, entry, make_search, run_search
+    from poolbench.sweep.tune import Unfinished, entry, run_search
+    from poolbench.sweep.tune_search import make_search
     from poolbench.sweep.tuned import path_of, read_entries, write_entries
     from poolbench.sweep.workers import run_plan
 

@@ -1,7 +1,6 @@
 """From records to one tidy table, a row per cell, and to an archive, a line per cell."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from poolbench.records.groups import flatten, group_hash, pool_labels, settings
 from poolbench.records.identity import digest
 from poolbench.records.printable import printable
 from poolbench.records.read import Record
-from poolbench.records.store import write_text
+from poolbench.records.store import json_ready, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +123,7 @@ def write_archive(records: Iterable[Record], path: str | Path) -> None:
         config, _ = _without_places(record.config)
         content = {"run_id": record.run_id, "config": config, "environment": record.environment}
         content |= {"result": record.result, "status": _status(record) or None, "metrics": record.metrics}
-        lines.append(json.dumps(_strict(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
+        lines.append(json.dumps(json_ready(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
     write_text(Path(path), "".join(lines))
 
 
@@ -182,15 +181,6 @@ def _status(record: Record) -> dict[str, Any]:
     if isinstance(host, str) and not host.startswith("machine-"):
         status["host"] = f"machine-{digest(host)[:6]}"
     return status
-
-
-def _strict(value: Any) -> Any:
-    """``value`` with null for what JSON cannot say: a diverged loss is not a number."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_strict(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _typed(column: "pd.Series") -> "pd.Series":

@@ -110,6 +110,13 @@ def wrong_value(value: Any) -> str | None:
     return None
 
 
+def wrong_config(run_id: str, config: Mapping[str, Any]) -> str | None:
+    """Why a record with this completed config could not be read again, in one line; or None."""
+    if reason := wrong_value(dict(config)):
+        return f"the config {reason}"
+    return wrong_kind(run_id, config, {}, None, None, [])
+
+
 def wrong_kind(
     run_id: str,
     config: Mapping[str, Any],

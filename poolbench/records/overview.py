@@ -18,6 +18,7 @@ FIELDS = (
     *("images_per_second", "cell_seconds", "finished", "host"),
 )
 _WINDOW = 3600.0  # seconds before the last end in which ends are counted
+_LEAST_WINDOW = 10.0  # seconds; less says nothing of an hour
 
 Row = dict[str, Any]
 
@@ -109,7 +110,9 @@ def _cells_per_hour(rows: Iterable[Row]) -> float | None:
         return None
     last = max(end for _, end in spans)
     first = max(last - _WINDOW, min(start for start, _ in spans))
-    return 3600 * sum(end > first for _, end in spans) / max(1.0, last - first)  # records tell whole seconds
+    if last - first < _LEAST_WINDOW:  # records tell whole seconds
+        return None
+    return 3600 * sum(end > first for _, end in spans) / (last - first)
 
 
 def _moment(text: Any) -> float | None:

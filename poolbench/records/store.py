@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -78,6 +79,15 @@ def write_text(path: Path, text: str, durable: bool = True, guard: Guard | None 
 def write_json(path: Path, value: Any, durable: bool = True, guard: Guard | None = None) -> None:
     """Write plain data to ``path`` as JSON, whole or not at all. Raises: ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", durable, guard)
+
+
+def json_ready(value: Any) -> Any:
+    """``value`` with null for what JSON cannot say: a diverged loss is not a number."""
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [json_ready(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_yaml(path: Path, value: Any, guard: Guard | None = None) -> None:

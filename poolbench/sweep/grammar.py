@@ -116,10 +116,7 @@ def _read(content: Any, where: str) -> _Block:
     """Raises: ConfigError for whatever can be told wrong from the block alone."""
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: a block may have {', '.join(_BLOCK_KEYS)}, got {content!r}")
-    for key in content:
-        if key not in _BLOCK_KEYS:
-            hint = nearest(str(key), list(_BLOCK_KEYS))
-            raise ConfigError(f"{where}: unknown key {key!r}.{hint} A block may have {', '.join(_BLOCK_KEYS)}")
+    _check_keys(content, _BLOCK_KEYS, where, f"A block may have {', '.join(_BLOCK_KEYS)}")
     product, zipped = _axes(content, "product", where), _axes(content, "zip", where)
     if len({len(values) for values in zipped.values()}) > 1:
         lengths = ", ".join(f"{key}: {len(values)}" for key, values in zipped.items())
@@ -140,6 +137,12 @@ def _read(content: Any, where: str) -> _Block:
     )
 
 
+def _check_keys(content: dict[Any, Any], allowed: tuple[str, ...], where: str, words: str) -> None:
+    for key in content:
+        if key not in allowed:
+            raise ConfigError(f"{where}: unknown key {key!r}.{nearest(str(key), list(allowed))} {words}")
+
+
 def _list(content: dict[str, Any], part: str, what: str, where: str) -> list[Any]:
     items = content.get(part)
     if items is None:
@@ -158,10 +161,7 @@ def _pattern(item: Any, part: str, where: str) -> dict[str, list[str]]:
 def _override(item: Any, where: str) -> tuple[dict[str, list[str]], dict[str, str]]:
     if not isinstance(item, dict):
         raise ConfigError(f"{where}: overrides is a list of {{match: {{...}}, set: {{...}}}}, got {item!r}")
-    for key in item:
-        if key not in _OVERRIDE_KEYS:
-            hint = nearest(str(key), list(_OVERRIDE_KEYS))
-            raise ConfigError(f"{where}: overrides: unknown key {key!r}.{hint} An entry has match and set")
+    _check_keys(item, _OVERRIDE_KEYS, f"{where}: overrides", "An entry has match and set")
     settings = item.get("set")
     if not isinstance(settings, dict) or not settings:
         raise ConfigError(f"{where}: overrides: set must be options with a value each, got {settings!r}")

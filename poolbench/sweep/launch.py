@@ -33,7 +33,8 @@ def launcher_options(overrides: list[str]) -> tuple[list[str], list[str]]:
 
     Returns: Hydra's overrides (none when no launcher is asked for, or Hydra's own ``basic``: our processes isolate
         cells from each other, that one does not), all others.
-    Raises: ConfigError for other options of Hydra's, and for a launcher's options without a launcher.
+    Raises: ConfigError for other options of Hydra's, a launcher's options without a launcher, one that is not installed
+        or does not take its options.
     """
     ours = [text for text in overrides if not _is_hydras(text)]
     theirs = [text for text in overrides if _is_hydras(text)]
@@ -42,7 +43,10 @@ def launcher_options(overrides: list[str]) -> tuple[list[str], list[str]]:
             raise ConfigError(f"{text}: of Hydra's own options a sweep takes hydra/launcher= and hydra.launcher.* only")
     if theirs and not any("hydra/launcher=" in text for text in theirs):
         raise ConfigError(f"{theirs[0]} needs hydra/launcher=NAME beside it; known: {', '.join(known_launchers())}")
-    return [] if "hydra/launcher=basic" in theirs else theirs, ours
+    if not theirs or "hydra/launcher=basic" in theirs:
+        return [], ours
+    _check_launcher(theirs)
+    return theirs, ours
 
 
 def _is_hydras(text: str) -> bool:

@@ -11,6 +11,7 @@ from poolbench.configuration import Composer, ConfigError, composer, experiments
 from poolbench.limits import check
 from poolbench.records.groups import group_hash, pool_labels
 from poolbench.records.identity import digest, run_id
+from poolbench.records.kinds import wrong_config
 from poolbench.records.state import DONE, cell_state
 from poolbench.registry import call, locate, nearest
 from poolbench.sweep.grammar import Axes, bare, command_line, expand
@@ -115,6 +116,8 @@ def make_plan(
                 check(config, whole=True)
                 options = config.pop("sweep")  # of the sweep, not of the cell
                 cell = named.cell(config, combination)
+                if reason := wrong_config(cell.run_id, config):
+                    raise ConfigError(f"{reason}: its record could not be read again")
             # By its hash: in other words it would be another name, and trained twice.
             known = cells.setdefault(cell.run_id.rpartition("-")[2], cell)
             if known is not cell:

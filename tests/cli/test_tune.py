@@ -12,8 +12,9 @@ import yaml
 from poolbench.cli.main import main
 from poolbench.cli.tune import _warnings
 from poolbench.records.read import read_record
-from poolbench.sweep.tune import Outcome, make_search
+from poolbench.sweep.tune import Outcome
 from poolbench.sweep.tune_rungs import Score
+from poolbench.sweep.tune_search import make_search
 
 SMALL = [
     "pool=max,average",

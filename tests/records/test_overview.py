@@ -146,3 +146,7 @@ def test_cells_an_hour_are_those_that_ended_in_the_last_hour_of_work():
 @pytest.mark.parametrize("finished", ["", "yesterday", "9999-12-31T23:59:59-12:00", "2026-01-01", None])
 def test_a_time_of_day_may_be_anything(finished):
     totals([{**done("x", 60.0), "finished": finished}, {**done("y", 1e29), "finished": "0001-01-01T00:00:00+14:00"}])
+
+
+def test_from_a_second_of_work_nothing_is_said_of_an_hour():
+    assert totals([done("a", 1.0, 0.0), done("b", 1.0, 1.0)])["cells_per_hour"] is None

@@ -17,18 +17,9 @@ from poolbench.sweep import launch
 from poolbench.sweep.launch import jobs, known_launchers, launch_plan, launcher_options, train_job
 from poolbench.sweep.plan import make_plan
 from poolbench.sweep.workers import CellsRefused
+from tests.sweep.tiny import TINY as ONE_EPOCH
 
-TINY = [
-    "data=shapes",
-    "data.train_samples=60",
-    "data.test_samples=20",
-    "data.size=16",
-    "model.widths=[4,8]",
-    "model.depths=[1,1]",
-    "trainer.epochs=2",
-    "trainer.batch_size=20",
-    "trainer.threads=1",
-]
+TINY = [*ONE_EPOCH[:-2], "trainer.epochs=2", "trainer.batch_size=20", "trainer.threads=1"]
 LOCAL = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]  # a process a job, as on a cluster
 
 POOL = """
@@ -90,13 +81,13 @@ def results(plan):
     [
         (["pool=max"], [], ["pool=max"]),
         (
-            ["pool=max", "hydra/launcher=ray", "+hydra.launcher.ray.remote.num_cpus=1", "seeds=2"],
-            ["hydra/launcher=ray", "+hydra.launcher.ray.remote.num_cpus=1"],
+            ["pool=max", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=9", "seeds=2"],
+            ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=9"],
             ["pool=max", "seeds=2"],
         ),
         (["hydra/launcher=basic", "pool=max"], [], ["pool=max"]),
     ],
-    ids=["none", "ray", "basic"],
+    ids=["none", "submitit", "basic"],
 )
 def test_what_is_hydras_is_told_from_what_is_ours(given, theirs, ours):
     assert launcher_options(given) == (theirs, ours)
@@ -186,6 +177,27 @@ def test_retry_takes_up_what_a_job_lost(folder):
     seen = Seen()
     assert launch_plan(plan, LOCAL, seen) == {}
     assert seen.states == {plan.cells[0].run_id: [DONE]}
+
+
+def test_what_repeats_itself_for_certain_is_not_started_again(folder, monkeypatch):
+    plan = make_plan([*TINY, "optimizer.lr=1e38", "sweep.retry=2"])
+    started = []
+    run = launch._Round.run
+    monkeypatch.setattr(launch._Round, "run", lambda self: started.append(1) or run(self))
+    seen = Seen()
+    failed = launch_plan(plan, LOCAL, seen)
+    assert list(failed) == [plan.cells[0].run_id]
+    assert "loss became" in failed[plan.cells[0].run_id]
+    assert seen.states == {plan.cells[0].run_id: [FAILED]}
+    assert len(started) == 1
+
+
+def test_cells_left_after_a_failure_are_told_so(folder):
+    (cell,) = make_plan(TINY).cells
+    left = launch._Round(make_plan([*TINY, "sweep.fail_fast=true"]), [cell], LOCAL, Seen(), None, last=True)
+    left.file.with_suffix(".stop").touch()  # as a job does that failed
+    assert left.run() == {cell.run_id: "another cell failed (sweep.fail_fast)"}
+    assert not left.file.with_suffix(".stop").exists()
 
 
 def test_a_launcher_that_starts_nothing_is_quoted(folder, monkeypatch):

@@ -240,7 +240,7 @@ def test_a_single_cell_is_asked_for_where_one_is_trained(several):
         (["sweep.sampel=3"], r"sweep\.sampel.*sweep\.sample"),
         (["sweep.workers=0"], r"sweep\.workers must be null or a whole number"),
         (["seed=1.5"], "seed must be a whole number of at least 0, got '1.5'"),
-        (["seed=-1"], "seed must be a whole number of at least 0, got -1"),
+        (["seed=-1"], r"seed must be a whole number from 0 to 2\*\*63 - 1, got -1"),
         (["+trainer.epoch=3"], r"trainer\.epoch.*trainer\.epochs"),
         (["trainer.device='1'"], r"trainer\.device must be"),
         (["data._target_=nowhere.Data"], "nowhere"),
@@ -271,3 +271,17 @@ def test_planning_does_without_torch_and_leaves_nothing_behind(tmp_path):
     assert states == [NEW] * 4
     assert len(set(names)) == 4
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["seed=9223372036854775808"], "2\\*\\*63"),
+        (["pool=custom", "pool._target_=torch.nn.MaxPool2d", "+pool.table={0.5:1}"], "key that is float"),
+        (["pool=custom", "pool._target_=a.B", f"+pool.table=[{','.join(['0.25'] * 400)}]"], "names"),
+    ],
+    ids=["seed", "key", "label"],
+)
+def test_a_cell_whose_record_could_not_be_read_is_refused(options, words):
+    with pytest.raises(ConfigError, match=words):
+        make_plan(options)

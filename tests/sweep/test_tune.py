@@ -17,8 +17,9 @@ from poolbench.configuration import ConfigError
 from poolbench.records.read import read_record
 from poolbench.records.state import DONE
 from poolbench.sweep.plan import make_plan
-from poolbench.sweep.tune import SEED, Unfinished, entry, make_search, open_cells, run_search
+from poolbench.sweep.tune import Unfinished, entry, open_cells, run_search
 from poolbench.sweep.tune_rungs import Rung, Score, make_rungs, ranked, sides, survivors
+from poolbench.sweep.tune_search import SEED, make_search
 from poolbench.sweep.tune_space import grid_points, random_points, read_parameter
 from poolbench.sweep.workers import run_plan
 

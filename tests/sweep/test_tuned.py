@@ -189,3 +189,11 @@ def test_a_recipe_is_the_cell_without_its_seed_and_what_a_trial_has_otherwise():
     for words in (["optimizer.lr=0.2"], ["trainer.batch_size=7"], ["head=gem"]):
         (other,) = make_plan(["pool=max", *TINY, *words]).cells
         assert recipe(other.config) != recipe(cell.config)
+
+
+@pytest.mark.parametrize(
+    "option", ["trainer.weight_averaging=0.9", "trainer.alternate_flip=true", "trainer.sizes=[24]"]
+)
+def test_options_that_an_identity_leaves_out_are_part_of_the_recipe_too(tuned, option):
+    with pytest.raises(ConfigError, match=option.partition("=")[0]):
+        make_plan(["pool=max", *TINY, "optimizer=tuned", option])

@@ -16,17 +16,7 @@ from poolbench.records.state import DAMAGED, DONE, FAILED, INTERRUPTED, NEW
 from poolbench.sweep import workers
 from poolbench.sweep.plan import make_plan
 from poolbench.sweep.workers import RETRIED, CellsRefused, run_plan
-
-TINY = [
-    "data=shapes",
-    "data.train_samples=60",
-    "data.test_samples=20",
-    "data.size=16",
-    "model.widths=[4,8]",
-    "model.depths=[1,1]",
-    "trainer.epochs=1",
-    "trainer.batch_size=20",
-]
+from tests.sweep.tiny import TINY
 
 # Pools of a user's own. None does anything but average until it is trained, so that no check before that finds it out.
 POOLS = """
