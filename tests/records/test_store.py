@@ -518,3 +518,5 @@ def test_a_claim_tells_who_owns_it(tmp_path):
 def test_a_claim_that_is_a_pipe_is_garbage_and_holds_nobody_up(tmp_path):
     os.mkfifo(tmp_path / "claim.3")
     assert store.current_claim(tmp_path) == (3, {})
+    with pytest.raises(ValueError, match=r"claim\.3 is no regular file"):
+        store.small_text(tmp_path / "claim.3")
