@@ -305,7 +305,14 @@ def test_an_interrupted_command_leaves_its_jobs_and_the_next_one_finds_them(fold
     overrides += ["pool=custom", "pool._target_=mine_to_launch.Sick"]
     Path("hold").touch()
     command = [sys.executable, "-m", "poolbench", "sweep", *overrides, *LOCAL]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # Tests that were started in the background of a shell ignore the signal, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     (cell,) = make_plan(overrides).cells
     deadline = time.monotonic() + 120
     while not (cell.folder / "metrics.csv").exists() and time.monotonic() < deadline:
