@@ -130,7 +130,8 @@ class _Round:
     def run(self) -> dict[str, str]:
         began = time.time()
         # Not waited for in the end: a launcher may wait for ever for a job that was cancelled.
-        thread = threading.Thread(target=self._launch, daemon=True)
+        with _hydra() as hydra:  # here: the thread may outlive this call, and what Hydra holds globally is not its own
+            thread = threading.Thread(target=self._launch, args=(hydra,), daemon=True)
         thread.start()
         open_ = {cell.run_id: cell for cell in self.cells}
         seen: set[str] = set()
@@ -179,26 +180,25 @@ class _Round:
         said = next(iter(str(self.error).strip().splitlines()), "")
         return f"{text}; the launcher: {type(self.error).__name__}: {said}"
 
-    def _launch(self) -> None:
+    def _launch(self, hydra: Any) -> None:
         try:
-            with _hydra() as hydra:
-                hydra.multirun(
-                    config_name=None,
-                    task_function=train_job,
-                    overrides=[
-                        "hydra/sweeper=poolbench",
-                        *self.launcher,
-                        *_workarounds(self.launcher),
-                        f"hydra.sweep.dir={quoted(str(self.folder))}",
-                        "hydra.sweep.subdir=jobs",
-                        "hydra.output_subdir=null",
-                        "hydra.job.name=poolbench",
-                        "hydra/job_logging=disabled",
-                        "hydra/hydra_logging=disabled",
-                        f"+plan={quoted(str(self.file))}",
-                    ],
-                    with_log_configuration=False,
-                )
+            hydra.multirun(
+                config_name=None,
+                task_function=train_job,
+                overrides=[
+                    "hydra/sweeper=poolbench",
+                    *self.launcher,
+                    *_workarounds(self.launcher),
+                    f"hydra.sweep.dir={quoted(str(self.folder))}",
+                    "hydra.sweep.subdir=jobs",
+                    "hydra.output_subdir=null",
+                    "hydra.job.name=poolbench",
+                    "hydra/job_logging=disabled",
+                    "hydra/hydra_logging=disabled",
+                    f"+plan={quoted(str(self.file))}",
+                ],
+                with_log_configuration=False,
+            )
         except BaseException as error:  # of one job, however it ended; the records say what became of each
             self.error = error
 

@@ -200,6 +200,18 @@ def test_cells_left_after_a_failure_are_told_so(folder):
     assert not left.file.with_suffix(".stop").exists()
 
 
+def test_what_hydra_holds_globally_is_left_alone_while_a_launcher_runs(folder, monkeypatch):
+    """A launcher's thread may end while something else is composed, as the plan of the next sweep."""
+    from hydra._internal.hydra import Hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    seen = []
+    monkeypatch.setattr(Hydra, "multirun", lambda self, **_: seen.append(GlobalHydra.instance().is_initialized()))
+    (cell,) = make_plan(TINY).cells
+    assert list(launch_plan(make_plan(TINY), LOCAL, Seen())) == [cell.run_id]  # nothing was started
+    assert seen == [False]
+
+
 def test_a_launcher_that_starts_nothing_is_quoted(folder, monkeypatch):
     """As where there is no SLURM at all."""
     monkeypatch.setenv("PATH", str(folder))
