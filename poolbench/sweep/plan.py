@@ -18,6 +18,8 @@ from poolbench.sweep.grammar import Axes, bare, command_line, expand
 from poolbench.sweep.sample import draw
 from poolbench.sweep.tuned import complete, refuse_unequal
 
+USUAL_SCALE = "small"  # of a sweep that is declared at several
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -78,7 +80,8 @@ def make_plan(
     """The plan of a command line.
 
     Args:
-        overrides: as given; ``sweep=NAME`` names a file of ``conf/sweep/`` or a folder of ``experiments/``.
+        overrides: as given; ``sweep=NAME`` names a file of ``conf/sweep/`` or a folder of ``experiments/``, and
+            ``scale=small`` one of its scales.
         folders: further folders of configs.
         single: refuse more than one cell, as ``poolbench run`` does.
         own_blocks: of a sweep that no file declares, as the trials of a search.
@@ -91,7 +94,8 @@ def make_plan(
         name = given.get("sweep", ["grid"])
         if len(name) > 1:
             raise ConfigError("sweep takes one name")
-        blocks, chosen = _declared(compose, name[0]) if own_blocks is None else (own_blocks, [])
+        scale = given.pop("scale", None)
+        blocks, chosen, scale = _declared(compose, name[0], scale) if own_blocks is None else (own_blocks, [], None)
         given.pop("sweep", None)
         shared = [*chosen, *_sweep_options(given)]
         combinations = expand(blocks, given, seeds)
@@ -127,11 +131,12 @@ def make_plan(
     _refuse_one_name_for_two(chosen_cells)
     notes = [*_of_merged(merged), *note]
     report_dir = chosen_cells[0].config["report_dir"]
-    return Plan(name[0], tuple(chosen_cells), options, Path(report_dir) / name[0], tuple(notes))
+    title = name[0] if scale in (None, USUAL_SCALE) else f"{name[0]}-{scale}"
+    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes))
 
 
-def _declared(compose: Composer, name: str) -> tuple[list[Any], list[str]]:
-    """Blocks of the sweep called ``name``, and the override that chooses its options."""
+def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[list[Any], list[str], str | None]:
+    """Blocks of the sweep called ``name``, the override that chooses its options, and which of its scales it is."""
     folder = experiments_dir()
     experiments = sorted(path.parent.name for path in folder.glob("*/experiment.yaml"))
     files = [path for f in compose.folders if (path := f / "sweep" / f"{name}.yaml").is_file()]
@@ -142,7 +147,8 @@ def _declared(compose: Composer, name: str) -> tuple[list[Any], list[str]]:
         blocks = compose.block("sweep", name).get("blocks") or []
         if not isinstance(blocks, list):
             raise ConfigError(f"{files[0]}: blocks must be a list of blocks, got {blocks!r}")
-        return blocks, [f"sweep={name}"]
+        _choose_scale(blocks, scales, f"sweep={name}")
+        return blocks, [f"sweep={name}"], None
     if name not in experiments:
         names = [choice for choice in compose.choices("sweep") if choice != "grid"] + experiments
         raise ConfigError(f"unknown sweep {name!r}.{nearest(name, names)} Known: {', '.join(names)}")
@@ -155,10 +161,30 @@ def _declared(compose: Composer, name: str) -> tuple[list[Any], list[str]]:
         declared = OmegaConf.to_container(OmegaConf.load(places[0]))
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{place} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(declared, dict) or not isinstance(declared.get("sweep"), list) or not declared["sweep"]:
-        hint = nearest("sweep", [str(key) for key in declared]) if isinstance(declared, dict) else ""
-        raise ConfigError(f"{place} must have a list of blocks under 'sweep'.{hint if 'sweep' not in declared else ''}")
-    return declared["sweep"], []
+    keys = [str(key) for key in declared] if isinstance(declared, dict) else []
+    sweep = declared["sweep"] if "sweep" in keys else None
+    if not isinstance(sweep, dict | list) or not sweep:
+        hint = "" if "sweep" in keys else nearest("sweep", keys)
+        raise ConfigError(f"{place} must have a list of blocks under 'sweep'.{hint}")
+    blocks, scale = _choose_scale(sweep, scales, place)
+    if not isinstance(blocks, list) or not blocks:
+        raise ConfigError(f"{place} must have a list of blocks under 'sweep: {scale}', got {blocks!r}")
+    return blocks, [], scale
+
+
+def _choose_scale(sweep: Any, scales: list[str] | None, place: str) -> tuple[Any, str | None]:
+    """What ``scale=`` chooses of a sweep that is declared at several scales; the small one unless told otherwise."""
+    if not isinstance(sweep, dict):
+        if scales is not None:
+            raise ConfigError(f"scale={','.join(scales)}: {place} is declared at one scale; leave scale out")
+        return sweep, None
+    known = [str(key) for key in sweep]
+    if scales is not None and len(scales) > 1:
+        raise ConfigError(f"scale takes one of {', '.join(known)}, got {', '.join(scales)}")
+    scale = scales[0] if scales is not None else USUAL_SCALE
+    if scale not in sweep:
+        raise ConfigError(f"{place} has no scale {scale!r}.{nearest(scale, known)} Known: {', '.join(known)}")
+    return sweep[scale], scale
 
 
 @contextmanager

@@ -30,6 +30,9 @@ def write(tmp_path):
     return write
 
 
+BLOCKS = [{"product": {"pool": ["max"]}}]
+
+
 def labels(plan):
     return [(cell.config["names"]["pool"], cell.config["seed"]) for cell in plan.cells]
 
@@ -132,6 +135,39 @@ def test_sweeps_are_found_in_conf_in_ones_own_folder_and_in_experiments(write, t
     write("experiments/ours/experiment.yaml", "sweep:\n- product: {pool: [max], pool: [lp]}\n")
     with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml is no YAML.*duplicate key pool"):
         make_plan(["sweep=ours"])
+
+
+def test_an_experiment_has_scales_and_the_small_one_is_the_usual(write):
+    small, paper = ([{"product": {"pool": ["max", "lp"]}, "seeds": n}] for n in (1, 3))
+    write("experiments/ours/experiment.yaml", {"sweep": {"small": small, "paper": paper}})
+    usual = make_plan(["sweep=ours"])
+    assert usual == make_plan(["sweep=ours", "scale=small"])
+    assert (usual.name, len(usual.cells), usual.report_dir) == ("ours", 2, Path("report/ours"))
+    other = make_plan(["sweep=ours", "scale=paper", "pool=lp"])
+    assert (other.name, len(other.cells), other.report_dir) == ("ours-paper", 3, Path("report/ours-paper"))
+
+
+@pytest.mark.parametrize(
+    ("sweep", "overrides", "words"),
+    [
+        ({"small": BLOCKS, "paper": BLOCKS}, ["scale=papre"], r"has no scale 'papre'.*'paper'.*Known: paper, small"),
+        ({"small": BLOCKS}, ["scale=small,paper"], "scale takes one of small, got small, paper"),
+        ({"large": BLOCKS}, [], r"experiments/ours/experiment\.yaml has no scale 'small'.*Known: large"),
+        ({"small": []}, [], r"must have a list of blocks under 'sweep: small', got \[\]"),
+        (BLOCKS, ["scale=small"], "scale=small: .* is declared at one scale; leave scale out"),
+    ],
+)
+def test_a_scale_that_is_not_there_is_refused(sweep, overrides, words, write):
+    write("experiments/ours/experiment.yaml", {"sweep": sweep})
+    with pytest.raises(ConfigError, match=words):
+        make_plan(["sweep=ours", *overrides])
+
+
+def test_what_has_no_scales_refuses_one():
+    with pytest.raises(ConfigError, match="scale=small: sweep=demo is declared at one scale"):
+        make_plan(["sweep=demo", "scale=small"])
+    with pytest.raises(ConfigError, match="scale=small: sweep=grid is declared at one scale"):
+        make_plan(["pool=max", "scale=small"])
 
 
 def test_a_name_that_means_two_sweeps_is_refused(write, tmp_path):
