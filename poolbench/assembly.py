@@ -12,6 +12,7 @@ from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource
 from poolbench.limits import check
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
+from poolbench.pooling.draws import random_pools
 from poolbench.registry import call, locate
 from poolbench.training import process
 from poolbench.training.loop import resized
@@ -69,17 +70,35 @@ def _maker(group: str, block: dict[str, Any]) -> Any:
     return NATIVE if block["_target_"] == _NATIVE_TARGET else component(group, block)
 
 
-def _check_size(model: Trunk, size: tuple[int, int], side: int) -> None:
-    """Raises: ConfigError when ``model`` cannot train on images resized to ``side``."""
+def _check_size(model: Trunk, size: tuple[int, int], side: int, option: str) -> None:
+    """Raises: ConfigError, naming ``option``, when ``model`` does not take images resized to ``side``."""
     was_training = model.training
     model.eval()  # no statistic may move
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(resized(torch.zeros(1, 3, *size), side))
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"trainer.sizes: the model does not take images of {side} pixels: {error}") from error
+        raise ConfigError(f"{option}: the model does not take images of {side} pixels: {error}") from error
     finally:
         model.train(was_training)
+
+
+def _check_probes(probe: dict[str, Any], model: Trunk, info: DataInfo) -> None:
+    """Raises: ConfigError for what cannot be read of ``model`` on these images."""
+    for side in probe.get("sizes") or []:
+        _check_size(model, info.size, side, "probe.sizes")
+    height, width = info.size
+    for option, side in (("translate_x", width), ("translate_y", height)):
+        if far := [shift for shift in probe.get(option) or [] if abs(shift) >= side]:
+            raise ConfigError(f"probe.{option} must stay below the {side} pixels of an image, got {far[0]!r}")
+    if (probe.get("samples") or 0) > info.test_samples:
+        raise ConfigError(
+            f"probe.samples must be at most the {info.test_samples} test images, got {probe['samples']}; null is all"
+        )
+    if probe.get("draws") and not random_pools(model):
+        raise ConfigError(
+            f"probe.draws={probe['draws']!r} is for nets with random pools, and no pool of this one draws"
+        )
 
 
 def assemble(config: dict[str, Any]) -> Parts:
@@ -102,7 +121,8 @@ def assemble(config: dict[str, Any]) -> Parts:
         raise ConfigError("trainer.alternate_flip=true needs data.augmentation.flip=true, got false")
     model = build_model(config, info.num_classes, info.size)
     for side in trainer["sizes"] or []:
-        _check_size(model, info.size, side)
+        _check_size(model, info.size, side, "trainer.sizes")
+    _check_probes(config.get("probe") or {}, model, info)
     parts = Parts(
         source, info, model, component("optimizer", config["optimizer"]), component("schedule", config["schedule"])()
     )

@@ -19,6 +19,7 @@ from poolbench.assembly import assemble
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.data.base import DataError, Images
 from poolbench.measure.cost import cost
+from poolbench.measure.invariance import read_probes
 from poolbench.models.sites import Trunk, derive
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION
@@ -271,10 +272,9 @@ class _Training:
         precision, progress = self.trainer["precision"], self.progress
         torch.manual_seed(derive(self.config["seed"], "evaluation"))  # for pools that draw in evaluation too
         test_loss, test_accuracy, flip_averaged = (None, None, None)
+        test = partial(look, images.test_images, images.test_labels)
         if self.trainer["test"]:
-            test = look(images.test_images, images.test_labels)
-            flip = self.trainer["flip_averaging"]
-            test_loss, test_accuracy, flip_averaged = evaluate(model, test, precision, flip)
+            test_loss, test_accuracy, flip_averaged = evaluate(model, test(), precision, self.trainer["flip_averaging"])
         # Without augmentation and in evaluation mode, as the test set is read, or the gap would compare two things.
         some = slice(0, self.trainer["train_evaluation"])
         train_loss, train_accuracy, _ = evaluate(
@@ -289,6 +289,9 @@ class _Training:
             raise TrainingFailed(
                 "a loss at the end is not finite: try a smaller optimizer.lr or a longer schedule.warmup"
             )
+        memory = process.peak_memory(device)  # of the training, whatever is read on top
+        probe = self.config.get("probe") or {} if self.trainer["test"] else {}
+        probes = read_probes(model, test, probe, self.config["seed"], precision)
         return {
             "schema_version": SCHEMA_VERSION,
             "run_id": self.config["run_id"],
@@ -311,12 +314,13 @@ class _Training:
             "train_seconds": progress.seconds,
             "cell_seconds": time.perf_counter() - self._began,
             "images_per_second": progress.images / progress.seconds if progress.seconds else None,
-            "peak_memory_bytes": process.peak_memory(device),
+            "peak_memory_bytes": memory,
             "train_samples": len(images.train_images),
             "validation_samples": len(images.validation_images),
             "test_samples": len(images.test_images) if self.trainer["test"] else 0,
             "resumed": progress.attempts,
             "mixed_environment": len(progress.fingerprints) > 1,
+            **probes,
             "finished": now(),
         }
 

@@ -15,7 +15,7 @@ from poolbench.pooling import POOLS
 from poolbench.registry import nearest
 
 COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
-GROUPS = (*COMPONENTS, "trainer", "sweep")
+GROUPS = (*COMPONENTS, "trainer", "probe", "sweep")
 MADE = ("names", "data_fingerprint", "run_id", "tuned")  # keys of a completed config that are ours to fill
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from poolbench.configuration import COMPONENTS, MADE, ConfigError, flatten
+from poolbench.records.probes import ALLOWED as PROBES
 from poolbench.registry import nearest
 
 
@@ -49,6 +50,7 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.device": (_device, "auto, cpu, cuda or cuda:<number>"),
     "trainer.threads": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
     "trainer.keep_memory": _BOOL,
+    **{f"probe.{option}": limit for option, limit in PROBES.items()},
     "sweep.blocks": (lambda v: isinstance(v, list), "a list of blocks"),
     "sweep.workers": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
     "sweep.fail_fast": _BOOL,

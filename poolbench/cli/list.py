@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-WHAT = ("pools", "heads", "models", "data", "optimizers", "schedules", "sweeps")
+WHAT = ("pools", "heads", "models", "data", "optimizers", "schedules", "probes", "sweeps")
 SIZE = (32, 32)  # of the image for which a model's cost is told
 
 
@@ -28,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     for what in [arguments.what] if arguments.what else WHAT:
         if not arguments.what:
             print(f"{what}:")
-        if what in ("optimizers", "schedules", "sweeps"):
+        if what in ("optimizers", "schedules", "probes", "sweeps"):
             for name, line in _files(what):
                 _entry(name, line)
             continue

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.draws import drawing
 from poolbench.pooling.picked import max_of_picked
 
 
@@ -131,8 +132,8 @@ class FractionalMaxPool2d(Pool):
 
 @torch.no_grad()
 def average_over_draws(net: nn.Module, x: Tensor, draws: int = 12) -> Tensor:
-    """Class probabilities of ``net`` in evaluation mode, averaged over passes in which all its
-    :class:`FractionalMaxPool2d` draw, as in the paper's test.
+    """Class probabilities of ``net`` in evaluation mode, averaged over passes in which its random pools draw as in
+    training, whatever they were told: the paper's test, where they are :class:`FractionalMaxPool2d`.
 
     Args:
         net: gives logits ``(N, K)``.
@@ -143,14 +144,10 @@ def average_over_draws(net: nn.Module, x: Tensor, draws: int = 12) -> Tensor:
     """
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
         raise ValueError(f"draws must be a whole number of at least 1, got {draws!r}")
-    pools = [module for module in net.modules() if isinstance(module, FractionalMaxPool2d)]
-    told, training = [pool.evaluation for pool in pools], net.training
+    training = net.training
     net.eval()
     try:
-        for pool in pools:
-            pool.evaluation = "draw"
-        return torch.stack([net(x).softmax(1) for _ in range(draws)]).mean(0)
+        with drawing(net):
+            return torch.stack([net(x).softmax(1) for _ in range(draws)]).mean(0)
     finally:
-        for pool, evaluation in zip(pools, told, strict=True):
-            pool.evaluation = evaluation
         net.train(training)

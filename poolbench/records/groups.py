@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poolbench.records.identity import digest, identity
+from poolbench.records.probes import probed_text
 
 
 def group_hash(config: Mapping[str, Any]) -> str:
@@ -67,6 +68,11 @@ def _told_apart(text: str, groups: Mapping[str, Mapping[str, Any]]) -> dict[str,
     options = {group: _group_options(config) for group, config in groups.items()}
     differing = _differing(options.values())
     parts = {group: [text] for group in groups}
+    probed = {group: probed_text(config.get("probe")) for group, config in groups.items()}
+    if len(set(probed.values())) > 1:  # Lists of amounts are for the config, not for a heading.
+        differing = [name for name in differing if not name.startswith("probe.")]
+        for group in groups:
+            parts[group].append(probed[group])
     for kind in ("optimizer", "schedule"):  # A label says more than the options behind it.
         labels = {group: str(config["names"].get(kind, "")) for group, config in groups.items()}
         if len(set(labels.values())) > 1:

@@ -5,6 +5,9 @@ import json
 import re
 from typing import Any
 
+from poolbench.records.probes import DEFAULTS as NO_PROBES
+from poolbench.records.probes import counting
+
 SCHEMA_VERSION = 1
 
 # Where things lie and what they run on: never part of a cell's identity.
@@ -28,12 +31,22 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
         block = kept.get(group)
         if isinstance(block, dict):
             kept[group] = {k: v for k, v in block.items() if k not in added or v != added[k]}
+    if isinstance(kept.get("probe"), dict):
+        # Where no test set is read, as in trials of a search, nothing of it is probed either.
+        read = counting(kept["probe"]) if kept["trainer"].get("test", True) else {}
+        kept = {key: value for key, value in kept.items() if key != "probe"} | ({"probe": read} if read else {})
     return kept
 
 
 def with_added(config: dict[str, Any]) -> dict[str, Any]:
-    """A completed config of an older version with the trainer's options that came since, meaning what was done then."""
-    return {**config, "trainer": {**_ADDED["trainer"], **config["trainer"]}}
+    """A completed config of an older version with the trainer's options and the probes that came since, meaning what
+    was done then."""
+    probe = config.get("probe", {})
+    return {
+        **config,
+        "trainer": {**_ADDED["trainer"], **config["trainer"]},
+        "probe": {**NO_PROBES, **probe} if isinstance(probe, dict) else probe,
+    }
 
 
 def digest(value: Any) -> str:

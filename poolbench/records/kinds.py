@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from poolbench.records.probes import is_share
+
 _DEEPEST, _MOST_VALUES = 50, 100_000  # of a config or a result; ours have 5 and 200
 _LONGEST_NAME = 1000
 _LONGEST_RUN_ID = 255  # it is the name of a folder
@@ -129,13 +131,14 @@ def wrong_kind(
     if len(run_id) > _LONGEST_RUN_ID or "/" in run_id or "\\" in run_id or "\0" in run_id or run_id in ("", ".", ".."):
         return f"run_id {run_id[:80]!r} is no name for a folder"
     names = dict.fromkeys(config["names"], _label)
+    probed = {name: _share for name in result or {} if is_share(name)}
     for part, values, kinds in (
         ("config", config, _CONFIG),
         ("config: names", config["names"], names),
         ("config: trainer", config["trainer"], _TRAINER),
         ("config: data", config["data"], _DATA),
         ("environment", environment, _ENVIRONMENT),
-        ("result", result or {}, _RESULT),
+        ("result", result or {}, {**probed, **_RESULT}),
         ("status", status or {}, _STATUS),
     ):
         if reason := _first_wrong(part, values, kinds):

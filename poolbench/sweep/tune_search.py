@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.configuration import GROUPS, ConfigError, composer, flatten, parse
+from poolbench.records.probes import DEFAULTS
 from poolbench.registry import nearest
 from poolbench.sweep.grammar import bare
 from poolbench.sweep.plan import Plan, make_plan
@@ -19,11 +20,12 @@ SAMPLERS = ("random", "grid", "optuna")
 TRIALS, ETA = 9, 3
 SEED = 1000  # of trials: no seed that a comparison usually has takes part in the choice of its recipe
 VALIDATION = 0.1
+PROBES = ("probe", *(f"probe.{option}" for option in DEFAULTS))  # what is read of a trained net trains nothing
 # What a search sets itself, what would change its budget or its images, and what changes no result.
 _NOT_SEARCHED = {
     *("seed", "seeds", "runs_dir", "report_dir", "tuned", "pool", "head", "model", "data", "trainer"),
     *("trainer.epochs", "trainer.sizes", "trainer.test", "trainer.device", "trainer.threads", "trainer.keep_memory"),
-    *("trainer.evaluation_batch_size", "trainer.train_evaluation"),
+    *("trainer.evaluation_batch_size", "trainer.train_evaluation", *PROBES),
     *("data.validation", "data.root", "data.download", "data.mirrors"),
 }
 
