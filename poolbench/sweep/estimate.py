@@ -54,7 +54,9 @@ class _Known:
     checkpoint_bytes: int | None
 
 
-def estimate(plan: Plan, states: Mapping[str, str], workers: int | None = None) -> dict[str, Estimate]:
+def estimate(
+    plan: Plan, states: Mapping[str, str], workers: int | None = None, also: Iterable[Record] = ()
+) -> dict[str, Estimate]:
     """``run_id`` -> what the cell should cost, for every cell of ``plan`` that is not done.
 
     The median of the finished cells in ``runs_dir`` that are most like it: the same but for the seed; else the same
@@ -65,11 +67,12 @@ def estimate(plan: Plan, states: Mapping[str, str], workers: int | None = None) 
     Args:
         states: of the cells, as :meth:`Plan.states` tells them.
         workers: cells at once; None for what :func:`cells_at_once` says.
+        also: further records to tell from, as published ones.
     """
     left = [cell for cell in plan.cells if states[cell.run_id] != DONE]
     if not left:
         return {}
-    known = _known(Path(left[0].config["runs_dir"]))
+    known = _known([*_records_in(Path(left[0].config["runs_dir"])), *also])
     share = max(1, available_cores() // (workers or cells_at_once(plan)))
     memo: dict[tuple[Any, ...], Estimate] = {}
     estimates = {}
@@ -112,13 +115,16 @@ def wall_seconds(estimates: Iterable[Estimate], workers: int) -> float:
     return max(free)
 
 
-def _known(runs_dir: Path) -> list[_Known]:
+def _records_in(runs_dir: Path) -> list[Record]:
     if not runs_dir.is_dir():
         return []
     try:
-        records, _ = read_records(runs_dir)
+        return read_records(runs_dir)[0]
     except ValueError:  # of several versions: the sweep itself does not mind
         return []
+
+
+def _known(records: Iterable[Record]) -> list[_Known]:
     known = []
     for record in records:
         seconds = (record.result or {}).get("cell_seconds")
