@@ -43,6 +43,8 @@ MISTAKES = [
     (["data=cifar1"], ["unknown data 'cifar1'", "'cifar10'"]),
     (["optimizer=sdg"], ["unknown optimizer 'sdg'", "'sgd'"]),
     (["schedule=cosin"], ["unknown schedule 'cosin'", "'cosine'"]),
+    (["probe=invariant"], ["unknown probe 'invariant'", "'invariance'"]),
+    (["probe.rotat=[5]"], ["unknown option 'probe.rotat'", "'probe.rotate'"]),
     (["trainer=defalt"], ["unknown trainer 'defalt'", "'default'"]),
     (["pool=[max,averag,lp]"], ["unknown pool 'averag'", "'average'"]),
     (["pool=[max,{lp: {kernel: 3}},max]"], ["lp has no option 'kernel'", "'kernel_size'"]),
@@ -110,6 +112,7 @@ def test_without_options_everything_has_the_value_that_its_file_shows(answers):
         "optimizer": "sgd",
         "schedule": "cosine",
         "trainer": "default",
+        "probe": "none",
         "sweep": "grid",
     }.items():
         assert config[group] == file_of(group, choice), group
@@ -256,6 +259,8 @@ def test_a_config_dir_that_is_not_there_is_named(tmp_path):
         ("model=fast_cnn_tiny pool=max optimizer=fast", "model=fast_cnn_tiny pool=native optimizer=adamw", True),
         ("trainer.sizes=null optimizer.lr=1", "optimizer.lr=1e-3 trainer.sizes=[32,16]", True),
         ("model.widths=[8,8,8] data.validation=0", "model.widths=[4,4,4] data.validation=0.1", True),
+        ("pool=max probe=none probe.rotate=[5]", "pool=max probe=none probe.rotate=[-10,2.5]", True),
+        ("pool=max probe=none", "pool=max probe=invariance", True),
         ("pool=max", "pool=[max,lp,max]", False),
         ("model=convnet", "model=cuda_convnet", False),  # it brings a recipe
         ("pool=lp pool.p=2", "pool=max pool.p=2", False),  # it has no such option

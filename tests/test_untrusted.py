@@ -239,7 +239,7 @@ def test_a_folder_of_records_brings_no_modules_along(tmp_path):
 WRONG = [None, True, -1, 1.5, 10**400, float("nan"), float("inf"), 1e308, "text", [], [[1]], {}, {"a": {"b": 1}}]
 FIELDS = [
     *(("config.yaml", name) for name in ("seed", "pool", "head", "model", "data", "optimizer", "trainer", "names")),
-    *(("config.yaml", name) for name in ("run_id", "runs_dir", "report_dir", "data_fingerprint")),
+    *(("config.yaml", name) for name in ("run_id", "runs_dir", "report_dir", "data_fingerprint", "probe")),
     *(("config.yaml", f"names.{name}") for name in ("pool", "model")),
     *(("config.yaml", f"trainer.{name}") for name in ("epochs", "batch_size", "precision")),
     *(("config.yaml", f"data.{name}") for name in ("validation", "root")),
@@ -248,6 +248,7 @@ FIELDS = [
     *(("result.json", name) for name in ("epochs", "train_seconds", "cell_seconds", "images_per_second")),
     *(("result.json", name) for name in ("peak_memory_bytes", "resumed", "mixed_environment", "finished", "probe")),
     *(("result.json", name) for name in ("group", "seed", "pool", "state", "setting", "")),
+    *(("result.json", name) for name in ("test_accuracy_rotate_5", "agreement_rotate")),
     *(("environment.json", name) for name in ("fingerprint", "cpu", "threads", "dirty", "commit", "torch", "device")),
     *(("status.json", name) for name in ("state", "epoch", "epochs", "train_accuracy", "seconds_left", "error")),
     *(("status.json", name) for name in ("images_per_second", "host", "started", "updated", "pid", "run_id")),

@@ -164,21 +164,22 @@ def rotated(x: Tensor, degrees: float, border: str = "reflect") -> Tensor:
         return x
     n, channels, height, width = x.shape
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # As far as corners reach beyond the image, and a pixel for the interpolation.
+    # As far as corners reach beyond the image; the middle of the outermost pixel is half a pixel further in.
     reach = abs(cos) * height + abs(sin) * width, abs(cos) * width + abs(sin) * height
-    pads = [max(0, math.ceil((far - side) / 2)) + 1 for far, side in zip(reach, (height, width), strict=True)]
-    for axis, pad in zip((2, 3), pads, strict=True):
+    pads = [max(0, math.ceil((far - side) / 2)) for far, side in zip(reach, (height, width), strict=True)]
+    padded = x
+    for axis, pad, shape in ((2, pads[0], (-1, 1)), (3, pads[1], (1, -1))):
         inside, cells = _folded(torch.arange(-pad, x.shape[axis] + pad, device=x.device), x.shape[axis], border)
-        x = x.index_select(axis, cells) * inside.to(x.dtype).unflatten(0, (-1, 1) if axis == 2 else (1, -1))
+        padded = padded.index_select(axis, cells) * inside.to(x.dtype).view(shape)
     # Where in the padded image each pixel comes from, both measured from the centre in half sides, rows downwards.
-    padded_height, padded_width = x.shape[2:]
+    padded_height, padded_width = padded.shape[2:]
     turn = [
         [cos * width / padded_width, -sin * height / padded_width, 0.0],
         [sin * width / padded_height, cos * height / padded_height, 0.0],
     ]
     theta = torch.tensor(turn, dtype=x.dtype, device=x.device).expand(n, 2, 3)
     grid = F.affine_grid(theta, [n, channels, height, width], align_corners=False)
-    return _like(F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False), x)
+    return _like(F.grid_sample(padded, grid, mode="bilinear", padding_mode="zeros", align_corners=False), x)
 
 
 def flipped(x: Tensor, direction: str) -> Tensor:

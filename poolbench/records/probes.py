@@ -13,7 +13,7 @@ TRANSFORMS = {
     "sizes": "size",
     **{name: name for name in ("scale", "translate_x", "translate_y", "rotate", "flip")},
 }
-LISTS = (*TRANSFORMS, "draws")
+LISTS = ("sizes", "draws", *(option for option in TRANSFORMS if option != "sizes"))
 DEFAULTS: dict[str, Any] = {**{name: [] for name in LISTS}, "border": "reflect", "samples": None}
 _BORDERED = ("scale", "translate_x", "translate_y", "rotate")
 _SHARES = ("test_accuracy_", "agreement_")
@@ -82,8 +82,8 @@ def _list_of(allowed: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return right
 
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 10**6
+def _whole(most: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def _number(least: float, most: float) -> Callable[[Any], bool]:
@@ -98,8 +98,8 @@ _TWICE = "none twice (six digits count)"
 _PIXELS = f"a list of pixels from -1000 to 1000, as [-2.5, 2.5], {_TWICE}"
 # Option -> (is the value allowed?, what is allowed).
 ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "sizes": (_list_of(_whole), "a list of sides in whole pixels, as [24, 32], none twice"),
-    "draws": (_list_of(_whole), "a list of whole numbers of at least 1, as [1, 4, 12], none twice"),
+    "sizes": (_list_of(_whole(10_000)), "a list of sides from 1 to 10000 whole pixels, as [24, 32], none twice"),
+    "draws": (_list_of(_whole(1000)), "a list of whole numbers from 1 to 1000, as [1, 4, 12], none twice"),
     "scale": (_list_of(_number(0.05, 20)), f"a list of factors from 0.05 to 20, as [0.8, 1.25], {_TWICE}"),
     "translate_x": (_list_of(_number(-1000, 1000)), _PIXELS),
     "translate_y": (_list_of(_number(-1000, 1000)), _PIXELS),
@@ -109,5 +109,5 @@ ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a list of {' and '.join(FLIPS)}, none twice",
     ),
     "border": (lambda v: isinstance(v, str) and v in BORDERS, f"{', '.join(BORDERS[:-1])} or {BORDERS[-1]}"),
-    "samples": (lambda v: v is None or _whole(v), "null or a whole number of at least 1"),
+    "samples": (lambda v: v is None or _whole(math.inf)(v), "null or a whole number of at least 1"),
 }

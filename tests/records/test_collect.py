@@ -5,7 +5,7 @@ import pytest
 
 from poolbench.records.collect import collect, collect_metrics, columns, write_archive, write_csv
 from poolbench.records.identity import run_id
-from poolbench.records.read import Record, read_record, read_records
+from poolbench.records.read import Record, RecordError, read_record, read_records
 from tests.report.synthetic import make_config, make_runs, write_cell
 
 
@@ -89,6 +89,29 @@ def test_a_whole_number_is_the_same_setting_as_float():
 def test_settings_say_an_optimizers_name_rather_than_its_options():
     muon = _record("max", 0, names__optimizer="muon", optimizer={"_target_": "x.muon", "lr": 0.02, "steps": 3})
     assert sorted(_table(_record("max", 0), muon)["setting"].str.rpartition(", ")[2]) == ["muon", "sgd"]
+
+
+def test_settings_say_what_is_probed_rather_than_the_amounts():
+    probed = [_record("max", 0, probe={"sizes": sides}) for sides in ([24, 32], [28])]
+    texts = _table(_record("max", 0), probed[0])["setting"]
+    assert sorted(texts.str.rpartition(", ")[2]) == ["no probes", "probes of size"]
+    assert _table(*probed)["setting"].nunique() == 2
+
+
+def test_what_a_probe_read_is_further_columns(tmp_path):
+    shares = {"test_accuracy_rotate_-10": 0.5, "agreement_rotate_-10": 0.75, "test_accuracy_draws_12": 1.0}
+    folders = [write_cell(tmp_path, make_config("lp"), **shares), write_cell(tmp_path, make_config("max"))]
+    table = collect(map(read_record, folders)).set_index("pool")
+    assert list(table.columns)[-3:] == sorted(shares)
+    assert table.loc["lp", list(shares)].to_dict() == shares
+    assert table.loc["max", list(shares)].isna().all()
+
+
+@pytest.mark.parametrize("name", ["test_accuracy_size_24", "agreement_rotate_-10", "agreement_flip"])
+@pytest.mark.parametrize("value", [1.5, -0.1, "0.5", True, [0.5]], ids=str)
+def test_what_a_probe_read_is_a_share(tmp_path, name, value):
+    with pytest.raises(RecordError, match=f"result: {name} is .*, not a number from 0 to 1"):
+        read_record(write_cell(tmp_path, make_config("max"), **{name: value}))
 
 
 def test_pools_of_one_label_are_told_apart_by_the_options_that_differ():

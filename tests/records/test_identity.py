@@ -6,7 +6,7 @@ import re
 import pytest
 
 from poolbench.configuration import composer, flatten
-from poolbench.records.identity import digest, identity, run_id
+from poolbench.records.identity import digest, identity, run_id, with_added
 
 CONFIG = {
     "seed": 3,
@@ -86,14 +86,29 @@ def test_all_that_can_change_the_result_changes_the_name_and_nothing_else_does(o
 
 def test_so_it_is_for_every_option_of_every_component():
     overrides = ["data=cifar10", "pool=strided_conv", "optimizer=muon", "schedule=step", "model=resnet", "head=flatten"]
+    others = ["optimizer=adamw", "pool=[max,{lp: {p: 3}},max]", "probe=invariance"]
     with composer() as compose:
-        configs = [compose.complete(overrides), compose.complete(["optimizer=adamw", "pool=[max,{lp: {p: 3}},max]"])]
+        configs = [compose.complete([*words, "probe.rotate=[5]"]) for words in (overrides, others)]
     for config in configs:
         config["data_fingerprint"] = "x"
         sweep = config.pop("sweep")
         assert hash_of({**config, "sweep": sweep}) == hash_of(config)
         for option in flatten(config):
             assert (hash_of(changed(config, option)) == hash_of(config)) == (option in OUTSIDE), option
+
+
+def test_a_cell_without_probes_keeps_the_name_that_it_had_before_there_were_any():
+    with composer() as compose:
+        plain, probed = compose.complete([]), compose.complete(["probe=invariance"])
+    before = {key: value for key, value in plain.items() if key != "probe"}
+    assert identity(plain) == identity(before)
+    assert hash_of(plain) == hash_of(before) == hash_of(with_added(before))
+    assert hash_of({**plain, "probe": {**plain["probe"], "border": "wrap", "samples": 5}}) == hash_of(before)
+    assert hash_of(probed) != hash_of(before)
+    assert hash_of({**probed, "probe": {"rotate": [5]}}) == hash_of(with_added({**before, "probe": {"rotate": [5]}}))
+    # Trials of a search read no test set, and so no probe.
+    trials = [{**config, "trainer": {**config["trainer"], "test": False}} for config in (before, probed)]
+    assert len({hash_of(config) for config in trials}) == 1
 
 
 def test_the_order_of_keys_and_the_kind_of_a_number_do_not_matter():

@@ -301,6 +301,7 @@ def test_real_cells_are_trained_by_the_workers_of_a_sweep():
         ([], ["optimizer.lrate=log(0.1,1)"], {}, ["optimizer.lrate", "'optimizer.lr'"]),
         ([], ["pool.p=uniform(1,3)"], {}, ["pool.p", "max"]),
         ([], ["trainer.epochs=1,2"], {}, ["trainer.epochs", "budget"]),
+        ([], ["probe.border=wrap,zeros"], {}, ["probe.border cannot be searched"]),
         ([], ["data.validation=0.1,0.2"], {}, ["data.validation"]),
         (["optimizer.lr=0.1"], [RATE], {}, ["optimizer.lr", "--param"]),
         (["data.validation=0"], [RATE], {}, ["data.validation=0"]),
