@@ -12,6 +12,7 @@ from poolbench import __version__
 COMMANDS = {
     "run": "train one cell",
     "sweep": "train all cells of a grid or a declared sweep, then report",
+    "reproduce": "run a paper's comparison, or all of them, and judge its claims",
     "plan": "show the cells of a sweep, how far each is and what the rest should cost",
     "tune": "search the best recipe of each pool on a validation split, alike for all",
     "status": "what is done, running, queued, failed, and the time left",
@@ -30,7 +31,7 @@ COMMANDS = {
 }
 
 # Commands whose words are the user's own, not a record's; status and rerun see for themselves.
-_BUILDING = ("run", "sweep", "tune", "plan", "bench", "check-pool", "gallery", "download")
+_BUILDING = ("run", "sweep", "reproduce", "tune", "plan", "bench", "check-pool", "gallery", "download")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of a pipe, as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if command in ("run", "sweep") else 0  # work was stopped by it
+        return 1 if command in ("run", "sweep", "reproduce") else 0  # work was stopped by it
     except Exception as error:
         from poolbench.data.base import DataError
 

@@ -45,11 +45,11 @@ def main(arguments: argparse.Namespace) -> int:
     states = plan.states()
     workers = cells_at_once(plan)
     estimates = estimate(plan, states, workers)
-    left = _left(estimates, workers)
+    rest = left(estimates, workers)
     counts = dict(sorted(Counter(states.values()).items()))
     if arguments.json:
         content = {"sweep": plan.name, "notes": plan.notes, "cells": _rows(plan, states, estimates)}
-        print(json.dumps({**content, "counts": counts, "left": left}, indent=2, allow_nan=False))
+        print(json.dumps({**content, "counts": counts, "left": rest}, indent=2, allow_nan=False))
         return 0
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
     print("\n".join(_cell_lines(plan, states, width)))
@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
         f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}: "
         + ", ".join(f"{count} {state}" for state, count in counts.items())
     )
-    for line in (*_cost_lines(estimates.values(), left), *(f"note: {note}" for note in plan.notes)):
+    for line in (*cost_lines(estimates.values(), rest), *(f"note: {note}" for note in plan.notes)):
         print("\n".join(_wrapped(line, width, "  ")))
     return 0
 
@@ -80,28 +80,30 @@ def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str
     return lines
 
 
-def _cost_lines(estimates: Iterable["Estimate"], left: Mapping[str, Any]) -> list[str]:
+def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any]) -> list[str]:
+    """What cells should cost, for people; ``rest`` is what :func:`left` says of them. Empty without cells."""
     estimates = list(estimates)
     if not estimates:
         return []
-    if left["cells_without_estimate"] == left["cells"]:
+    if rest["cells_without_estimate"] == rest["cells"]:
         return ["left: nothing like it was trained here yet, so no estimate (one cell is enough for one)"]
-    parts = [f"about {duration(left['seconds'])} with {left['workers']} worker{'s' * (left['workers'] > 1)}"]
-    if left["workers"] > 1:
-        parts.append(f"{duration(left['seconds_of_work'])} of work")
-    if left["train_flops"] is not None:
-        parts.append(f"{left['train_flops']:.1e} training FLOPs".replace("e+", "e"))
-    if left["checkpoint_bytes"]:
-        parts.append(f"{_size(left['checkpoint_bytes'])} of checkpoints")
+    parts = [f"about {duration(rest['seconds'])} with {rest['workers']} worker{'s' * (rest['workers'] > 1)}"]
+    if rest["workers"] > 1:
+        parts.append(f"{duration(rest['seconds_of_work'])} of work")
+    if rest["train_flops"] is not None:
+        parts.append(f"{rest['train_flops']:.1e} training FLOPs".replace("e+", "e"))
+    if rest["checkpoint_bytes"]:
+        parts.append(f"{_size(rest['checkpoint_bytes'])} of checkpoints")
     bases = Counter(one.basis for one in estimates if one.basis)
     said = ", ".join(f"{basis} ({count})" for basis, count in sorted(bases.items()))
     lines = [f"left: {', '.join(parts)}", f"told from like cells in runs_dir, of {said}"]
-    if missing := left["cells_without_estimate"]:
+    if missing := rest["cells_without_estimate"]:
         lines.append(f"and {missing} cell{'s' * (missing > 1)} without an estimate: nothing like it was trained here")
     return lines
 
 
-def _left(estimates: Mapping[str, "Estimate"], workers: int) -> dict[str, Any]:
+def left(estimates: Mapping[str, "Estimate"], workers: int) -> dict[str, Any]:
+    """What all cells with estimates should cost together, as ``--json`` gives it."""
     from poolbench.sweep.estimate import wall_seconds
 
     known = [one for one in estimates.values() if one.seconds is not None]

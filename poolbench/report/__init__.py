@@ -1,24 +1,24 @@
 """The report: from records to tables, verdicts and figures in one folder. It reads records and never models."""
 
-import hashlib
 import io
-import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
 from poolbench.records.read import Problem, Record, read_records
-from poolbench.records.store import sweep_abandoned, write_json, write_text
+from poolbench.records.store import sweep_abandoned, write_text
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots
+from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.notes import RULE, notes, spans
 from poolbench.report.summary import finished, summarise
 from poolbench.report.tables import latex, markdown, print_summary
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "write_report"]
 
-_DRAWN_BY = ("plots.py", "placement.py", "colours.py", "tables.py")  # A change in these changes the figures.
+# A change in these changes the figures.
+_DRAWN_BY = ("plots.py", "canvas.py", "placement.py", "colours.py", "tables.py")
 _PIPED_WIDTH = 120
 
 
@@ -85,6 +86,7 @@ def write_report(
     baseline: str = "max",
     archive: bool = False,
     with_latex: bool = False,
+    drawings: Sequence[Drawing] = (),
 ) -> Report:
     """Write tables and figures about ``source`` into the folder ``output``.
 
@@ -102,6 +104,7 @@ def write_report(
         baseline: the label of the pool that the others are compared with.
         archive: also write the records themselves, as ``records.jsonl``.
         with_latex: also write ``summary.tex``.
+        drawings: further figures.
     Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all.
     """
     output = Path(output)
@@ -134,18 +137,14 @@ def write_report(
     if archive:
         files.append(output / "records.jsonl")
         write_archive(records, files[-1])
-    figures, drawn = _figures(output, cells, collect_metrics(reported), [rows for rows, _ in groups])
-    return Report(output, cells, summary, groups, problems, [*files, *figures, output / "report.json"], drawn, trials)
+    own = _drawings(cells, collect_metrics(reported), [rows for rows, _ in groups])
+    figures, drawn = bring_up_to_date(output, [*drawings, *own])
+    return Report(output, cells, summary, groups, problems, [*files, *figures, output / MEMORY], drawn, trials)
 
 
-def _figures(
-    output: Path, cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]
-) -> tuple[list[Path], list[Path]]:
-    """Bring the figures of all groups up to date. Returns their files, and those of them that were drawn now."""
-    known = _remembered(output / "report.json")
-    code = b"".join((Path(__file__).parent / name).read_bytes() for name in _DRAWN_BY).replace(b"\r\n", b"\n")
-    now: dict[str, Any] = {}
-    files, drawn = [], []
+def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]) -> list[Drawing]:
+    """The figures of all groups, each with the data that it shows."""
+    found = []
     for rows, suffix in zip(groups, _suffixes(groups), strict=True):
         rows = rows[rows["seeds"] > 0]
         if rows.empty:
@@ -168,24 +167,9 @@ def _figures(
             ),
             ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows[plots.COST],)),
         ):
-            title = f"{heading}\n{about}"
             shown = b"".join(part.to_csv(index=False, lineterminator="\n").encode() for part in data)
-            drawn_from = hashlib.sha256(code + title.encode() + shown).hexdigest()[:16]
-            stem = output / f"{name}{suffix}"
-            entry = known.get(stem.name, {})
-            if entry.get("drawn_from") != drawn_from or not _untouched(output, entry):
-                figure = draw(*data, title)
-                paths = plots.save(figure, stem) if figure is not None else []
-                entry = {"drawn_from": drawn_from, "files": {path.name: _hash(path) for path in paths}}
-                drawn += paths
-            now[stem.name] = entry
-            files += [output / file for file in entry["files"]]
-    for name, entry in known.items():
-        if name not in now and _untouched(output, entry):  # A file that somebody changed since is theirs.
-            for file in entry["files"]:
-                (output / file).unlink()
-    write_json(output / "report.json", {"schema_version": 1, "figures": now})
-    return files, drawn
+            found.append(Drawing(f"{name}{suffix}", f"{heading}\n{about}", shown, partial(draw, *data), _DRAWN_BY))
+    return found
 
 
 def _suffixes(groups: list[pd.DataFrame]) -> list[str]:
@@ -201,29 +185,6 @@ def _suffixes(groups: list[pd.DataFrame]) -> list[str]:
         f"-{slug or 'group'}-{group}" if slugs.count(slug) > 1 else f"-{slug}" if slug else ""
         for slug, group in zip(slugs, hashes, strict=True)
     ]
-
-
-def _remembered(path: Path) -> dict[str, Any]:
-    """The figures of the last report here; nothing when there is none or its memory cannot be read."""
-    try:
-        figures = json.loads(path.read_bytes())["figures"]
-        # Its files are removed when their figure is gone: only what lies in the folder itself can be one of them.
-        return {
-            name: entry
-            for name, entry in figures.items()
-            if isinstance(entry["files"], dict) and all(Path(file).name == file for file in entry["files"])
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _untouched(output: Path, entry: dict[str, Any]) -> bool:
-    """Whether the figure's files are as they were written."""
-    return all(_hash(output / name) == digest for name, digest in entry["files"].items())
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
 
 def _check_writable(output: Path) -> None:

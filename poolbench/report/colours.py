@@ -23,9 +23,9 @@ _POOLS = {
     "#999933": ("s3", "diff_stride", "regularized", "tips"),
     "#777777": ("subsample", "leap", "convnext_down"),
 }
-_COLOURS = tuple(_POOLS)
-_MARKERS = "os^DvX<>ph*d"
-_DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1)))
+COLOURS = tuple(_POOLS)
+MARKERS = "os^DvX<>ph*d"
+DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5, 1)))
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ def styles(pools: Iterable[str]) -> dict[str, Style]:
     chosen = {}
     for pool in sorted(pools, key=lambda pool: (pool not in _KNOWN, pool)):
         colour, place = _KNOWN.get(pool) or _from_name(pool)
-        turns = [(place + turn) % len(_MARKERS) for turn in range(len(_MARKERS))]
+        turns = [(place + turn) % len(MARKERS) for turn in range(len(MARKERS))]
         place = next((turn for turn in turns if (colour, turn) not in taken), place)  # Beyond 12 of a colour: repeat.
         taken.add((colour, place))
-        marker = _MARKERS[(colour + place) % len(_MARKERS)]
-        chosen[pool] = Style(_COLOURS[colour], marker, _DASHES[(colour + place) % len(_DASHES)])
+        marker = MARKERS[(colour + place) % len(MARKERS)]
+        chosen[pool] = Style(COLOURS[colour], marker, DASHES[(colour + place) % len(DASHES)])
     return chosen
 
 
@@ -71,4 +71,4 @@ _KNOWN = {name: (colour, place) for colour, names in enumerate(_POOLS.values()) 
 
 def _from_name(pool: str) -> tuple[int, int]:
     number = int.from_bytes(hashlib.sha256(pool.encode()).digest()[:4], "big")
-    return number % len(_COLOURS), number // len(_COLOURS) % len(_MARKERS)
+    return number % len(COLOURS), number // len(COLOURS) % len(MARKERS)

@@ -5,16 +5,14 @@ Axes of accuracy do not start at 0, because points and lines, unlike bars, claim
 """
 
 import io
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from poolbench.records.store import replacing
+from poolbench.report.canvas import GREY, drawing, from_where, jitter, mark, new_figure, wrapped
 from poolbench.report.colours import Style, styles
 from poolbench.report.placement import label_points, spread
 from poolbench.report.tables import plus_minus
@@ -34,53 +32,7 @@ EPOCHS = ["pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
 SUFFIXES = (".png", ".svg")
 _MOST_LINES = 8  # more pools than this get a small panel of curves each
 _MOST_LABELS = 10  # more pools than this are named in a legend instead of beside their points
-_GREY = "#555555"
 _PLACES = (0.0, 0.35, 0.72)  # of the columns of numbers, in widths of their panel
-_SIZES = {"*": 12, "X": 9, "p": 9, "h": 9}  # so that every marker looks about as large as a dot of 8 points
-_SETTINGS = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
-    "figure.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "figure.constrained_layout.use": True,
-    "svg.hashsalt": "poolbench",
-    "svg.fonttype": "path",
-    "savefig.dpi": 150,
-    "figure.dpi": 150,
-    "path.sketch": None,
-    "text.parse_math": False,  # a name with dollar signs is a name
-}
-
-
-@contextmanager
-def _drawing() -> Iterator[None]:
-    """matplotlib with our settings alone, whatever the user's matplotlibrc says."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
-        yield
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def accuracy_figure(rows: pd.DataFrame, cells: pd.DataFrame, title: str) -> "Figure":
@@ -90,17 +42,17 @@ def accuracy_figure(rows: pd.DataFrame, cells: pd.DataFrame, title: str) -> "Fig
         rows: the group's rows of the summary that have a finished cell.
         cells: the group's finished cells.
     """
-    with _drawing():
-        figure = _figure(9.6, 1.5 + (0.46 if len(rows) <= 10 else 0.36) * len(rows))
+    with drawing():
+        figure = new_figure(9.6, 1.5 + (0.46 if len(rows) <= 10 else 0.36) * len(rows))
         axes, numbers = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1.45))
         look = styles(rows["pool"])
         for place, row in enumerate(rows.to_dict("records")):
             style, y = look[row["pool"]], -place
             seeds = cells[cells["pool"] == row["pool"]].sort_values("seed")["test_accuracy"].to_numpy() * 100
-            axes.plot(seeds, y - 0.25 + _jitter(len(seeds)), ".", color=style.colour, alpha=0.6, ms=6, mew=0, zorder=3)
+            axes.plot(seeds, y - 0.25 + jitter(len(seeds)), ".", color=style.colour, alpha=0.6, ms=6, mew=0, zorder=3)
             axes.plot(_bounds(row), [y, y], "-", color=style.colour, lw=2.2, solid_capstyle="butt", zorder=4)
             axes.plot(_bounds(row), [y, y], "|", color=style.colour, ms=9, mew=1.6, zorder=4)
-            _mark(axes, 100 * row["test_accuracy"], y, style)
+            mark(axes, 100 * row["test_accuracy"], y, style)
             if row["baseline"]:
                 axes.axvline(100 * row["test_accuracy"], color="#999999", lw=1, ls=(0, (4, 3)), zorder=2)
             difference = "baseline" if row["baseline"] else plus_minus(row, "difference", sign=True).replace("-", "−")
@@ -108,7 +60,7 @@ def accuracy_figure(rows: pd.DataFrame, cells: pd.DataFrame, title: str) -> "Fig
             for x, text in zip(_PLACES, (plus_minus(row, "test_accuracy"), difference, verdict), strict=True):
                 numbers.text(x, y, text, va="center", fontsize=9)
         for x, text in zip(_PLACES, ("mean", "difference", "verdict"), strict=True):
-            numbers.text(x, 0.62, text, fontsize=9, color=_GREY, va="center")
+            numbers.text(x, 0.62, text, fontsize=9, color=GREY, va="center")
         numbers.set_axis_off()
         axes.set_yticks([-place for place in range(len(rows))], list(rows["pool"]))
         axes.set_ylim(-len(rows) + 0.45, 0.8)
@@ -116,8 +68,8 @@ def accuracy_figure(rows: pd.DataFrame, cells: pd.DataFrame, title: str) -> "Fig
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         interval = ", 95 % interval" if rows["test_accuracy_low"].notna().any() else ""
-        axes.set_xlabel(_from_where(f"test accuracy (%): mean{interval}, each seed a dot", axes.get_xlim()))
-        figure.suptitle(_wrapped(title, 9.6), x=0.01, ha="left")
+        axes.set_xlabel(from_where(f"test accuracy (%): mean{interval}, each seed a dot", axes.get_xlim()))
+        figure.suptitle(wrapped(title, 9.6), x=0.01, ha="left")
         return figure
 
 
@@ -139,21 +91,21 @@ def curves_figure(curves: pd.DataFrame, rows: pd.DataFrame, title: str) -> "Figu
     if not kinds or not pools:
         return None
     several = rows["seeds"].max() > 1
-    with _drawing():
+    with drawing():
         if len(pools) > _MOST_LINES:
             figure = _small_panels(curves, rows, pools, kinds)
         else:
-            figure = _figure(2.6 + 4.4 * len(kinds), 4.6)
+            figure = new_figure(2.6 + 4.4 * len(kinds), 4.6)
             panels = figure.subplots(1, len(kinds), squeeze=False)[0]
             look = styles(rows["pool"])
             for axes, (kind, text) in zip(panels, kinds.items(), strict=True):
                 ends = {pool: _curve(axes, curves[curves["pool"] == pool], kind, look[pool]) for pool in pools}
                 axes.set_xlabel(f"epoch{' (band: lowest to highest seed)' if several else ''}")
-                axes.set_ylabel(_from_where(text, axes.get_ylim()))
+                axes.set_ylabel(from_where(text, axes.get_ylim()))
                 _whole_ticks(axes, curves["epoch"].max())
                 figure.draw_without_rendering()
                 _label_ends(axes, {pool: end for pool, end in ends.items() if end}, look)
-        figure.suptitle(_wrapped(title, figure.get_figwidth()), x=0.01, ha="left")
+        figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.01, ha="left")
         return figure
 
 
@@ -166,23 +118,23 @@ def cost_figure(rows: pd.DataFrame, title: str) -> "Figure | None":
     panels = {name: panel for name, panel in panels.items() if rows[name].notna().any()}
     if not panels:
         return None
-    with _drawing():
+    with drawing():
         legend = len(rows) > _MOST_LABELS
-        figure = _figure(5.1 * len(panels) + 2.2 * legend, 4.8 + 0.16 * max(0, len(rows) - 24))
+        figure = new_figure(5.1 * len(panels) + 2.2 * legend, 4.8 + 0.16 * max(0, len(rows) - 24))
         look = styles(rows["pool"])
         both = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (name, (text, scale)) in zip(both, panels.items(), strict=True):
             for row in rows.to_dict("records"):
                 style, x = look[row["pool"]], row[name] * scale
                 axes.plot([x, x], _bounds(row), "-", color=style.colour, lw=1.4, alpha=0.7, zorder=3)
-                _mark(axes, x, 100 * row["test_accuracy"], style, label=row["pool"])
+                mark(axes, x, 100 * row["test_accuracy"], style, label=row["pool"])
                 if row["baseline"]:
                     axes.axhline(100 * row["test_accuracy"], color="#999999", lw=1, ls=(0, (4, 3)), zorder=2)
             axes.margins(x=0.14, y=0.1)
-            axes.set_xlabel(_from_where(text, axes.get_xlim()))
+            axes.set_xlabel(from_where(text, axes.get_xlim()))
         interval = ", 95 % interval" if rows["test_accuracy_low"].notna().any() else ""
-        both[0].set_ylabel(_from_where(f"test accuracy (%){interval}", both[0].get_ylim()))
-        figure.suptitle(_wrapped(title, figure.get_figwidth()), x=0.01, ha="left")
+        both[0].set_ylabel(from_where(f"test accuracy (%){interval}", both[0].get_ylim()))
+        figure.suptitle(wrapped(title, figure.get_figwidth()), x=0.01, ha="left")
         if legend:
             figure.legend(*both[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
         else:
@@ -204,8 +156,8 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
             ``train_flops`` and ``train_seconds``.
         targets: pairs of accuracy and FLOPs that were aimed at.
     """
-    with _drawing():
-        figure = _figure(9.6, 4.2)
+    with drawing():
+        figure = new_figure(9.6, 4.2)
         left, right = figure.subplots(1, 2, sharey=True)
         look = styles(cells["net"].unique())
         for axes, column in ((left, "train_flops"), (right, "train_seconds")):
@@ -215,16 +167,16 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
                 axes.plot(own[column], 100 * own["test_accuracy"], ".", color=style.colour, alpha=0.5, ms=5, mew=0)
                 axes.plot(means[column], 100 * means["test_accuracy"], color=style.colour, lw=1.2, ls=style.dash)
                 for x, y in means.itertuples(index=False):
-                    _mark(axes, x, 100 * y, style)
+                    mark(axes, x, 100 * y, style)
                 axes.plot([], [], marker=style.marker, color=style.colour, ls=style.dash, label=net)
             axes.set_xscale("log")
         for accuracy, flops in targets:
-            left.plot(flops, 100 * accuracy, "+", color=_GREY, ms=10, mew=1.4)
+            left.plot(flops, 100 * accuracy, "+", color=GREY, ms=10, mew=1.4)
         if targets:
-            left.plot([], [], "+", color=_GREY, ms=10, mew=1.4, ls="", label="target")
+            left.plot([], [], "+", color=GREY, ms=10, mew=1.4, ls="", label="target")
         left.set_xlabel("training FLOPs (3 x forward x images)")
         right.set_xlabel("training seconds")
-        left.set_ylabel(_from_where("test accuracy %", left.get_ylim()))
+        left.set_ylabel(from_where("test accuracy %", left.get_ylim()))
         left.legend(loc="lower right", frameon=False)
     return figure
 
@@ -232,7 +184,7 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
 def save(figure: "Figure", stem: Path) -> list[Path]:
     """Write ``figure`` to ``stem``.png and ``stem``.svg, whole files without dates. Returns their paths."""
     paths = []
-    with _drawing():
+    with drawing():
         for suffix, metadata in zip(SUFFIXES, ({"Software": None}, {"Date": None, "Creator": None}), strict=True):
             content = io.BytesIO()
             figure.savefig(content, format=suffix[1:], metadata=metadata)
@@ -250,7 +202,7 @@ def _curve(axes: "Axes", own: pd.DataFrame, kind: str, style: Style) -> tuple[fl
         return None
     axes.fill_between(over.index, over["min"], over["max"], color=style.colour, alpha=0.13, lw=0, zorder=2)
     axes.plot(over.index, over["mean"], color=style.colour, ls=style.dash, lw=1.6, zorder=4)
-    _mark(axes, over.index[-1], over["mean"].iloc[-1], style, 0.8)
+    mark(axes, over.index[-1], over["mean"].iloc[-1], style, 0.8)
     return float(over.index[-1]), float(over["mean"].iloc[-1])
 
 
@@ -285,7 +237,7 @@ def _small_panels(curves: pd.DataFrame, rows: pd.DataFrame, pools: list[str], ki
     """A panel a pool, the baseline in grey: validation accuracy where there is one, else training accuracy."""
     across = 4
     down = -(-len(pools) // across)
-    figure = _figure(10.2, 0.8 + 2.0 * down)
+    figure = new_figure(10.2, 0.8 + 2.0 * down)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     look = styles(rows["pool"])
     baseline = set(rows[rows["baseline"]]["pool"])
@@ -300,7 +252,7 @@ def _small_panels(curves: pd.DataFrame, rows: pd.DataFrame, pools: list[str], ki
         axes.tick_params(labelbottom=place + across >= len(pools))
         _whole_ticks(axes, curves["epoch"].max())
     figure.supxlabel(f"epoch (grey: {', '.join(baseline)})" if baseline else "epoch", fontsize=10)
-    figure.supylabel(_from_where(kinds[kind], panels[0].get_ylim()), fontsize=10)
+    figure.supylabel(from_where(kinds[kind], panels[0].get_ylim()), fontsize=10)
     return figure
 
 
@@ -312,27 +264,6 @@ def _whole_ticks(axes: "Axes", last: int) -> None:
         axes.set_xlim(0.5, 1.5)
 
 
-def _jitter(n: int) -> np.ndarray:
-    """Heights of ``n`` dots within a tenth of a line, so that equal accuracies do not hide each other."""
-    return 0.1 * (np.arange(n) % 3 - 1) if n > 1 else np.zeros(n)
-
-
-def _mark(axes: "Axes", x: float, y: float, style: Style, size: float = 1.0, **keywords: str) -> None:
-    points = size * _SIZES.get(style.marker, 8)
-    axes.plot(x, y, style.marker, color=style.colour, ms=points, mec="white", mew=0.7, ls="none", zorder=5, **keywords)
-
-
 def _bounds(row: dict[str, float]) -> tuple[float, float]:
     """The interval of a pool's accuracy in percent; NaN, which is not drawn, where there is none."""
     return 100 * row["test_accuracy_low"], 100 * row["test_accuracy_high"]
-
-
-def _from_where(text: str, limits: tuple[float, float]) -> str:
-    """An axis label that says so when the axis does not start at 0."""
-    start = f"{limits[0]:,.0f}" if limits[0] >= 100 else f"{limits[0]:.3g}"
-    return f"{text}\naxis starts at {start}, not at 0" if limits[0] > 0 else text
-
-
-def _wrapped(title: str, inches: float) -> str:
-    """``title`` in lines that fit the figure's width."""
-    return "\n".join(part for line in title.split("\n") for part in textwrap.wrap(line, int(11.5 * inches)))

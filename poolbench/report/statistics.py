@@ -61,8 +61,8 @@ class Comparison:
     constant: bool = False
 
 
-def mean_interval(values: Iterable[float]) -> Estimate:
-    """The mean and its t interval. No interval for one value, zero width for equal ones."""
+def mean_interval(values: Iterable[float], level: float = LEVEL) -> Estimate:
+    """The mean and its t interval at ``level``. No interval for one value, zero width for equal ones."""
     values = np.asarray(list(values), dtype=float)
     n = len(values)
     if n == 0:
@@ -70,8 +70,34 @@ def mean_interval(values: Iterable[float]) -> Estimate:
     mean = float(values.mean())
     if n == 1:
         return Estimate(1, mean, math.nan, math.nan)
-    margin = _t_quantile(n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
+    margin = _t_quantile(n - 1, level) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(n, mean, mean - margin, mean + margin)
+
+
+def spreadless(differences: Sequence[float]) -> bool:
+    """Whether two or more differences are all equal.
+
+    Accuracies are whole numbers of images: that happens, and their t would be infinite for two seeds already. Then the
+    t test and its interval say nothing, and the exact test's p takes their place.
+    """
+    differences = np.asarray(differences, dtype=float)
+    return len(differences) > 1 and bool(differences.std(ddof=1) <= 1e-9 * np.abs(differences).max())
+
+
+def difference_p(differences: Sequence[float], against: float = 0.0) -> float:
+    """Two-sided p of the paired t test that the mean of ``differences`` is ``against``.
+
+    For differences without spread it is that of the exact test, 2 / 2^n, or 1 where they are what they are tested
+    against. NaN for fewer than two.
+    """
+    from scipy import stats
+
+    differences = np.asarray(differences, dtype=float)
+    if len(differences) < 2:
+        return math.nan
+    if not spreadless(differences):
+        return float(stats.ttest_1samp(differences, against).pvalue)
+    return 1.0 if np.allclose(differences, against, rtol=1e-9, atol=0.0) else 2.0 / 2 ** len(differences)
 
 
 def compare(pools: Mapping[str, Mapping[int, float]], baseline: str) -> dict[str, Comparison]:
@@ -130,28 +156,16 @@ def least_seeds(comparisons: int) -> int:
 
 
 def _paired(pool: Mapping[int, float], control: Mapping[int, float]) -> Comparison:
-    from scipy import stats
-
     seeds = sorted(pool.keys() & control.keys())
     differences = np.array([pool[seed] - control[seed] for seed in seeds])
-    n, estimate = len(seeds), mean_interval(differences)
-    # Accuracies are whole numbers of images: equal differences happen, and their t would be infinite for two seeds
-    # already. Then the t test and its interval say nothing, and the exact test's p takes their place.
-    constant = n > 1 and bool(differences.std(ddof=1) <= 1e-9 * np.abs(differences).max())
-    if n < 2:
-        p_t = math.nan
-    elif not constant:
-        p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)
-    elif not differences.any():
-        p_t = 1.0
-    else:
-        p_t = 2.0 / 2**n
+    n, estimate, constant = len(seeds), mean_interval(differences), spreadless(differences)
+    if constant and differences.any():
         estimate = Estimate(n, estimate.mean, math.nan, math.nan)
     return Comparison(
         difference=estimate,
         missing=tuple(sorted(control.keys() - pool.keys())),
         unpaired=tuple(sorted(pool.keys() - control.keys())),
-        p_t=p_t,
+        p_t=difference_p(differences),
         p_exact=sign_flip_p(differences),
         constant=constant,
     )
@@ -164,7 +178,7 @@ def _signs(n: int) -> np.ndarray:
 
 
 @lru_cache
-def _t_quantile(degrees: int) -> float:
+def _t_quantile(degrees: int, level: float) -> float:
     from scipy import stats
 
-    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
+    return float(stats.t.ppf((1 + level) / 2, degrees))

@@ -116,13 +116,13 @@ def markdown(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, proble
     lines = ["# Summary", ""]
     columns = (*ACCURACY, *TESTS, *COST)
     for rows, notes in groups:
-        lines += [f"## {_plain_markdown(title(rows))}", ""]
+        lines += [f"## {plain_markdown(title(rows))}", ""]
         lines.append(f"| {' | '.join(column.title for column in columns)} |")
         lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
         for row in rows.to_dict("records"):
-            texts = (_plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
+            texts = (plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
             lines.append(f"| {' | '.join(texts)} |")
-        lines += ["", *(f"- {_plain_markdown(note)}" for note in notes), ""]
+        lines += ["", *(f"- {plain_markdown(note)}" for note in notes), ""]
     if problems:
         lines += [
             f"**{counted(problems, 'record')} could not be read and {'is' if problems == 1 else 'are'} left out.**",
@@ -131,7 +131,7 @@ def markdown(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, proble
     return "\n".join([*lines, rule, ""])
 
 
-def _plain_markdown(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """``text`` without what Markdown would turn into HTML, a link or a picture: names may be somebody else's."""
     text = text.replace("\\", "\\\\")
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)

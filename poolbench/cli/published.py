@@ -1,0 +1,99 @@
+"""Bringing up to date what is published: tables and figures of ``results/``, and marked parts of README files."""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from poolbench.configuration import ConfigError
+from poolbench.records.read import ARCHIVE, Record, read_records
+from poolbench.records.store import write_text
+from poolbench.report import write_report
+from poolbench.report.claims import Judgement, read_claims
+from poolbench.report.experiment import fill, history, write_experiment
+from poolbench.report.verdicts import judge
+from poolbench.sweep.history import experiments_with_claims
+from poolbench.sweep.plan import make_plan
+
+
+def refresh(root: Path) -> Iterator[str]:
+    """Redraw everything from the committed records below ``root``; where nothing changed, nothing is written.
+
+    Records are ``results/<name>/records.jsonl``. In ``README.md`` and ``experiments/*/README.md`` what stands between
+    ``<!-- results: NAME -->``, ``<!-- claims: NAME -->`` or ``<!-- history -->`` and ``<!-- end -->`` is written anew.
+
+    Yields: a line for each thing that was looked at or changed, for people.
+    Raises: ConfigError where a README names results that are not there, and what reports raise.
+    """
+    with contextlib.chdir(root):  # experiments are those of the working folder
+        claimed = experiments_with_claims() if any(Path("experiments").glob("*/claim.yaml")) else {}
+        judged: dict[str, list[Judgement]] = {}
+        parts: dict[str, str] = {}
+        for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
+            name, folder = archive.parent.name, archive.parent
+            if name in claimed:
+                records, _ = read_records(archive)
+                claims, title = read_claims(claimed[name] / "claim.yaml"), figure_title(claimed[name], records)
+                done = write_experiment(name, records, claims, folder, title=title)
+                judged[name], report = done.judgements, done.report
+                parts[f"claims: {name}"] = f"{_so_far(name, len(records))}\n\n{_figure(name)}\n\n{done.markdown}"
+            else:
+                report = write_report(archive, folder)
+            yield f"{folder}: {len(report.files)} files, {len(report.drawn)} figures drawn anew"
+        for name, folder in claimed.items():
+            if name not in judged:
+                judged[name] = judge(read_claims(folder / "claim.yaml"), [])
+                parts[f"claims: {name}"] = _so_far(name, 0)
+        if claimed:
+            pages = {name: _text(Path("experiments") / name / "README.md") for name in claimed}
+            parts["history"] = history((name, pages[name], judged[name]) for name in claimed)
+        for page in [Path("README.md"), *sorted(Path("experiments").glob("*/README.md"))]:
+            text = _text(page)
+            named = re.findall(r"<!-- results: (\S+) -->", text)
+            new = fill(text, {**parts, **{f"results: {name}": _table(name, page) for name in named}})
+            if new != text:
+                write_text(page, new)
+                yield f"{page}: brought up to date"
+
+
+def _so_far(name: str, done: int) -> str:
+    """How much of the experiment the records are, and where they lie."""
+    planned = len(make_plan([f"sweep={name}"]).cells)
+    if not done:
+        return f"No record is published yet: `poolbench reproduce {name}` trains {planned} cells."
+    count = f"All {planned} cells" if done >= planned else f"**{done} of {planned} cells so far**"
+    place = f"../../results/{name}"
+    return f"{count}: [records, tables and figures]({place}), [what each arm cost]({place}/summary.md)."
+
+
+def figure_title(folder: Path, records: Iterable[Record]) -> str:
+    """The first heading of the README of the experiment in ``folder``, and what ``records`` are of."""
+    names = [record.config["names"] for record in records]
+    nets = sorted({str(one.get("model")).partition("(")[0] for one in names})
+    data = sorted({str(one.get("data")) for one in names})
+    return f"{_heading(folder)}\n{', '.join(data)}: {', '.join(nets)}"
+
+
+def _figure(name: str) -> str:
+    heading = _heading(Path("experiments") / name)
+    return f"![{heading}: both arms of each claim, the gain and the verdict](../../results/{name}/claims.png)"
+
+
+def _heading(folder: Path) -> str:
+    page = folder / "README.md"
+    match = re.search(r"^# +(.+?)\s*$", _text(page), flags=re.M) if page.is_file() else None
+    return match[1] if match else folder.name
+
+
+def _table(name: str, page: Path) -> str:
+    path = Path("results") / name / "summary.md"
+    if not path.exists():
+        raise ConfigError(f"{path} is named in {page} and is not there")
+    lines = _text(path).strip().splitlines()
+    # The page has headings of its own.
+    kept = [f"**{line[3:]}**" if line.startswith("## ") else line for line in lines if not line.startswith("# ")]
+    return "\n".join(kept).strip() + "\n"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

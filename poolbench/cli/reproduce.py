@@ -1,0 +1,162 @@
+"""Run a comparison of the history, or all of them, and say what the paper's claims come to here.
+
+  poolbench reproduce all                    what is committed under results/ is not trained again
+  poolbench reproduce 2012_overlapping seeds=10
+  poolbench reproduce 2012_overlapping data=shapes model=fast_cnn_tiny seeds=3    offline, minutes
+  poolbench reproduce all scale=paper --plan                    cells and cost, without training
+
+Each is a folder of experiments/: the sweep, the claims with the paper's numbers, and the story. Killed at any moment,
+the same command goes on. Tables, the figure and the records go to report/NAME/; --publish adds the records to results/
+and brings the README files up to date. How verdicts are made: docs/claims.md. The exit code is 0 when every cell is
+done, whatever the verdicts.
+"""
+
+import argparse
+import dataclasses
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from poolbench.cli.options import add_overrides
+
+if TYPE_CHECKING:
+    from poolbench.records.read import Record
+    from poolbench.report.claims import Claim
+    from poolbench.sweep.plan import Plan
+
+_PUBLISHED = "published"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", metavar="NAME|all", help="a folder of experiments/ that has a claim.yaml, or all of them"
+    )
+    parser.add_argument("--plan", action="store_true", help="show cells and cost, and train nothing")
+    parser.add_argument(
+        "--publish", action="store_true", help="for maintainers, in a checkout: also update results/ and README files"
+    )
+    add_overrides(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from poolbench.report.claims import read_claims
+    from poolbench.sweep.history import experiments_with_claims, published
+    from poolbench.sweep.launch import launcher_options
+    from poolbench.sweep.plan import make_plan
+
+    launcher, overrides = launcher_options(arguments.overrides)
+    # All of them before any work: what is wrong with the last is said before the first is trained.
+    chosen = []
+    for name, folder in experiments_with_claims(arguments.name).items():
+        claims = read_claims(folder / "claim.yaml")
+        plan = make_plan([f"sweep={name}", *overrides], arguments.config_dir)
+        if arguments.publish:
+            _refuse_others(name, plan)
+        chosen.append((folder, claims, plan, published(plan)))
+    unfinished = 0
+    for number, (folder, claims, plan, (known, problems)) in enumerate(chosen):
+        print("\n" * (number > 0), end="")
+        for problem in problems:
+            print(f"note: not read: {problem}")
+        if arguments.plan:
+            print("\n".join(_planned(plan, claims, known)))
+        else:
+            unfinished += _reproduce(folder, plan, claims, known, launcher, arguments)
+    return 1 if unfinished else 0
+
+
+def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Record"]) -> list[str]:
+    """Cells by arm, how far they are, and what the rest should cost."""
+    from poolbench.cli.plan import cost_lines, left
+    from poolbench.records.state import DONE
+    from poolbench.sweep.estimate import cells_at_once, estimate
+
+    states = plan.states()
+    shown = {run_id: _PUBLISHED if state != DONE and run_id in known else state for run_id, state in states.items()}
+    arms: dict[tuple[str, ...], Counter[str]] = {}
+    for cell in plan.cells:
+        arm = tuple(text for text in cell.overrides if not text.startswith("seed="))
+        arms.setdefault(arm, Counter())[shown[cell.run_id]] += 1
+    common = [text for text in next(iter(arms)) if all(text in arm for arm in arms)]
+    lines = [f"{plan.name}: {len(claims)} claims, {len(plan.cells)} cells: {_counted(Counter(shown.values()))}"]
+    lines += [f"  all: {shlex.join(common)}"] if common else []
+    lines += [f"  {_counted(count):<12} {shlex.join(t for t in arm if t not in common)}" for arm, count in arms.items()]
+    workers = cells_at_once(plan)
+    # Those that are published are done, as far as the cost goes.
+    done = {run_id: DONE if state == _PUBLISHED else state for run_id, state in shown.items()}
+    estimates = estimate(plan, done, workers, known.values())
+    return lines + [f"  {line}" for line in cost_lines(estimates.values(), left(estimates, workers))]
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+
+
+def _reproduce(
+    folder: Path,
+    plan: "Plan",
+    claims: Sequence["Claim"],
+    known: Mapping[str, "Record"],
+    launcher: list[str],
+    arguments: argparse.Namespace,
+) -> int:
+    """Train what is missing, judge the claims, write the report. Returns: how many cells are not done."""
+    from poolbench.cli.cells import tell_what_is_left, train
+    from poolbench.cli.published import figure_title
+    from poolbench.records.read import read_records
+    from poolbench.records.state import DONE
+    from poolbench.report.experiment import write_experiment
+
+    # One's own records come first: whoever trains a cell wants to see what came out.
+    states = plan.states()
+    rest = tuple(cell for cell in plan.cells if states[cell.run_id] == DONE or cell.run_id not in known)
+    failed: dict[str, str] = {}
+    mine = dataclasses.replace(plan, cells=rest)
+    if rest:
+        failed = train(mine, launcher, elsewhere=len(plan.cells) - len(rest))
+    else:
+        print(f"sweep {plan.name}: {len(plan.cells)} cells, all published under results/")
+    mine_done, unread = read_records([cell.folder for cell in rest if (cell.folder / "result.json").exists()])
+    records = [*mine_done, *(known[cell.run_id] for cell in plan.cells if cell not in rest)]
+    for problem in unread:
+        print(f"note: not read: {problem}")
+    if records:
+        title = figure_title(folder, records)
+        experiment = write_experiment(plan.name, records, claims, plan.report_dir, archive=True, title=title)
+        print(f"\n{experiment.text}\nTables, the figure and records: {plan.report_dir}/")
+    if arguments.publish and records:
+        _publish(plan, records, known)
+    return tell_what_is_left(mine, failed, arguments.config_dir)
+
+
+def _publish(plan: "Plan", records: Sequence["Record"], known: Mapping[str, "Record"]) -> None:
+    """Add ``records`` to those that are published of this experiment, and redraw all that is made from them."""
+    from poolbench.cli.published import refresh
+    from poolbench.records.collect import write_archive
+    from poolbench.records.read import ARCHIVE, read_records
+    from poolbench.sweep.history import results_dir
+
+    folder = results_dir() / plan.name
+    folder.mkdir(parents=True, exist_ok=True)
+    before, _ = read_records(folder / ARCHIVE) if (folder / ARCHIVE).is_file() else ([], [])
+    # A record that is published stays as it is, and one of seeds that are not asked for now does too.
+    kept = {record.run_id for record in before} | {record.run_id for record in known.values()}
+    write_archive([*before, *(record for record in records if record.run_id not in kept)], folder / ARCHIVE)
+    for line in refresh(results_dir().parent):
+        print(line, flush=True)
+
+
+def _refuse_others(name: str, plan: "Plan") -> None:
+    """Raises: ConfigError when ``plan`` has cells that the experiment does not declare: they are not its results."""
+    from poolbench.configuration import ConfigError
+    from poolbench.sweep.plan import make_plan
+
+    declared = {cell.run_id.rpartition("-")[2] for cell in make_plan([f"sweep={name}"]).cells}
+    other = [cell for cell in plan.cells if cell.run_id.rpartition("-")[2] not in declared]
+    if other:
+        raise ConfigError(
+            f"--publish is for the cells that experiments/{name} declares, and {len(other)} of these "
+            f"{len(plan.cells)} are others, such as {other[0].run_id}: leave --publish or the options out"
+        )

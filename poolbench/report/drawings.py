@@ -1,0 +1,86 @@
+"""Figures of a folder, drawn anew only when what they show or the code that draws them changed."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poolbench.records.store import write_json
+from poolbench.report import plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MEMORY = "report.json"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that a report has.
+
+    Args:
+        name: of its files, without the ending.
+        title: above it.
+        shown: all data that it shows.
+        draw: called with the title; None when there is nothing to draw.
+        drawn_by: files of this room whose change may change the figure.
+    """
+
+    name: str
+    title: str
+    shown: bytes
+    draw: "Callable[[str], Figure | None]"
+    drawn_by: tuple[str, ...]
+
+
+def bring_up_to_date(output: Path, drawings: Sequence[Drawing]) -> tuple[list[Path], list[Path]]:
+    """Draw those of ``drawings`` that changed since the last report in ``output``, and remove those that are gone.
+
+    Returns: the files of all figures, and those of them that were drawn now.
+    """
+    known = _remembered(output / MEMORY)
+    now: dict[str, Any] = {}
+    files, drawn = [], []
+    for drawing in drawings:
+        code = b"".join((Path(__file__).parent / name).read_bytes() for name in drawing.drawn_by)
+        code = code.replace(b"\r\n", b"\n")
+        drawn_from = hashlib.sha256(code + drawing.title.encode() + drawing.shown).hexdigest()[:16]
+        entry = known.get(drawing.name, {})
+        if entry.get("drawn_from") != drawn_from or not _untouched(output, entry):
+            figure = drawing.draw(drawing.title)
+            paths = plots.save(figure, output / drawing.name) if figure is not None else []
+            entry = {"drawn_from": drawn_from, "files": {path.name: _hash(path) for path in paths}}
+            drawn += paths
+        now[drawing.name] = entry
+        files += [output / file for file in entry["files"]]
+    for name, entry in known.items():
+        if name not in now and _untouched(output, entry):  # A file that somebody changed since is theirs.
+            for file in entry["files"]:
+                (output / file).unlink()
+    write_json(output / MEMORY, {"schema_version": 1, "figures": now})
+    return files, drawn
+
+
+def _remembered(path: Path) -> dict[str, Any]:
+    """The figures of the last report here; nothing when there is none or its memory cannot be read."""
+    try:
+        figures = json.loads(path.read_bytes())["figures"]
+        # Its files are removed when their figure is gone: only what lies in the folder itself can be one of them.
+        return {
+            name: entry
+            for name, entry in figures.items()
+            if isinstance(entry["files"], dict) and all(Path(file).name == file for file in entry["files"])
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _untouched(output: Path, entry: dict[str, Any]) -> bool:
+    """Whether the figure's files are as they were written."""
+    return all(_hash(output / name) == digest for name, digest in entry["files"].items())
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""

@@ -1,0 +1,182 @@
+"""`poolbench reproduce`: an experiment with claims, trained, judged, published, and read again without training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from poolbench.cli.main import main
+
+SWEEP = {
+    "product": {
+        "pool": ["max", "average"],
+        "data": "shapes",
+        "data.train_samples": 60,
+        "data.test_samples": 20,
+        "data.size": 16,
+        "model.widths": [[4, 8]],
+        "model.depths": [[1, 1]],
+        "trainer.epochs": 1,
+        "trainer.batch_size": 20,
+        "trainer.threads": 1,
+    },
+    "seeds": 3,
+}
+PAPER = {
+    "metric": "error",
+    "better": "lower",
+    "control": 0.2,
+    "treatment": 0.1,
+    "where": "table 1",
+    "status": "verified",
+}
+CLAIM = {
+    "id": "better",
+    "says": "average beats max",
+    "headline": True,
+    "kind": "better",
+    "metric": "test_accuracy",
+    "control": {"pool": "max"},
+    "treatment": {"pool": "average"},
+    "paper": PAPER,
+    "smallest_difference_of_interest": 0.005,
+}
+PAGE = "# Averages\n\nA story.\n\n<!-- claims: 1999_ours -->\n<!-- end -->\n\nThe end.\n"
+
+
+def declare(name="1999_ours", claim=CLAIM):
+    folder = Path("experiments") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep = {"small": [SWEEP], "paper": [{**SWEEP, "seeds": 4}]}
+    (folder / "experiment.yaml").write_text(yaml.safe_dump({"sweep": sweep}))
+    (folder / "claim.yaml").write_text(yaml.safe_dump([claim]))
+    (folder / "README.md").write_text(PAGE.replace("1999_ours", name))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with an experiment of two pools, of which two of three seeds are trained, and what was printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        declare()
+        (folder / "README.md").write_text("# All\n\n<!-- history -->\n<!-- end -->\n")
+        assert main(["reproduce", "1999_ours", "seeds=2"]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(trained, tmp_path, monkeypatch):
+    """A copy of that folder, to work in."""
+    shutil.copytree(trained, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def results(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.json")}
+
+
+def test_it_trains_judges_and_leaves_tables_the_figure_and_the_records(place, capsys):
+    report = place / "report/1999_ours"
+    names = {path.name for path in report.iterdir()}
+    assert {"claims.csv", "claims.md", "claims.png", "claims.svg", "records.jsonl", "summary.csv"} <= names
+    before = results(place)
+    assert len(before) == 4
+    assert main(["reproduce", "1999_ours"]) == 0
+    out = capsys.readouterr().out
+    assert "6 cells, 4 done before" in out
+    after = results(place)
+    assert len(after) == 6
+    assert before.items() <= after.items()  # nothing is trained twice
+    row = pd.read_csv(report / "claims.csv").iloc[0]
+    cells = pd.read_csv(report / "cells.csv").pivot(index="seed", columns="pool", values="test_accuracy")
+    assert row["gain_mean"] == pytest.approx((cells["average"] - cells["max"]).mean())
+    assert row["pairs"] == 3
+    assert "Average beats max" in out
+    assert "20.00 -> 10.00 %" in out
+    assert f"verdict    {row['verdict']}" in out
+
+
+def test_what_is_published_is_not_trained_again_and_says_the_same(place, capsys):
+    assert main(["reproduce", "1999_ours", "--publish"]) == 0
+    first = capsys.readouterr().out
+    shutil.rmtree("runs")
+    shutil.rmtree("report")
+    assert main(["reproduce", "all"]) == 0
+    second = capsys.readouterr().out
+    assert not (place / "runs").exists()
+    assert "6 cells, all published" in second
+    said = second[second.index("better:") : second.index("Tables,")]
+    assert said in first
+    assert main(["reproduce", "all", "--plan"]) == 0
+    planned = capsys.readouterr().out
+    assert "1999_ours: 1 claims, 6 cells: 6 published" in planned
+    assert "left:" not in planned
+
+
+def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    page = (place / "experiments/1999_ours/README.md").read_text()
+    assert page.startswith("# Averages\n\nA story.\n")
+    assert page.endswith("<!-- end -->\n\nThe end.\n")
+    assert "**4 of 6 cells so far**" in page
+    assert "average beats max" in page
+    assert "(../../results/1999_ours/claims.png)" in page
+    assert (place / "results/1999_ours/claims.png").exists()
+    history = (place / "README.md").read_text()
+    assert "| 1999 | [Averages](experiments/1999_ours) | average beats max. error: 20.00 → 10.00 %" in history
+    archive = place / "results/1999_ours/records.jsonl"
+    before = archive.read_text().splitlines()
+    assert len(before) == 4
+    # Fewer seeds take nothing away, more are added, and what is published stays as it is.
+    assert main(["reproduce", "1999_ours", "seeds=1", "--publish"]) == 0
+    assert archive.read_text().splitlines() == before
+    result = next((place / "runs").glob("*/result.json"))
+    result.write_text(json.dumps({**json.loads(result.read_text()), "train_seconds": 1e6}))
+    assert main(["reproduce", "1999_ours", "--publish"]) == 0
+    now = archive.read_text().splitlines()
+    assert set(before) < set(now)
+    assert len(now) == 6
+    assert "All 6 cells" in (place / "experiments/1999_ours/README.md").read_text()
+
+
+def test_the_plan_shows_arms_and_cost_and_trains_nothing(place, capsys):
+    before = results(place)
+    assert main(["reproduce", "1999_ours", "--plan", "scale=paper"]) == 0
+    out = capsys.readouterr().out
+    assert "1999_ours-paper: 1 claims, 8 cells: 4 done, 4 new" in out
+    assert "2 done, 2 new pool=max\n" in out
+    assert "left: about" in out
+    assert results(place) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["1999_our"], "unknown experiment '1999_our'. Did you mean '1999_ours'? Known: all, 1999_ours"),
+        (["1999_ours", "pool=maxx"], "unknown pool 'maxx'"),
+        (["1999_ours", "scale=huge"], "has no scale 'huge'"),
+        (
+            ["1999_ours", "trainer.epochs=2", "--publish"],
+            "--publish is for the cells that experiments/1999_ours declares",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_trained(arguments, words, place, capsys):
+    before = results(place)
+    assert main(["reproduce", *arguments]) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert results(place) == before
+    assert not (place / "results").exists()
+
+
+def test_the_last_experiments_claims_are_read_before_the_first_is_trained(place, capsys):
+    declare("2000_wrong", {**CLAIM, "kind": "bettr"})
+    before = results(place)
+    assert main(["reproduce", "all"]) == 2
+    assert "kind must be better, not_worse, equal, got 'bettr'" in capsys.readouterr().err
+    assert results(place) == before

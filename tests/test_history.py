@@ -1,0 +1,90 @@
+"""The experiments of the history: their claims find their arms among the cells that their sweeps declare."""
+
+from pathlib import Path
+
+import pytest
+
+from poolbench.configuration import experiments_dir
+from poolbench.records.read import Record
+from poolbench.report.claims import NO_RECORD, numbers_of, read_claims
+from poolbench.report.verdicts import judge
+from poolbench.sweep.history import experiments_with_claims
+from poolbench.sweep.plan import make_plan
+
+ROOT = Path(__file__).resolve().parents[1]
+HISTORY = [
+    "2012_overlapping",
+    "2014_all_convolutional",
+    "2014_fractional",
+    "2014_multi_scale_orderless",
+    "2014_spatial_pyramid",
+    "2017_capsules",
+    "2017_learned",
+]
+
+
+@pytest.fixture(autouse=True)
+def from_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def done(cell, metrics):
+    """The record that ``cell`` would leave, with numbers made up."""
+    seed = cell.config["seed"]
+    result = {name: 0.5 + 0.01 * seed + 0.001 * (hash(cell.overrides) % 7) for name in metrics}
+    return Record(cell.run_id, Path("none"), cell.config, {}, result)
+
+
+def metrics_of(claims, config):
+    """The numbers that a cell of ``config`` leaves, of those that ``claims`` read: probes give theirs where asked."""
+    asked = [key for key, amounts in config["probe"].items() if isinstance(amounts, list) and amounts]
+    names = {name for claim in claims for m in (claim.metric_control, claim.metric_treatment) for name in numbers_of(m)}
+    probed = [name for name in names if name not in ("test_accuracy", "train_accuracy")]
+    words = ["size" if key == "sizes" else key for key in asked]
+    given = [name for name in probed if any(name.startswith(f"test_accuracy_{word}") for word in words)]
+    return ["test_accuracy", "train_accuracy", *given]
+
+
+def test_these_are_all():
+    assert list(experiments_with_claims()) == HISTORY
+    assert {path.parent.name for path in experiments_dir().glob("*/claim.yaml")} == set(HISTORY)
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_every_claim_finds_its_arms_in_every_seed(name):
+    claims = read_claims(experiments_dir() / name / "claim.yaml")
+    plan = make_plan([f"sweep={name}"])
+    records = [done(cell, metrics_of(claims, cell.config)) for cell in plan.cells]
+    judgements = judge(claims, records)
+    assert {judgement.claim.id for judgement in judgements} == {claim.id for claim in claims}
+    seeds = {cell.config["seed"] for cell in plan.cells}
+    assert len(seeds) >= 6
+    for judgement in judgements:
+        assert judgement.verdict != NO_RECORD, (judgement.claim.id, judgement.why)
+        assert set(judgement.gains) == seeds, (judgement.claim.id, judgement.notes)
+    # Every cell is there for some claim.
+    used = {run for j in judgements for runs in (j.control_runs, j.treatment_runs) for run in runs.values()}
+    assert {cell.run_id for cell in plan.cells} - used == set()
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_the_papers_own_scale_is_declared_too(name):
+    small, paper = make_plan([f"sweep={name}"]), make_plan([f"sweep={name}", "scale=paper"])
+    assert paper.name == f"{name}-paper"
+    most = max(cell.config["trainer"]["epochs"] for cell in small.cells)
+    assert max(cell.config["trainer"]["epochs"] for cell in paper.cells) > 2 * most
+
+
+@pytest.mark.parametrize("name", HISTORY)
+def test_its_page_has_a_place_for_what_came_out(name):
+    text = (experiments_dir() / name / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert f"<!-- claims: {name} -->\n" in text
+    assert f"poolbench reproduce {name} " in text
+
+
+def test_other_data_and_nets_take_the_place_of_what_is_declared():
+    plan = make_plan(["sweep=2012_overlapping", "data=shapes", "model=fast_cnn_tiny", "seeds=3"])
+    pools = {(cell.config["names"]["pool"], cell.config["seed"]) for cell in plan.cells}
+    assert len(plan.cells) == len(pools) == 9
+    assert {cell.config["names"]["model"] for cell in plan.cells} == {"fast_cnn_tiny"}
