@@ -91,7 +91,7 @@ def write_report(
     """Write tables and figures about ``source`` into the folder ``output``.
 
     Writes ``cells.csv``, ``summary.csv`` and ``summary.md``, and for each group of comparable cells the figures
-    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups; a cell alone in
+    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups; a pool alone in
     one of several groups has nothing to be compared with and gets none. A figure is drawn only when its data or the
     code that draws it changed since the last report here (``report.json`` remembers), and the figures of groups that
     are gone are removed.
@@ -150,7 +150,7 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
         if rows.empty:
             continue
         own = finished(cells[cells["group"] == rows["group"].iloc[0]])
-        if len(own) < 2 and len(groups) > 1:
+        if len(rows) < 2 and len(groups) > 1:
             continue
         own_curves = curves[(curves["group"] == own["group"].iloc[0]) & curves["run_id"].isin(own["run_id"])]
         many = "1 pool" if len(rows) == 1 else f"{len(rows)} pools"

@@ -82,8 +82,8 @@ def test_groups_have_their_own_figures_and_share_the_summary(work):
 
 
 def test_groups_that_differ_in_an_option_alone_are_named_by_it(tmp_path):
-    runs = make_runs(tmp_path / "runs", ["max"], 2)
-    make_runs(runs, ["max"], 2, optimizer__lr=0.2)
+    runs = make_runs(tmp_path / "runs", ["max", "lp"], 2)
+    make_runs(runs, ["max", "lp"], 2, optimizer__lr=0.2)
     report = write_report(runs, tmp_path / "out")
     assert {path.name for path in report.files if path.name.startswith("cost")} == {
         f"cost-optimizer.lr={lr}.{kind}" for lr in ("0.1", "0.2") for kind in ("png", "svg")
@@ -137,11 +137,9 @@ def test_an_unchanged_report_needs_neither_torch_nor_matplotlib(work):
     assert json.loads(loaded) == []
 
 
-def test_a_cell_alone_among_groups_gets_no_figure(tmp_path):
+def test_a_pool_alone_among_groups_gets_no_figure(tmp_path):
     runs = make_runs(tmp_path / "runs", ["max", "lp"], 2)
-    alone = make_config("max", 0)
-    alone["trainer"]["epochs"] += 1
-    write_cell(runs, alone)
+    make_runs(runs, ["max"], 2, optimizer__lr=0.2)
     report = write_report(runs, tmp_path / "out")
     assert len(report.groups) == 2
     assert len([path for path in report.files if path.suffix == ".png"]) == 3
