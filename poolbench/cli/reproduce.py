@@ -127,11 +127,11 @@ def _reproduce(
         experiment = write_experiment(plan.name, records, claims, plan.report_dir, archive=True, title=title)
         print(f"\n{experiment.text}\nTables, the figure and records: {plan.report_dir}/")
     if arguments.publish and records:
-        _publish(plan, records, known)
+        _publish(plan, records)
     return tell_what_is_left(mine, failed, arguments.config_dir)
 
 
-def _publish(plan: "Plan", records: Sequence["Record"], known: Mapping[str, "Record"]) -> None:
+def _publish(plan: "Plan", records: Sequence["Record"]) -> None:
     """Add ``records`` to those that are published of this experiment, and redraw all that is made from them."""
     from poolbench.cli.published import refresh
     from poolbench.records.collect import write_archive
@@ -140,19 +140,26 @@ def _publish(plan: "Plan", records: Sequence["Record"], known: Mapping[str, "Rec
 
     folder = results_dir() / plan.name
     folder.mkdir(parents=True, exist_ok=True)
-    before, _ = read_records(folder / ARCHIVE) if (folder / ARCHIVE).is_file() else ([], [])
-    # A record that is published stays as it is, and one of seeds that are not asked for now does too.
-    kept = {record.run_id for record in before} | {record.run_id for record in known.values()}
-    write_archive([*before, *(record for record in records if record.run_id not in kept)], folder / ARCHIVE)
+    before, unread = read_records(folder / ARCHIVE) if (folder / ARCHIVE).is_file() else ([], [])
+    if unread:  # writing the file anew would lose them
+        raise ValueError(f"{folder / ARCHIVE} has records that cannot be read, so nothing is published: {unread[0]}")
+    # A record that is published stays as it is, by whatever name, and one of seeds that are not asked for now does too.
+    kept = {record.run_id.rpartition("-")[2] for record in before}
+    new = [record for record in records if record.run_id.rpartition("-")[2] not in kept]
+    write_archive([*before, *new], folder / ARCHIVE)
     for line in refresh(results_dir().parent):
         print(line, flush=True)
 
 
 def _refuse_others(name: str, plan: "Plan") -> None:
-    """Raises: ConfigError when ``plan`` has cells that the experiment does not declare: they are not its results."""
+    """Raises: ConfigError when ``plan`` has cells that the experiment does not declare: they are not its results; or
+    where there are no pages to fill, as for an installed package."""
     from poolbench.configuration import ConfigError
+    from poolbench.sweep.history import results_dir
     from poolbench.sweep.plan import make_plan
 
+    if not (results_dir().parent / "README.md").is_file():
+        raise ConfigError(f"--publish works in a checkout: there is no README.md in {results_dir().parent}")
     declared = {cell.run_id.rpartition("-")[2] for cell in make_plan([f"sweep={name}"]).cells}
     other = [cell for cell in plan.cells if cell.run_id.rpartition("-")[2] not in declared]
     if other:

@@ -174,6 +174,13 @@ def test_bad_input_is_refused_before_anything_is_trained(arguments, words, place
     assert not (place / "results").exists()
 
 
+def test_publishing_needs_pages(place, capsys):
+    (place / "README.md").unlink()
+    assert main(["reproduce", "1999_ours", "--publish"]) == 2
+    assert "--publish works in a checkout: there is no README.md in" in capsys.readouterr().err
+    assert not (place / "results").exists()
+
+
 def test_the_last_experiments_claims_are_read_before_the_first_is_trained(place, capsys):
     declare("2000_wrong", {**CLAIM, "kind": "bettr"})
     before = results(place)
