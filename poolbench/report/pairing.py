@@ -14,7 +14,6 @@ from poolbench.records.tuning import reads_test, views
 from poolbench.registry import nearest
 from poolbench.report.claims import Claim, ClaimError, arm_text, is_number, numbers_of
 
-_TELLING = tuple(dict.fromkeys(("model", "data", *LABELS)))  # what tells strata apart, the most telling first
 _NET = ("model", "data")
 _STATES = ("failed", "running", "unknown")
 _MOST_NAMED = 5  # options or cells named in a note; the rest is counted
@@ -98,10 +97,11 @@ def pairings(claim: Claim, cells: Sequence[Cell]) -> list[Pairing]:
         _check_metric(claim, name, metrics[name], found[name])
     mentioned = {key.partition(".")[0] for arm in arms.values() for key in arm}
     configs = [cell.record.config for own in found.values() for cell in own]
-    varying: list[str] = []
-    for group in _TELLING:  # One that follows from others, as the optimizer from the model, tells nothing more.
-        if group not in mentioned and _kinds(configs, [*varying, group]) > _kinds(configs, varying):
-            varying.append(group)
+    varying = [
+        group
+        for group in LABELS
+        if group not in mentioned and len({config["names"].get(group) for config in configs}) > 1
+    ]
     # Cells at tuned values are compared with one another, also where the searched option has no label.
     mixed = len({config.get("view") for config in configs}) > 1
     strata: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: {name: [] for name in arms})
@@ -148,11 +148,6 @@ def net_words(cells: Iterable[Cell]) -> str:
     epochs = sorted({config["trainer"]["epochs"] for config in configs if config["trainer"].get("epochs") is not None})
     budget = [f"{' / '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}"] if epochs else []
     return printable(", ".join([*(" / ".join(own) for own in words), *budget]))
-
-
-def _kinds(configs: Sequence[Mapping[str, Any]], groups: Sequence[str]) -> int:
-    """How many different labels of ``groups`` together there are."""
-    return len({tuple(config["names"].get(group) for group in groups) for config in configs})
 
 
 def _cell(record: Record) -> Cell:

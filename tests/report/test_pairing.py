@@ -62,17 +62,6 @@ def test_a_claim_has_a_stratum_for_each_model_that_its_arms_do_not_mention(tmp_p
     assert [found.stratum for found in pairs(only, records)] == [""]
 
 
-def test_a_stratum_is_named_by_what_tells_it_apart_and_not_by_what_follows(claim):
-    records = make_arms(ARMS) + make_arms(ARMS, names__model="resnet", names__optimizer="adamw", model=NET)
-    records += make_arms(ARMS, names__model="resnet", names__optimizer="adamw", names__head="spp", model=NET)
-    strata = [found.stratum for found in pairs(claim, records)]
-    assert strata == [
-        "model convnet, head global_average",
-        "model resnet, head global_average",
-        "model resnet, head spp",
-    ]
-
-
 def test_models_that_the_arms_name_are_compared_with_one_another(tmp_path):
     arms = {"control": {"model": "convnet"}, "treatment": {"model": "resnet"}, "where": {"pool": "max"}}
     (claim,) = make_claims(tmp_path, arms)
