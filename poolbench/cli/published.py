@@ -61,7 +61,9 @@ def _so_far(name: str, done: int) -> str:
     planned = len(make_plan([f"sweep={name}"]).cells)
     if not done:
         return f"No record is published yet: `poolbench reproduce {name}` trains {planned} cells."
-    count = f"All {planned} cells" if done >= planned else f"**{done} of {planned} cells so far**, so verdicts are interim"
+    count = (
+        f"All {planned} cells" if done >= planned else f"**{done} of {planned} cells so far**, so verdicts are interim"
+    )
     place = f"../../results/{name}"
     return f"{count}: [records, tables and figures]({place}), [what each arm cost]({place}/summary.md)."
 
