@@ -80,7 +80,7 @@ def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str
     return lines
 
 
-def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any]) -> list[str]:
+def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any], known_from: str = "runs_dir") -> list[str]:
     """What cells should cost, for people; ``rest`` is what :func:`left` says of them. Empty without cells."""
     estimates = list(estimates)
     if not estimates:
@@ -96,7 +96,7 @@ def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any]) -> list
         parts.append(f"{_size(rest['checkpoint_bytes'])} of checkpoints")
     bases = Counter(one.basis for one in estimates if one.basis)
     said = ", ".join(f"{basis} ({count})" for basis, count in sorted(bases.items()))
-    lines = [f"left: {', '.join(parts)}", f"told from like cells in runs_dir, of {said}"]
+    lines = [f"left: {', '.join(parts)}", f"told from like cells in {known_from}, of {said}"]
     if missing := rest["cells_without_estimate"]:
         lines.append(f"and {missing} cell{'s' * (missing > 1)} without an estimate: nothing like it was trained here")
     return lines

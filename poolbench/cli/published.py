@@ -13,7 +13,7 @@ from poolbench.report.claims import Judgement, read_claims
 from poolbench.report.experiment import fill, history, write_experiment
 from poolbench.report.verdicts import judge
 from poolbench.sweep.history import experiments_with_claims
-from poolbench.sweep.plan import make_plan
+from poolbench.sweep.plan import USUAL_SCALE, make_plan
 
 
 def refresh(root: Path) -> Iterator[str]:
@@ -28,25 +28,31 @@ def refresh(root: Path) -> Iterator[str]:
     with contextlib.chdir(root):  # experiments are those of the working folder
         claimed = experiments_with_claims() if any(Path("experiments").glob("*/claim.yaml")) else {}
         judged: dict[str, list[Judgement]] = {}
+        counts: dict[str, int] = {}
         parts: dict[str, str] = {}
         for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
             name, folder = archive.parent.name, archive.parent
             if name in claimed:
                 records, _ = read_records(archive)
-                claims, title = read_claims(claimed[name] / "claim.yaml"), figure_title(claimed[name], records)
+                claims, title = (
+                    read_claims(claimed[name] / "claim.yaml", USUAL_SCALE),
+                    figure_title(claimed[name], records),
+                )
                 done = write_experiment(name, records, claims, folder, title=title)
-                judged[name], report = done.judgements, done.report
+                judged[name], counts[name], report = done.judgements, len(records), done.report
                 parts[f"claims: {name}"] = f"{_so_far(name, len(records))}\n\n{_figure(name)}\n\n{done.markdown}"
             else:
                 report = write_report(archive, folder)
             yield f"{folder}: {len(report.files)} files, {len(report.drawn)} figures drawn anew"
         for name, folder in claimed.items():
             if name not in judged:
-                judged[name] = judge(read_claims(folder / "claim.yaml"), [])
+                judged[name] = judge(read_claims(folder / "claim.yaml", USUAL_SCALE), [])
                 parts[f"claims: {name}"] = _so_far(name, 0)
         if claimed:
-            pages = {name: _text(Path("experiments") / name / "README.md") for name in claimed}
-            parts["history"] = history((name, pages[name], judged[name]) for name in claimed)
+            parts["history"] = history(
+                (name, _heading(folder), judged[name], _how_many(name, counts.get(name, 0)))
+                for name, folder in claimed.items()
+            )
         for page in [Path("README.md"), *sorted(Path("experiments").glob("*/README.md"))]:
             text = _text(page)
             named = re.findall(r"<!-- results: (\S+) -->", text)
@@ -56,14 +62,18 @@ def refresh(root: Path) -> Iterator[str]:
                 yield f"{page}: brought up to date"
 
 
+def _how_many(name: str, done: int) -> str:
+    """How many of the cells that the experiment declares are published; empty when all are."""
+    planned = len(make_plan([f"sweep={name}"]).cells)
+    return "" if done >= planned else f"{done} of {planned} cells so far"
+
+
 def _so_far(name: str, done: int) -> str:
     """How much of the experiment the records are, and where they lie."""
-    planned = len(make_plan([f"sweep={name}"]).cells)
+    few = _how_many(name, done)
     if not done:
-        return f"No record is published yet: `poolbench reproduce {name}` trains {planned} cells."
-    count = (
-        f"All {planned} cells" if done >= planned else f"**{done} of {planned} cells so far**, so verdicts are interim"
-    )
+        return f"No record is published yet: `poolbench reproduce {name}` trains all cells."
+    count = f"**{few}**, so verdicts are interim" if few else f"All {done} cells"
     place = f"../../results/{name}"
     return f"{count}: [records, tables and figures]({place}), [what each arm cost]({place}/summary.md)."
 

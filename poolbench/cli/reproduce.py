@@ -50,8 +50,9 @@ def main(arguments: argparse.Namespace) -> int:
     # All of them before any work: what is wrong with the last is said before the first is trained.
     chosen = []
     for name, folder in experiments_with_claims(arguments.name).items():
-        claims = read_claims(folder / "claim.yaml")
         plan = make_plan([f"sweep={name}", *overrides], arguments.config_dir)
+        claims = read_claims(folder / "claim.yaml", plan.scale)
+        _check_claims(name, claims, plan)
         if arguments.publish:
             _refuse_others(name, plan)
         chosen.append((folder, claims, plan, published(plan)))
@@ -87,7 +88,8 @@ def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Recor
     # Those that are published are done, as far as the cost goes.
     done = {run_id: DONE if state == _PUBLISHED else state for run_id, state in shown.items()}
     estimates = estimate(plan, done, workers, known.values())
-    return lines + [f"  {line}" for line in cost_lines(estimates.values(), left(estimates, workers))]
+    costs = cost_lines(estimates.values(), left(estimates, workers), "runs_dir and results/" if known else "runs_dir")
+    return lines + [f"  {line}" for line in costs]
 
 
 def _counted(states: Mapping[str, int]) -> str:
@@ -131,6 +133,33 @@ def _reproduce(
     return tell_what_is_left(mine, failed, arguments.config_dir)
 
 
+def _check_claims(name: str, claims: Sequence["Claim"], plan: "Plan") -> None:
+    """Raises: ClaimError when the cells of ``plan``, all of them done, could not be judged: an arm would be several
+    configs, or none in every claim, or a probe that a claim reads is not asked for."""
+    from poolbench.records.collect import RESULT
+    from poolbench.records.probes import names
+    from poolbench.records.read import Record
+    from poolbench.report.claims import NO_RECORD, ClaimError
+    from poolbench.report.verdicts import judge
+
+    # As if trained: whatever numbers come out, the claims find their arms and their metrics in the same way.
+    done = [
+        Record(
+            cell.run_id,
+            cell.folder,
+            cell.config,
+            result=dict.fromkeys(("epochs", *RESULT, *names(cell.config.get("probe") or {})), 0.5),
+        )
+        for cell in plan.cells
+    ]
+    try:
+        judged = judge(claims, done)
+    except ClaimError as error:
+        raise ClaimError(f"{name}: its claims cannot be judged on these {len(plan.cells)} cells: {error}") from error
+    if all(judgement.verdict == NO_RECORD for judgement in judged):
+        raise ClaimError(f"{name}: none of its claims can be judged on these {len(plan.cells)} cells: {judged[0].why}")
+
+
 def _publish(plan: "Plan", records: Sequence["Record"]) -> None:
     """Add ``records`` to those that are published of this experiment, and redraw all that is made from them."""
     from poolbench.cli.published import refresh
@@ -160,10 +189,12 @@ def _refuse_others(name: str, plan: "Plan") -> None:
 
     if not (results_dir().parent / "README.md").is_file():
         raise ConfigError(f"--publish works in a checkout: there is no README.md in {results_dir().parent}")
-    declared = {cell.run_id.rpartition("-")[2] for cell in make_plan([f"sweep={name}"]).cells}
+    usual = make_plan([f"sweep={name}"])
+    declared = {cell.run_id.rpartition("-")[2] for cell in usual.cells}
     other = [cell for cell in plan.cells if cell.run_id.rpartition("-")[2] not in declared]
     if other:
         raise ConfigError(
-            f"--publish is for the cells that experiments/{name} declares, and {len(other)} of these "
+            f"--publish is for the cells that experiments/{name} declares"
+            f"{f' at scale={usual.scale}' if usual.scale else ''}, and {len(other)} of these "
             f"{len(plan.cells)} are others, such as {other[0].run_id}: leave --publish or the options out"
         )

@@ -69,22 +69,21 @@ def claims_markdown(judgements: Sequence[Judgement]) -> str:
     return "\n".join([*lines, "", *notes, *([""] if notes else []), RULE, ""])
 
 
-def history(experiments: Iterable[tuple[str, str, Sequence[Judgement]]]) -> str:
-    """The headline claims of all experiments as one Markdown table.
+def history(experiments: Iterable[tuple[str, str, Sequence[Judgement], str]]) -> str:
+    """The headline claims of all experiments as one Markdown table, a row a claim.
 
     Args:
-        experiments: of each the name of its folder, which begins with the year, the text of its README, whose first
-            heading is the idea, and its judgements.
+        experiments: of each the name of its folder, which begins with the year, the idea, its judgements, and how many
+            of its cells there are so far, empty when all.
     """
     lines = ["| year | idea | the paper's claim | here | what we can say |", "|---|---|---|---|---|"]
-    for name, page, judgements in experiments:
-        heading = re.search(r"^# +(.+?)\s*$", page, flags=re.M)
-        idea = f"[{_cell(heading[1] if heading else name)}](experiments/{name})"
-        first = [name.partition("_")[0], idea]
-        for judgement in judgements:
-            if judgement.claim.headline:
-                lines.append(f"| {' | '.join([*first, *_headline(judgement)])} |")
-                first = ["", ""]
+    for name, idea, judgements, so_far in experiments:
+        told = f" ({'interim: ' if any(one.gain.n for one in judgements) else ''}{so_far})" if so_far else ""
+        first = [name.partition("_")[0], f"[{_cell(idea)}](experiments/{name}){_cell(told)}"]
+        headlines = [judgement for judgement in judgements if judgement.claim.headline]
+        for _, group in itertools.groupby(headlines, key=lambda judgement: judgement.claim.id):
+            lines.append(f"| {' | '.join([*first, *_headline(list(group))])} |")
+            first = ["", ""]
     return "\n".join(lines) + "\n"
 
 
@@ -171,12 +170,15 @@ def _judged(judgement: Judgement) -> list[str]:
     return lines
 
 
-def _headline(judgement: Judgement) -> list[str]:
-    claim = judgement.claim
-    seeds = f"{judgement.gain.n} {'seed' if judgement.gain.n == 1 else 'seeds'}"
-    ours = f"{_gain(judgement)}, {seeds}, {judgement.net}" if judgement.gain.n else DASH
-    said = f"**{judgement.verdict}**{_reason(judgement)}"
-    return [_cell(text) for text in (f"{claim.says}. {paper_words(claim.paper)}", ours, said)]
+def _headline(judgements: Sequence[Judgement]) -> list[str]:
+    """Cells of a row: the claim, and for each stratum a line of what came out and of what it says."""
+    claim, ours, said = judgements[0].claim, [], []
+    for one in judgements:
+        where = f"{one.stratum}: " if one.stratum else ""
+        seeds = f"{one.gain.n} {'seed' if one.gain.n == 1 else 'seeds'}"
+        ours.append(_cell(f"{where}{_gain(one)}, {seeds}, {one.net}") if one.gain.n else DASH)
+        said.append(_cell(f"{where}**{one.verdict}**{_reason(one)}"))
+    return [_cell(f"{claim.says}. {paper_words(claim.paper)}"), "<br>".join(ours), "<br>".join(said)]
 
 
 def _reason(judgement: Judgement) -> str:

@@ -22,7 +22,8 @@ STATUSES = ("verified", "computed", "from memory")
 GROUPS = (*LABELS, "trainer", "probe")  # of the config; those in LABELS have a name that an arm can ask for
 
 _REQUIRED = ("id", "says", "kind", "metric", "control", "treatment", "paper", "smallest_difference_of_interest")
-_KEYS = (*_REQUIRED, "headline", "direction", "where")
+_KEYS = (*_REQUIRED, "headline", "direction", "where", "scales")
+_AT_SCALE = ("control", "treatment", "where", "metric")  # what a claim may say anew for a scale of the sweep
 _PAPER_KEYS = ("metric", "better", "control", "treatment", "gain", "where", "status", "unknown")
 _METRIC = re.compile(r"[A-Za-z_][\w.+\-]*")
 _LARGEST_FILE = 1 << 20  # bytes
@@ -121,8 +122,11 @@ class Judgement:
     net: str = ""
 
 
-def read_claims(path: str | Path) -> list[Claim]:
-    """The claims of the file ``path``. Raises: ClaimError, naming file, claim, key, value and what is allowed."""
+def read_claims(path: str | Path, scale: str | None = None) -> list[Claim]:
+    """The claims of the file ``path``, as they are tested at ``scale`` of its sweep; None: of one without scales.
+
+    Raises: ClaimError, naming file, claim, key, value and what is allowed, at whatever scale.
+    """
     path = Path(path)
     place = "/".join(path.parts[-2:])
     try:
@@ -137,15 +141,19 @@ def read_claims(path: str | Path) -> list[Claim]:
         raise ClaimError(f"{place} {reason}")
     if not isinstance(content, list) or not content:
         raise ClaimError(f"{place}: must be a list of claims, each with {', '.join(_REQUIRED)}")
-    claims: list[Claim] = []
+    claims: dict[str, dict[str | None, Claim | None]] = {}  # id -> scale -> how it is tested there; None: elsewhere
     for number, item in enumerate(content, start=1):
-        claim = _claim(item, f"{place}, claim {number}")
-        if claim.id in (known.id for known in claims):
-            raise ClaimError(f"{place}, claim {number}: id {claim.id!r} is taken by another claim of the file")
-        claims.append(claim)
-    if not any(claim.headline for claim in claims):
+        found = _at_scales(item, f"{place}, claim {number}")
+        name = next(claim.id for claim in found.values() if claim)
+        if name in claims:
+            raise ClaimError(f"{place}, claim {number}: id {name!r} is taken by another claim of the file")
+        claims[name] = found
+    if not any(claim and claim.headline for found in claims.values() for claim in found.values()):
         raise ClaimError(f"{place}: at least one claim needs headline: true, which puts it into the table of all")
-    return claims
+    chosen = [found.get(scale, found[None]) for found in claims.values()]
+    if not any(chosen):
+        raise ClaimError(f"{place}: no claim is tested at scale={scale}: scales has null for it in every claim")
+    return [claim for claim in chosen if claim]
 
 
 def numbers_of(metric: str) -> tuple[str, ...]:
@@ -171,12 +179,30 @@ def arm_text(arm: Mapping[str, Any]) -> str:
     return printable(", ".join(f"{key} {'null' if value is None else value}" for key, value in arm.items()))
 
 
-def _claim(item: Any, where: str) -> Claim:
+def _at_scales(item: Any, where: str) -> dict[str | None, Claim | None]:
+    """Scale -> the claim as it is tested there, None where it is not; under None as at all that are not named."""
     if not isinstance(item, dict):
         raise ClaimError(f"{where}: must have {', '.join(_REQUIRED)}, got {item!r}")
     if isinstance(item.get("id"), str):
         where = f"{where.rpartition(' ')[0]} {printable(item['id'])!r}"
     _check_keys(item, _KEYS, where, "A claim")
+    found: dict[str | None, Claim | None] = {None: _claim(item, where)}
+    scales = item.get("scales", {})
+    if not isinstance(scales, dict):
+        raise ClaimError(f"{where}: scales must be as {{paper: {{control: ...}}}} or {{paper: null}}, got {scales!r}")
+    for scale, other in scales.items():
+        if other is not None:
+            if not isinstance(other, dict):
+                raise ClaimError(
+                    f"{where}: scales: {scale} must be null, where the claim is not tested, or have "
+                    f"{', '.join(_AT_SCALE)}, got {other!r}"
+                )
+            _check_keys(other, _AT_SCALE, f"{where}: scales: {scale}", "It")
+        found[str(scale)] = None if other is None else _claim({**item, **other}, f"{where} at scale={scale}")
+    return found
+
+
+def _claim(item: Mapping[str, Any], where: str) -> Claim:
     if missing := [key for key in _REQUIRED if key not in item]:
         raise ClaimError(f"{where}: {missing[0]} is missing")
     name = _text(item, "id", where)

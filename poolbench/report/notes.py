@@ -174,5 +174,8 @@ def _named(run_ids: pd.Series) -> str:
 
 
 def _range(values: pd.Series, form: str) -> str:
+    values = values.dropna()
+    if values.empty:
+        return "an unknown number of"
     low, high = (form.format(float(end)).replace("e+", "e") for end in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"

@@ -15,6 +15,7 @@ from poolbench.registry import nearest
 from poolbench.report.claims import Claim, ClaimError, arm_text, is_number, numbers_of
 
 _NET = ("model", "data")
+_TELLING = ("model", "data", "head", "pool", "optimizer", "schedule")  # the groups, those that bring others first
 _STATES = ("failed", "running", "unknown")
 _MOST_NAMED = 5  # options or cells named in a note; the rest is counted
 
@@ -97,11 +98,7 @@ def pairings(claim: Claim, cells: Sequence[Cell]) -> list[Pairing]:
         _check_metric(claim, name, metrics[name], found[name])
     mentioned = {key.partition(".")[0] for arm in arms.values() for key in arm}
     configs = [cell.record.config for own in found.values() for cell in own]
-    varying = [
-        group
-        for group in LABELS
-        if group not in mentioned and len({config["names"].get(group) for config in configs}) > 1
-    ]
+    varying = _varying([config["names"] for config in configs], [group for group in LABELS if group not in mentioned])
     # Cells at tuned values are compared with one another, also where the searched option has no label.
     mixed = len({config.get("view") for config in configs}) > 1
     strata: dict[str, dict[str, list[Cell]]] = defaultdict(lambda: {name: [] for name in arms})
@@ -148,6 +145,17 @@ def net_words(cells: Iterable[Cell]) -> str:
     epochs = sorted({config["trainer"]["epochs"] for config in configs if config["trainer"].get("epochs") is not None})
     budget = [f"{' / '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}"] if epochs else []
     return printable(", ".join([*(" / ".join(own) for own in words), *budget]))
+
+
+def _varying(names: Sequence[Mapping[str, Any]], groups: Iterable[str]) -> list[str]:
+    """Those of ``groups`` that tell cells apart which those before do not: a model's own optimizer says nothing new."""
+    varying: list[str] = []
+    kinds = 1
+    for group in sorted(groups, key=_TELLING.index):
+        now = len({tuple(own.get(name) for name in (*varying, group)) for own in names})
+        if now > kinds:
+            varying, kinds = [*varying, group], now
+    return [group for group in LABELS if group in varying]
 
 
 def _cell(record: Record) -> Cell:

@@ -55,6 +55,11 @@ def finished(cells: pd.DataFrame) -> pd.DataFrame:
     return done.drop_duplicates(["group", "pool", "seed"])
 
 
+def _median(values: pd.Series) -> float:
+    known = values.dropna()
+    return float(known.median()) if len(known) else math.nan
+
+
 def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
     done = finished(cells)
     accuracies = {
@@ -74,7 +79,7 @@ def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[d
         row |= _estimate(
             "train_test_gap", mean_interval((own_done["train_accuracy"] - own_done["test_accuracy"]).dropna())
         )
-        row |= {name: float(own_done[name].median()) if len(own_done) else math.nan for name in _MEDIANS}
+        row |= {name: _median(own_done[name]) for name in _MEDIANS}
         if pool in comparisons:
             pair = comparisons[pool]
             row |= _estimate("difference", pair.difference) | {"pairs": pair.difference.n}

@@ -57,6 +57,7 @@ class Plan:
         options: the ``sweep`` part of the config: workers, fail_fast, ...
         report_dir: where tables and plots go.
         notes: what the user should know of how the cells came about, a sentence each.
+        scale: of a sweep that is declared at several; None of others.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Plan:
     options: dict[str, Any]
     report_dir: Path
     notes: tuple[str, ...] = ()
+    scale: str | None = None
 
     def states(self) -> dict[str, str]:
         """``run_id`` -> state, read now."""
@@ -132,7 +134,7 @@ def make_plan(
     notes = [*_of_merged(merged), *note]
     report_dir = chosen_cells[0].config["report_dir"]
     title = name[0] if scale in (None, USUAL_SCALE) else f"{name[0]}-{scale}"
-    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes))
+    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes), scale)
 
 
 def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[list[Any], list[str], str | None]:

@@ -128,7 +128,8 @@ def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
     assert "(../../results/1999_ours/claims.png)" in page
     assert (place / "results/1999_ours/claims.png").exists()
     history = (place / "README.md").read_text()
-    assert "| 1999 | [Averages](experiments/1999_ours) | average beats max. error: 20.00 → 10.00 %" in history
+    idea = "[Averages](experiments/1999_ours) (interim: 4 of 6 cells so far)"
+    assert f"| 1999 | {idea} | average beats max. error: 20.00 → 10.00 %" in history
     archive = place / "results/1999_ours/records.jsonl"
     before = archive.read_text().splitlines()
     assert len(before) == 4
@@ -162,8 +163,9 @@ def test_the_plan_shows_arms_and_cost_and_trains_nothing(place, capsys):
         (["1999_ours", "scale=huge"], "has no scale 'huge'"),
         (
             ["1999_ours", "trainer.epochs=2", "--publish"],
-            "--publish is for the cells that experiments/1999_ours declares",
+            "--publish is for the cells that experiments/1999_ours declares at scale=small, and 6 of these 6 are",
         ),
+        (["1999_ours", "scale=paper", "--publish"], "declares at scale=small, and 2 of these 8 are others"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_trained(arguments, words, place, capsys):
@@ -172,6 +174,64 @@ def test_bad_input_is_refused_before_anything_is_trained(arguments, words, place
     assert words in " ".join(capsys.readouterr().err.split())
     assert results(place) == before
     assert not (place / "results").exists()
+
+
+def test_cells_that_no_claim_could_be_judged_on_are_refused_before_the_first_experiment_is_trained(place, capsys):
+    declare("2000_two", {**CLAIM, "metric": "test_accuracy_rotate"})
+    before = results(place)
+    assert main(["reproduce", "all"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2000_two: its claims cannot be judged on these 6 cells: claim 'better': metric of the control" in said
+    shutil.rmtree("experiments/2000_two")
+    for option, words in (
+        ("trainer.epochs=1,2", "control {pool max} matches two configs"),
+        ("pool=max", "none of its claims can be judged on these 3 cells: no finished cell of {pool average}"),
+    ):
+        assert main(["reproduce", "1999_ours", option]) == 2
+        assert words in " ".join(capsys.readouterr().err.split())
+    assert results(place) == before
+
+
+def test_a_scale_may_have_arms_of_its_own(place, capsys):
+    swapped = {"control": {"pool": "average"}, "treatment": {"pool": "max"}}
+    declare("1999_ours", {**CLAIM, "scales": {"paper": swapped}})
+    gains = []
+    for scale in ("small", "paper"):
+        assert main(["reproduce", "1999_ours", "seeds=2", f"scale={scale}"]) == 0
+        table = pd.read_csv(place / f"report/1999_ours{'-paper' if scale == 'paper' else ''}/claims.csv")
+        gains.append(table["gain_mean"].item())
+    assert gains[0] == -gains[1] != 0
+    declare("1999_ours", {**CLAIM, "scales": {"paper": {"control": {"pool": "lp"}, "treatment": {"pool": "gem"}}}})
+    capsys.readouterr()
+    assert main(["reproduce", "1999_ours", "--plan"]) == 0
+    assert main(["reproduce", "1999_ours", "--plan", "scale=paper"]) == 2
+    assert "no finished cell of {pool lp} nor of {pool gem}" in capsys.readouterr().err
+
+
+def test_publishing_works_without_a_page_of_the_experiment(place):
+    (place / "experiments/1999_ours/README.md").unlink()
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    assert "[1999_ours](experiments/1999_ours)" in (place / "README.md").read_text()
+
+
+def test_publishing_keeps_a_record_that_it_cannot_read_and_doubles_none(place, capsys):
+    archive = place / "results/1999_ours/records.jsonl"
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    lines = archive.read_text().splitlines()
+    # Under a name of other words, as an earlier version gave it, a cell is the same by its hash.
+    first = json.loads(lines[0])
+    digest = first["run_id"].rpartition("-")[2]
+    archive.write_text("\n".join(line.replace(first["run_id"], f"old-{digest}") for line in lines) + "\n")
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    names = [json.loads(line)["run_id"] for line in archive.read_text().splitlines()]
+    assert len(names) == len({name.rpartition("-")[2] for name in names}) == 4
+    assert f"old-{digest}" in names
+    archive.write_text(archive.read_text() + "{}\n")
+    before = archive.read_bytes()
+    capsys.readouterr()
+    assert main(["reproduce", "1999_ours", "--publish"]) != 0
+    assert "has records that cannot be read, so nothing is published" in capsys.readouterr().err
+    assert archive.read_bytes() == before
 
 
 def test_publishing_needs_pages(place, capsys):

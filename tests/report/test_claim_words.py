@@ -117,7 +117,7 @@ def test_markdown_has_a_row_for_each_judgement_and_what_others_wrote_cannot_brea
 
 
 def test_the_history_has_the_headlines_of_all_experiments(judged):
-    table = history([("2012_overlapping", "# Overlapping windows\n\n# Other\n", judged), ("2014_none", "", [])])
+    table = history([("2012_overlapping", "Overlapping windows", judged, ""), ("2014_none", "None", [], "")])
     rows = table.splitlines()[2:]
     assert len(rows) == 2  # the third claim is none
     assert rows[0].startswith(
@@ -128,6 +128,16 @@ def test_the_history_has_the_headlines_of_all_experiments(judged):
     assert "**supports**" in rows[0]
     assert rows[1].startswith("|  |  |")
     assert "**no record**" in rows[1]
+
+
+def test_the_history_has_a_line_for_each_stratum_and_says_what_is_interim(tmp_path):
+    values = {"max": [0.80, 0.81, 0.79], "overlapping": [0.83, 0.84, 0.829]}
+    judged = judge(make_claims(tmp_path), make_arms(values) + make_arms(values, names__model="resnet"))
+    (row,) = history([("2012_overlapping", "Overlap", judged, "3 of 6 cells so far")]).splitlines()[2:]
+    year, idea, _, ours, said = row.strip("| ").split(" | ")
+    assert (year, idea) == ("2012", "[Overlap](experiments/2012_overlapping) (interim: 3 of 6 cells so far)")
+    assert [line.partition(":")[0] for line in ours.split("<br>")] == ["model convnet", "model resnet"]
+    assert [line.count("**") for line in said.split("<br>")] == [2, 2]
 
 
 def test_only_the_marked_parts_of_a_page_are_filled():

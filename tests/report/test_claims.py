@@ -33,6 +33,25 @@ def test_metrics_may_be_differences_or_one_for_each_arm(tmp_path):
     assert (draws.metric_control, draws.metric_treatment) == ("test_accuracy_rotate_-10", "test_accuracy_draws_12")
 
 
+def test_a_claim_may_have_other_arms_at_a_scale_or_not_be_tested_there(tmp_path):
+    path = write_claims(
+        tmp_path,
+        {"scales": {"paper": {"control": {"model": "capsnet_baseline"}, "metric": "train_accuracy"}}},
+        {"scales": {"paper": None}},
+        {"scales": {"small": None}},
+    )
+    assert [claim.id for claim in read_claims(path)] == ["lower_error", "claim_1", "claim_2"]
+    assert [claim.id for claim in read_claims(path, "small")] == ["lower_error", "claim_1"]
+    here, (there, also) = read_claims(path, "small")[0], read_claims(path, "paper")
+    assert (there.id, also.id) == ("lower_error", "claim_2")
+    assert (here.control, here.metric_control) == ({"pool": "max"}, "test_accuracy")
+    assert (there.control, there.metric_control) == ({"model": "capsnet_baseline"}, "train_accuracy")
+    assert there.treatment == here.treatment
+    write_claims(tmp_path, {"scales": {"paper": None}})
+    with pytest.raises(ClaimError, match="no claim is tested at scale=paper"):
+        read_claims(path, "paper")
+
+
 def test_shares_are_told_from_other_numbers():
     assert all(map(is_share, ["test_accuracy", "agreement_rotate", "train_accuracy - test_accuracy"]))
     assert not any(map(is_share, ["test_loss", "parameters", "test_accuracy - test_loss"]))
@@ -52,6 +71,10 @@ def test_claims_of_all_published_experiments_can_be_read(repo_root):
         ({"direction": "up"}, ["direction", "'up'", "higher, lower"]),
         ({"controll": {"pool": "max"}}, ["unknown key 'controll'", "Did you mean 'control'"]),
         ({"says": None}, ["says is missing"]),
+        ({"scales": "paper"}, ["scales must be as", "'paper'"]),
+        ({"scales": {"paper": "none"}}, ["scales: paper must be null", "control, treatment", "'none'"]),
+        ({"scales": {"paper": {"contrl": {}}}}, ["scales: paper: unknown key 'contrl'", "Did you mean 'control'"]),
+        ({"scales": {"paper": {"control": {"pol": "max"}}}}, ["at scale=paper", "control has 'pol'", "'pool'"]),
         ({"says": " "}, ["says must be text"]),
         ({"id": "lower error"}, ["id must be letters"]),
         ({"headline": "yes"}, ["headline must be true or false", "'yes'"]),

@@ -62,6 +62,18 @@ def test_a_claim_has_a_stratum_for_each_model_that_its_arms_do_not_mention(tmp_p
     assert [found.stratum for found in pairs(only, records)] == [""]
 
 
+def test_what_follows_from_the_model_is_no_part_of_a_stratums_name(claim):
+    own = {"names__model": "resnet", "model": NET, "names__optimizer": "muon", "names__schedule": "linear"}
+    records = make_arms(ARMS) + make_arms(ARMS, **own)
+    assert [found.stratum for found in pairs(claim, records)] == ["model convnet", "model resnet"]
+    records += make_arms(ARMS, **own | {"names__optimizer": "adamw", "optimizer__lr": 0.01})
+    assert [found.stratum for found in pairs(claim, records)] == [
+        "model convnet, optimizer sgd",
+        "model resnet, optimizer adamw",
+        "model resnet, optimizer muon",
+    ]
+
+
 def test_models_that_the_arms_name_are_compared_with_one_another(tmp_path):
     arms = {"control": {"model": "convnet"}, "treatment": {"model": "resnet"}, "where": {"pool": "max"}}
     (claim,) = make_claims(tmp_path, arms)

@@ -145,3 +145,15 @@ def test_a_pool_alone_among_groups_gets_no_figure(tmp_path):
     assert len([path for path in report.files if path.suffix == ".png"]) == 3
     only = write_report([record for record in read_records(runs)[0]][:1], tmp_path / "one")
     assert len([path for path in only.files if path.suffix == ".png"]) == 3
+
+
+def test_counts_that_no_cell_has_are_left_out(tmp_path):
+    unknown = dict.fromkeys(("peak_memory_bytes", "train_samples", "test_samples", "train_flops", "parameters"))
+    for pool in ("max", "lp"):
+        for seed in range(3):
+            write_cell(tmp_path / "runs", make_config(pool, seed), **unknown)
+    report = write_report(tmp_path / "runs", tmp_path / "report")
+    assert all(path.exists() for path in report.files)
+    summary = (tmp_path / "report/summary.md").read_text()
+    assert "an unknown number of training images" in summary
+    assert "nan" not in summary.lower()
