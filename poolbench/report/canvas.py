@@ -10,6 +10,7 @@ import numpy as np
 from poolbench.report.colours import Style
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -52,6 +53,31 @@ def drawing() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
         yield
+
+
+def legend(
+    figure: "Figure",
+    handles: "list[Artist]",
+    labels: list[str],
+    corner: tuple[float, float],
+    columns: int,
+    length: float,
+) -> None:
+    """A legend of ``columns`` without a frame, its upper left corner at ``corner`` (shares of the figure); its lines
+    are ``length`` times as long as letters are high."""
+    figure.legend(
+        handles,
+        labels,
+        loc="upper left",
+        bbox_to_anchor=corner,
+        ncols=columns,
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=length,
+        columnspacing=1.5,
+        labelspacing=0.45,
+    )
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from poolbench.report.canvas import GREY, WidthOf, drawing, jitter, mark, measuring, new_figure, wrapped
+from poolbench.report.canvas import GREY, WidthOf, drawing, jitter, legend, mark, measuring, new_figure, wrapped
 from poolbench.report.claim_rows import LINE, Row, Span, heading, make_rows
 from poolbench.report.probe_panels import draw_panels, panels_height
 from poolbench.report.tables import DASH, counted, plus_minus
@@ -64,18 +64,7 @@ def claim_figure(judgements: Sequence["Judgement"], cells: pd.DataFrame, title: 
         figure.set_layout_engine("none")
         page = _Page(figure)
         page.text(_EDGE, 0.08, title, fontsize=11, linespacing=1.2)
-        figure.legend(
-            *zip(*key, strict=True),
-            loc="upper left",
-            bbox_to_anchor=page.at(_EDGE, above),
-            ncols=3,
-            frameon=False,
-            borderpad=0,
-            borderaxespad=0,
-            handlelength=1.8,
-            columnspacing=1.5,
-            labelspacing=0.45,
-        )
+        legend(figure, *map(list, zip(*key, strict=True)), page.at(_EDGE, above), columns=3, length=1.8)
         _draw_claims(page, top, claims, headings, width_of)
         draw_panels(figure, shown, cells, below + 0.05, width_of)
         return figure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolbench.report.arms import ArmLook
-from poolbench.report.canvas import GREY, WidthOf, fitted, from_where, mark
+from poolbench.report.canvas import GREY, WidthOf, fitted, from_where, legend, mark
 from poolbench.report.statistics import Estimate, mean_interval
 
 if TYPE_CHECKING:
@@ -100,19 +100,10 @@ def draw_panels(figure: "Figure", arms: Sequence[ArmLook], cells: pd.DataFrame, 
         _label(axes, probe, places)
     labels, columns = _legend(shown, across, width_of)
     looks = {"lw": 1.6, "mec": "white", "mew": 0.7, "ms": 7}
-    figure.legend(
-        [Line2D([], [], marker=arm.style.marker, ls=arm.style.dash, color=arm.style.colour, **looks) for arm in shown],
-        labels,
-        loc="upper left",
-        bbox_to_anchor=(_EDGE / across, 1 - (top + 0.44) / down),
-        ncols=columns,
-        frameon=False,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=2.6,
-        columnspacing=1.5,
-        labelspacing=0.45,
-    )
+    handles = [
+        Line2D([], [], marker=arm.style.marker, ls=arm.style.dash, color=arm.style.colour, **looks) for arm in shown
+    ]
+    legend(figure, handles, labels, (_EDGE / across, 1 - (top + 0.44) / down), columns, length=2.6)
 
 
 def _draw_arm(axes: "Axes", points: dict[Amount, Estimate], arm: ArmLook, at: dict[Amount, float]) -> None:

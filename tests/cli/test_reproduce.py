@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from poolbench.cli.main import main
+from tests.report import claimed
 
 SWEEP = {
     "product": {
@@ -25,23 +26,18 @@ SWEEP = {
     },
     "seeds": 3,
 }
-PAPER = {
-    "metric": "error",
-    "better": "lower",
-    "control": 0.2,
-    "treatment": 0.1,
-    "where": "table 1",
-    "status": "verified",
-}
-CLAIM = {
+CLAIM = claimed.CLAIM | {
     "id": "better",
     "says": "average beats max",
-    "headline": True,
-    "kind": "better",
-    "metric": "test_accuracy",
-    "control": {"pool": "max"},
     "treatment": {"pool": "average"},
-    "paper": PAPER,
+    "paper": {
+        "metric": "error",
+        "better": "lower",
+        "control": 0.2,
+        "treatment": 0.1,
+        "where": "table 1",
+        "status": "verified",
+    },
     "smallest_difference_of_interest": 0.005,
 }
 PAGE = "# Averages\n\nA story.\n\n<!-- claims: 1999_ours -->\n<!-- end -->\n\nThe end.\n"
