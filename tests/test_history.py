@@ -53,8 +53,8 @@ def test_these_are_all():
 @pytest.mark.parametrize("scale", ["small", "paper"])
 @pytest.mark.parametrize("name", HISTORY)
 def test_every_claim_finds_its_arms_in_every_seed(name, scale):
-    claims = read_claims(experiments_dir() / name / "claim.yaml", scale)
     plan = make_plan([f"sweep={name}", f"scale={scale}"])
+    claims = read_claims(experiments_dir() / name / "claim.yaml", scale, plan.scales)
     records = [done(cell, metrics_of(claims, cell.config)) for cell in plan.cells]
     judgements = judge(claims, records)
     assert {judgement.claim.id for judgement in judgements} == {claim.id for claim in claims}
@@ -76,12 +76,14 @@ def test_the_papers_own_scale_is_declared_too(name):
     assert max(cell.config["trainer"]["epochs"] for cell in paper.cells) > 2 * most
 
 
-@pytest.mark.parametrize("name", HISTORY)
-def test_the_smallest_difference_is_no_larger_than_what_the_paper_found_on_the_same_data(name):
-    compared = [claim for claim in read_claims(experiments_dir() / name / "claim.yaml") if claim.kind == "better"]
-    for claim in compared:
-        if claim.paper.gain is not None and claim.paper.gain > 0 and claim.paper.metric.startswith("CIFAR-10 "):
-            assert claim.smallest_difference <= claim.paper.gain, claim.id
+def test_the_smallest_difference_is_no_larger_than_what_the_paper_found_on_the_same_data():
+    claims = [claim for name in HISTORY for claim in read_claims(experiments_dir() / name / "claim.yaml")]
+    found = [
+        c for c in claims if c.kind == "better" and (c.paper.gain or 0) > 0 and c.paper.metric.startswith("CIFAR-10 ")
+    ]
+    assert len(found) >= 4
+    for claim in found:
+        assert claim.smallest_difference <= claim.paper.gain, claim.id
 
 
 @pytest.mark.parametrize("name", HISTORY)

@@ -13,7 +13,7 @@ from poolbench.report.claims import Judgement, read_claims
 from poolbench.report.experiment import fill, history, write_experiment
 from poolbench.report.verdicts import judge
 from poolbench.sweep.history import experiments_with_claims
-from poolbench.sweep.plan import USUAL_SCALE, make_plan
+from poolbench.sweep.plan import Plan, make_plan
 
 
 def refresh(root: Path) -> Iterator[str]:
@@ -28,30 +28,33 @@ def refresh(root: Path) -> Iterator[str]:
     with contextlib.chdir(root):  # experiments are those of the working folder
         claimed = experiments_with_claims() if any(Path("experiments").glob("*/claim.yaml")) else {}
         judged: dict[str, list[Judgement]] = {}
-        counts: dict[str, int] = {}
+        plans = {name: make_plan([f"sweep={name}"]) for name in claimed}
+        claims = {
+            name: read_claims(folder / "claim.yaml", plans[name].scale, plans[name].scales)
+            for name, folder in claimed.items()
+        }
+        few = {name: _how_many([], plan) for name, plan in plans.items()}
         parts: dict[str, str] = {}
         for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
             name, folder = archive.parent.name, archive.parent
             if name in claimed:
                 records, _ = read_records(archive)
-                claims, title = (
-                    read_claims(claimed[name] / "claim.yaml", USUAL_SCALE),
-                    figure_title(claimed[name], records),
-                )
-                done = write_experiment(name, records, claims, folder, title=title)
-                judged[name], counts[name], report = done.judgements, len(records), done.report
-                parts[f"claims: {name}"] = f"{_so_far(name, len(records))}\n\n{_figure(name)}\n\n{done.markdown}"
+                title = figure_title(claimed[name], records)
+                done = write_experiment(name, records, claims[name], folder, title=title)
+                judged[name], report, few[name] = done.judgements, done.report, _how_many(records, plans[name])
+                parts[f"claims: {name}"] = f"{_so_far(name, few[name])}\n\n{_figure(name)}\n\n{done.markdown}"
             else:
                 report = write_report(archive, folder)
             yield f"{folder}: {len(report.files)} files, {len(report.drawn)} figures drawn anew"
-        for name, folder in claimed.items():
+        for name in claimed:
             if name not in judged:
-                judged[name] = judge(read_claims(folder / "claim.yaml", USUAL_SCALE), [])
-                parts[f"claims: {name}"] = _so_far(name, 0)
+                judged[name] = judge(claims[name], [])
+                parts[f"claims: {name}"] = (
+                    f"No record is published yet: `poolbench reproduce {name}` trains {len(plans[name].cells)} cells."
+                )
         if claimed:
             parts["history"] = history(
-                (name, _heading(folder), judged[name], _how_many(name, counts.get(name, 0)))
-                for name, folder in claimed.items()
+                (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()
             )
         for page in [Path("README.md"), *sorted(Path("experiments").glob("*/README.md"))]:
             text = _text(page)
@@ -62,18 +65,16 @@ def refresh(root: Path) -> Iterator[str]:
                 yield f"{page}: brought up to date"
 
 
-def _how_many(name: str, done: int) -> str:
+def _how_many(records: Iterable[Record], plan: Plan) -> str:
     """How many of the cells that the experiment declares are published; empty when all are."""
-    planned = len(make_plan([f"sweep={name}"]).cells)
-    return "" if done >= planned else f"{done} of {planned} cells so far"
+    there = {record.run_id.rpartition("-")[2] for record in records}
+    done = sum(cell.run_id.rpartition("-")[2] in there for cell in plan.cells)
+    return "" if done == len(plan.cells) else f"{done} of {len(plan.cells)} cells so far"
 
 
-def _so_far(name: str, done: int) -> str:
-    """How much of the experiment the records are, and where they lie."""
-    few = _how_many(name, done)
-    if not done:
-        return f"No record is published yet: `poolbench reproduce {name}` trains all cells."
-    count = f"**{few}**, so verdicts are interim" if few else f"All {done} cells"
+def _so_far(name: str, few: str) -> str:
+    """How much of the experiment is published, and where it lies."""
+    count = f"**{few}**, so verdicts are interim" if few else "All cells"
     place = f"../../results/{name}"
     return f"{count}: [records, tables and figures]({place}), [what each arm cost]({place}/summary.md)."
 

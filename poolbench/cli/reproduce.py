@@ -17,7 +17,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from poolbench.cli.options import add_overrides
 
@@ -51,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     chosen = []
     for name, folder in experiments_with_claims(arguments.name).items():
         plan = make_plan([f"sweep={name}", *overrides], arguments.config_dir)
-        claims = read_claims(folder / "claim.yaml", plan.scale)
+        claims = read_claims(folder / "claim.yaml", plan.scale, plan.scales)
         _check_claims(name, claims, plan)
         if arguments.publish:
             _refuse_others(name, plan)
@@ -135,29 +135,34 @@ def _reproduce(
 
 def _check_claims(name: str, claims: Sequence["Claim"], plan: "Plan") -> None:
     """Raises: ClaimError when the cells of ``plan``, all of them done, could not be judged: an arm would be several
-    configs, or none in every claim, or a probe that a claim reads is not asked for."""
-    from poolbench.records.collect import RESULT
-    from poolbench.records.probes import names
+    configs, no claim would have a pair, or a probe that a claim reads is not asked for."""
     from poolbench.records.read import Record
-    from poolbench.report.claims import NO_RECORD, ClaimError
+    from poolbench.records.tuning import reads_test
+    from poolbench.report.claims import ClaimError
     from poolbench.report.verdicts import judge
 
     # As if trained: whatever numbers come out, the claims find their arms and their metrics in the same way.
-    done = [
-        Record(
-            cell.run_id,
-            cell.folder,
-            cell.config,
-            result=dict.fromkeys(("epochs", *RESULT, *names(cell.config.get("probe") or {})), 0.5),
-        )
-        for cell in plan.cells
-    ]
+    done = [Record(cell.run_id, cell.folder, cell.config, result=_numbers(cell.config)) for cell in plan.cells]
+    if not any(map(reads_test, done)):
+        raise ClaimError(f"{name}: its claims cannot be judged with trainer.test=false: no cell reads the test set")
     try:
         judged = judge(claims, done)
     except ClaimError as error:
         raise ClaimError(f"{name}: its claims cannot be judged on these {len(plan.cells)} cells: {error}") from error
-    if all(judgement.verdict == NO_RECORD for judgement in judged):
+    # Who draws some of the cells wants to see these, not verdicts.
+    if not any(judgement.gain.n for judgement in judged) and not plan.options["sample"]:
         raise ClaimError(f"{name}: none of its claims can be judged on these {len(plan.cells)} cells: {judged[0].why}")
+
+
+def _numbers(config: Mapping[str, Any]) -> dict[str, float]:
+    """A number under each name that the result of a cell will have one for."""
+    from poolbench.records.collect import RESULT
+    from poolbench.records.probes import names
+
+    absent = [] if config["data"].get("validation") else ["validation_accuracy", "validation_loss"]
+    absent += [] if config["trainer"].get("flip_averaging") else ["flip_averaged_accuracy"]
+    there = ("epochs", *RESULT, *names(config.get("probe") or {}))
+    return {number: 0.5 for number in there if number not in absent}
 
 
 def _publish(plan: "Plan", records: Sequence["Record"]) -> None:

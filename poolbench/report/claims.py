@@ -23,7 +23,14 @@ GROUPS = (*LABELS, "trainer", "probe")  # of the config; those in LABELS have a 
 
 _REQUIRED = ("id", "says", "kind", "metric", "control", "treatment", "paper", "smallest_difference_of_interest")
 _KEYS = (*_REQUIRED, "headline", "direction", "where", "scales")
-_AT_SCALE = ("control", "treatment", "where", "metric")  # what a claim may say anew for a scale of the sweep
+_AT_SCALE = (
+    "says",
+    "control",
+    "treatment",
+    "where",
+    "metric",
+    "paper",
+)  # what a claim may say anew for a scale of the sweep
 _PAPER_KEYS = ("metric", "better", "control", "treatment", "gain", "where", "status", "unknown")
 _METRIC = re.compile(r"[A-Za-z_][\w.+\-]*")
 _LARGEST_FILE = 1 << 20  # bytes
@@ -122,9 +129,11 @@ class Judgement:
     net: str = ""
 
 
-def read_claims(path: str | Path, scale: str | None = None) -> list[Claim]:
+def read_claims(path: str | Path, scale: str | None = None, scales: Iterable[str] | None = None) -> list[Claim]:
     """The claims of the file ``path``, as they are tested at ``scale`` of its sweep; None: of one without scales.
 
+    Args:
+        scales: all that the sweep has, where that is known.
     Raises: ClaimError, naming file, claim, key, value and what is allowed, at whatever scale.
     """
     path = Path(path)
@@ -144,16 +153,23 @@ def read_claims(path: str | Path, scale: str | None = None) -> list[Claim]:
     claims: dict[str, dict[str | None, Claim | None]] = {}  # id -> scale -> how it is tested there; None: elsewhere
     for number, item in enumerate(content, start=1):
         found = _at_scales(item, f"{place}, claim {number}")
+        if scales is not None and (other := [key for key in found if key not in (None, *scales)]):
+            known = list(scales)
+            raise ClaimError(
+                f"{place}, claim {number}: scales has {other[0]!r}.{nearest(str(other[0]), known)} "
+                f"The sweep has {', '.join(known) or 'none'}"
+            )
         name = next(claim.id for claim in found.values() if claim)
         if name in claims:
             raise ClaimError(f"{place}, claim {number}: id {name!r} is taken by another claim of the file")
         claims[name] = found
-    if not any(claim and claim.headline for found in claims.values() for claim in found.values()):
-        raise ClaimError(f"{place}: at least one claim needs headline: true, which puts it into the table of all")
-    chosen = [found.get(scale, found[None]) for found in claims.values()]
-    if not any(chosen):
-        raise ClaimError(f"{place}: no claim is tested at scale={scale}: scales has null for it in every claim")
-    return [claim for claim in chosen if claim]
+    chosen = [claim for found in claims.values() if (claim := found.get(scale, found[None]))]
+    if not any(claim.headline for claim in chosen):
+        there = f" that is tested at scale={scale}" if scale is not None else ""
+        raise ClaimError(
+            f"{place}: at least one claim{there} needs headline: true, which puts it into the table of all"
+        )
+    return chosen
 
 
 def numbers_of(metric: str) -> tuple[str, ...]:

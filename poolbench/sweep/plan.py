@@ -57,7 +57,7 @@ class Plan:
         options: the ``sweep`` part of the config: workers, fail_fast, ...
         report_dir: where tables and plots go.
         notes: what the user should know of how the cells came about, a sentence each.
-        scale: of a sweep that is declared at several; None of others.
+        scale, scales: which one, of a sweep that is declared at several, and all of them; None and none of others.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Plan:
     report_dir: Path
     notes: tuple[str, ...] = ()
     scale: str | None = None
+    scales: tuple[str, ...] = ()
 
     def states(self) -> dict[str, str]:
         """``run_id`` -> state, read now."""
@@ -97,7 +98,8 @@ def make_plan(
         if len(name) > 1:
             raise ConfigError("sweep takes one name")
         scale = given.pop("scale", None)
-        blocks, chosen, scale = _declared(compose, name[0], scale) if own_blocks is None else (own_blocks, [], None)
+        blocks, chosen, scales = _declared(compose, name[0], scale) if own_blocks is None else (own_blocks, [], ())
+        scale = scales[0] if scales else None
         given.pop("sweep", None)
         shared = [*chosen, *_sweep_options(given)]
         combinations = expand(blocks, given, seeds)
@@ -134,11 +136,11 @@ def make_plan(
     notes = [*_of_merged(merged), *note]
     report_dir = chosen_cells[0].config["report_dir"]
     title = name[0] if scale in (None, USUAL_SCALE) else f"{name[0]}-{scale}"
-    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes), scale)
+    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes), scale, scales)
 
 
-def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[list[Any], list[str], str | None]:
-    """Blocks of the sweep called ``name``, the override that chooses its options, and which of its scales it is."""
+def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[list[Any], list[str], tuple[str, ...]]:
+    """Blocks of the sweep called ``name``, what chooses its options, and its scales, the chosen one first."""
     folder = experiments_dir()
     experiments = sorted(path.parent.name for path in folder.glob("*/experiment.yaml"))
     files = [path for f in compose.folders if (path := f / "sweep" / f"{name}.yaml").is_file()]
@@ -150,7 +152,7 @@ def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[l
         if not isinstance(blocks, list):
             raise ConfigError(f"{files[0]}: blocks must be a list of blocks, got {blocks!r}")
         _choose_scale(blocks, scales, f"sweep={name}")
-        return blocks, [f"sweep={name}"], None
+        return blocks, [f"sweep={name}"], ()
     if name not in experiments:
         names = [choice for choice in compose.choices("sweep") if choice != "grid"] + experiments
         raise ConfigError(f"unknown sweep {name!r}.{nearest(name, names)} Known: {', '.join(names)}")
@@ -171,7 +173,8 @@ def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[l
     blocks, scale = _choose_scale(sweep, scales, place)
     if not isinstance(blocks, list) or not blocks:
         raise ConfigError(f"{place} must have a list of blocks under 'sweep: {scale}', got {blocks!r}")
-    return blocks, [], scale
+    others = [str(key) for key in sweep if str(key) != scale] if scale else []
+    return blocks, [], (scale, *others) if scale else ()
 
 
 def _choose_scale(sweep: Any, scales: list[str] | None, place: str) -> tuple[Any, str | None]:

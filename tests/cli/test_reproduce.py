@@ -43,10 +43,10 @@ CLAIM = claimed.CLAIM | {
 PAGE = "# Averages\n\nA story.\n\n<!-- claims: 1999_ours -->\n<!-- end -->\n\nThe end.\n"
 
 
-def declare(name="1999_ours", claim=CLAIM):
+def declare(name="1999_ours", claim=CLAIM, scales=True):
     folder = Path("experiments") / name
     folder.mkdir(parents=True, exist_ok=True)
-    sweep = {"small": [SWEEP], "paper": [{**SWEEP, "seeds": 4}]}
+    sweep = {"small": [SWEEP], "paper": [{**SWEEP, "seeds": 4}]} if scales else [SWEEP]
     (folder / "experiment.yaml").write_text(yaml.safe_dump({"sweep": sweep}))
     (folder / "claim.yaml").write_text(yaml.safe_dump([claim]))
     (folder / "README.md").write_text(PAGE.replace("1999_ours", name))
@@ -138,7 +138,7 @@ def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
     now = archive.read_text().splitlines()
     assert set(before) < set(now)
     assert len(now) == 6
-    assert "All 6 cells" in (place / "experiments/1999_ours/README.md").read_text()
+    assert "All cells: [records" in (place / "experiments/1999_ours/README.md").read_text()
 
 
 def test_the_plan_shows_arms_and_cost_and_trains_nothing(place, capsys):
@@ -181,11 +181,35 @@ def test_cells_that_no_claim_could_be_judged_on_are_refused_before_the_first_exp
     shutil.rmtree("experiments/2000_two")
     for option, words in (
         ("trainer.epochs=1,2", "control {pool max} matches two configs"),
+        ("trainer.test=false", "cannot be judged with trainer.test=false: no cell reads the test set"),
         ("pool=max", "none of its claims can be judged on these 3 cells: no finished cell of {pool average}"),
     ):
         assert main(["reproduce", "1999_ours", option]) == 2
         assert words in " ".join(capsys.readouterr().err.split())
     assert results(place) == before
+
+
+def test_a_metric_that_only_other_cells_would_have_is_refused_before_training(place, capsys):
+    before = results(place)
+    declare("1999_ours", {**CLAIM, "metric": "validation_accuracy"})
+    assert main(["reproduce", "1999_ours"]) == 2
+    assert "'validation_accuracy' is in none of the 3 finished records" in capsys.readouterr().err
+    assert main(["reproduce", "1999_ours", "--plan", "data.validation=0.1"]) == 0
+    assert results(place) == before
+
+
+def test_some_of_the_cells_can_be_drawn_though_they_may_give_no_pair(place, capsys):
+    assert main(["reproduce", "1999_ours", "sweep.sample=1"]) == 0
+    assert "verdict    no record" in capsys.readouterr().out
+
+
+def test_an_experiment_without_scales_is_reproduced_too(place, capsys):
+    declare("1999_ours", scales=False)
+    assert main(["reproduce", "1999_ours", "seeds=2"]) == 0
+    assert "4 cells, 4 done before" in capsys.readouterr().out
+    declare("1999_ours", {**CLAIM, "scales": {"small": None}}, scales=False)
+    assert main(["reproduce", "1999_ours", "seeds=2"]) == 2
+    assert "scales has 'small'. The sweep has none" in capsys.readouterr().err
 
 
 def test_a_scale_may_have_arms_of_its_own(place, capsys):

@@ -47,8 +47,11 @@ def test_a_claim_may_have_other_arms_at_a_scale_or_not_be_tested_there(tmp_path)
     assert (here.control, here.metric_control) == ({"pool": "max"}, "test_accuracy")
     assert (there.control, there.metric_control) == ({"model": "capsnet_baseline"}, "train_accuracy")
     assert there.treatment == here.treatment
-    write_claims(tmp_path, {"scales": {"paper": None}})
-    with pytest.raises(ClaimError, match="no claim is tested at scale=paper"):
+    with pytest.raises(ClaimError, match=r"claim 1: scales has 'paper'. Did you mean 'papers'\? The sweep has papers"):
+        read_claims(path, "papers", ["papers"])
+    write_claims(tmp_path, {"scales": {"paper": None}}, {"headline": None})
+    assert len(read_claims(path, "small")) == 2
+    with pytest.raises(ClaimError, match="at least one claim that is tested at scale=paper needs headline: true"):
         read_claims(path, "paper")
 
 
