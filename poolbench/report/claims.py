@@ -23,14 +23,8 @@ GROUPS = (*LABELS, "trainer", "probe")  # of the config; those in LABELS have a 
 
 _REQUIRED = ("id", "says", "kind", "metric", "control", "treatment", "paper", "smallest_difference_of_interest")
 _KEYS = (*_REQUIRED, "headline", "direction", "where", "scales")
-_AT_SCALE = (
-    "says",
-    "control",
-    "treatment",
-    "where",
-    "metric",
-    "paper",
-)  # what a claim may say anew for a scale of the sweep
+# What a claim may say anew for a scale of the sweep.
+_AT_SCALE = ("says", "control", "treatment", "where", "metric", "paper")
 _PAPER_KEYS = ("metric", "better", "control", "treatment", "gain", "where", "status", "unknown")
 _METRIC = re.compile(r"[A-Za-z_][\w.+\-]*")
 _LARGEST_FILE = 1 << 20  # bytes

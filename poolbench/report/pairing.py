@@ -15,7 +15,7 @@ from poolbench.registry import nearest
 from poolbench.report.claims import Claim, ClaimError, arm_text, is_number, numbers_of
 
 _NET = ("model", "data")
-_TELLING = ("model", "data", "head", "pool", "optimizer", "schedule")  # the groups, those that bring others first
+_TELLING = (*_NET, *(group for group in LABELS if group not in _NET))  # models and data bring recipes of their own
 _STATES = ("failed", "running", "unknown")
 _MOST_NAMED = 5  # options or cells named in a note; the rest is counted
 

@@ -55,11 +55,6 @@ def finished(cells: pd.DataFrame) -> pd.DataFrame:
     return done.drop_duplicates(["group", "pool", "seed"])
 
 
-def _median(values: pd.Series) -> float:
-    known = values.dropna()
-    return float(known.median()) if len(known) else math.nan
-
-
 def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
     done = finished(cells)
     accuracies = {
@@ -88,6 +83,11 @@ def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[d
             row |= {"missing_seeds": _listed(pair.missing), "unpaired_seeds": _listed(pair.unpaired)}
         rows.append(row)
     return sorted(rows, key=lambda row: (row["seeds"] == 0, -row["test_accuracy"] if row["seeds"] else 0, row["pool"]))
+
+
+def _median(values: pd.Series) -> float:
+    known = values.dropna()
+    return float(known.median()) if len(known) else math.nan
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from poolbench.cli.main import main
+from poolbench.cli.published import refresh
 from tests.report import claimed
 
 SWEEP = {
@@ -189,12 +190,16 @@ def test_cells_that_no_claim_could_be_judged_on_are_refused_before_the_first_exp
     assert results(place) == before
 
 
-def test_a_metric_that_only_other_cells_would_have_is_refused_before_training(place, capsys):
+@pytest.mark.parametrize(
+    ("metric", "option"),
+    [("validation_accuracy", "data.validation=0.1"), ("flip_averaged_accuracy", "trainer.flip_averaging=true")],
+)
+def test_a_metric_that_only_other_cells_would_have_is_refused_before_training(metric, option, place, capsys):
     before = results(place)
-    declare("1999_ours", {**CLAIM, "metric": "validation_accuracy"})
+    declare("1999_ours", {**CLAIM, "metric": metric})
     assert main(["reproduce", "1999_ours"]) == 2
-    assert "'validation_accuracy' is in none of the 3 finished records" in capsys.readouterr().err
-    assert main(["reproduce", "1999_ours", "--plan", "data.validation=0.1"]) == 0
+    assert f"{metric!r} is in none of the 3 finished records" in capsys.readouterr().err
+    assert main(["reproduce", "1999_ours", "--plan", option]) == 0
     assert results(place) == before
 
 
@@ -232,6 +237,25 @@ def test_publishing_works_without_a_page_of_the_experiment(place):
     (place / "experiments/1999_ours/README.md").unlink()
     assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
     assert "[1999_ours](experiments/1999_ours)" in (place / "README.md").read_text()
+
+
+def test_a_plan_reckons_with_published_records_and_says_so(place, capsys):
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    shutil.rmtree("runs")
+    capsys.readouterr()
+    assert main(["reproduce", "1999_ours", "--plan"]) == 0
+    assert "told from like cells in runs_dir and results/, of other seeds (2)" in capsys.readouterr().out
+
+
+def test_a_record_of_another_cell_is_not_counted_among_those_declared(place):
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    archive = place / "results/1999_ours/records.jsonl"
+    first, *others = archive.read_text().splitlines()
+    name = json.loads(first)["run_id"]
+    archive.write_text("\n".join([first.replace(name, "other-0123456789"), *others]) + "\n")
+    for _ in refresh(place):
+        pass
+    assert "**3 of 6 cells so far**" in (place / "experiments/1999_ours/README.md").read_text()
 
 
 def test_publishing_keeps_a_record_that_it_cannot_read_and_doubles_none(place, capsys):
