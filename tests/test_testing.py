@@ -237,6 +237,18 @@ class SaysStationary(Halving):
         return y * torch.linspace(0, 1, y.shape[-1])
 
 
+class WrongSlopeOfSomeWeights(Halving):
+    """Of a tenth of its thousand; it has too many for a difference each."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.weight = nn.Parameter(torch.rand(1000))
+
+    def forward(self, x):
+        weight = torch.cat([self.weight[:900], self.weight[900:].detach()])
+        return F.avg_pool2d(x, 2) * weight.square().mean()
+
+
 class SaysNoOnnx(Halving):
     onnx = False
 
@@ -246,7 +258,7 @@ BROKEN = {
     "images_apart": [SeesTheBatch],
     "memory_format": [ForgetsTheFormat],
     "input_untouched": [WorksInPlace, GivesAView],
-    "gradients": [WrongSlope],
+    "gradients": [WrongSlope, WrongSlopeOfSomeWeights],
     "zero_maps": [NaNAtZero],
     "large_values": [Overflows],
     "parameters_learn": [Unused, MadeLate],
