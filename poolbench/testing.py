@@ -142,10 +142,13 @@ def input_untouched(make: Maker) -> None:
 
 
 def gradients(make: Maker) -> None:
-    """Its gradients, by the input and by its parameters, are those of the function (float64, finite differences)."""
+    """Its gradients, by the input and by its parameters, are those of the function (float64, finite differences).
+
+    Of a parameter with more values than 64, as many are drawn, the same in every check.
+    """
     pool = _new(make, channels=2, dtype=torch.float64)
     named = {name: value.detach() for name, value in pool.named_parameters()}
-    # A difference for each of a thousand weights takes half a minute: of a large parameter, 64 values drawn at random.
+    # A difference for each of thousands of weights takes half a minute.
     drawn = {name: torch.randperm(value.numel())[:64] for name, value in named.items()}
 
     def function(x: Tensor, *parts: Tensor) -> Tensor:
