@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from poolbench.models.sites import is_site
+from poolbench.training.process import cpu_has_bfloat16
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # batch and instance normalisations are of the first
 
@@ -162,11 +163,49 @@ class FilterMuon(torch.optim.Muon):
         if self.rescale:
             for matrix in self.matrices:
                 matrix.mul_(math.sqrt(len(matrix)) / matrix.norm().clamp(min=1e-12))
-        super().step()
+        # torch's own multiplies in bfloat16: 16 times slower than float32 on a CPU without instructions for it.
+        if self.matrices[0].device.type == "cpu" and not cpu_has_bfloat16():
+            self._step_in_float32()
+        else:
+            super().step()
+
+    def _step_in_float32(self) -> None:
+        """The step of ``torch.optim.Muon``, to the numbers that :func:`_orthogonalised` speaks of."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                state = self.state[matrix]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                average = state["momentum_buffer"]
+                average.lerp_(matrix.grad, 1 - group["momentum"])
+                update = matrix.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
+                update = _orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-group["lr"] * math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1])))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for filter, matrix in zip(self.filters, self.matrices, strict=True):
             filter.grad = matrix.grad = None
+
+
+def _orthogonalised(matrix: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
+    """What Muon's Newton-Schulz iterations in bfloat16 make of ``matrix``: sums in float32, each result rounded.
+
+    That is what hardware with bfloat16 does; so the order of summation is all that differs between machines.
+    """
+    a, b, c = coefficients
+    x = _rounded(matrix if len(matrix) <= matrix.shape[1] else matrix.T)
+    x = _rounded(x / _rounded(x.norm()).clamp(min=eps))
+    for _ in range(steps):
+        gram = _rounded(x @ x.T)
+        x = _rounded(torch.addmm(x, _rounded(torch.addmm(gram, gram, gram, beta=b, alpha=c)), x, beta=a))
+    return x if len(matrix) <= matrix.shape[1] else x.T
+
+
+def _rounded(x: Tensor) -> Tensor:
+    return x.bfloat16().float()
 
 
 def _as_matrix(filter: Tensor) -> Tensor:

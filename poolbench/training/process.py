@@ -1,6 +1,7 @@
 """How a process is set up for training: device, threads, memory, determinism."""
 
 import ctypes
+import functools
 import os
 import platform
 import sys
@@ -27,7 +28,7 @@ def check_precision(precision: str, device: torch.device) -> None:
     """Raises: ValueError where ``trainer.precision`` would run without the device's support, 20 times slower."""
     if precision == "fp16" and device.type != "cuda":
         raise ValueError("trainer.precision=fp16 is for CUDA devices; use fp32 or bf16 on this one")
-    if precision == "bf16" and device.type == "cpu" and not _cpu_has_bfloat16():
+    if precision == "bf16" and device.type == "cpu" and not cpu_has_bfloat16():
         raise ValueError("trainer.precision=bf16: this CPU has no bfloat16 instructions (20 times slower); use fp32")
 
 
@@ -80,6 +81,8 @@ def _keep_freed_memory() -> bool:
     return kept and bool(mallopt(m_trim_threshold, (1 << 31) - 1))
 
 
-def _cpu_has_bfloat16() -> bool:
+@functools.cache
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16 itself."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
