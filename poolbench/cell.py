@@ -28,6 +28,7 @@ from poolbench.records.state import DAMAGED, DONE, record_state
 from poolbench.records.times import now
 from poolbench.training import checkpoint, determinism, process
 from poolbench.training.loop import Progress, TrainingFailed, autocast, averaged, evaluate, resized_size, train
+from poolbench.training.skipping import images_in
 
 _PREPARE_IMAGES = 5000  # what a model may look at before its first step
 
@@ -97,7 +98,7 @@ class _Training:
         self.operations: set[str] = set()  # that are not deterministic
         self.described: dict[str, Any] = {}  # environment.json
         self._began = time.perf_counter()
-        self._images_per_epoch = 0
+        self._images_of_epochs: list[int] = []
         self._flops_of_sizes: list[int] = []  # forward, of the sizes that alternate
         self.status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -205,7 +206,10 @@ class _Training:
             device,
         )
 
-        self._images_per_epoch = len(batches) * self.trainer["batch_size"]
+        self._images_of_epochs = [
+            images_in(self.trainer["skip_easy"], epoch, self.trainer["epochs"], len(batches.images), batches.batch_size)
+            for epoch in range(self.trainer["epochs"])
+        ]
 
         def after_epoch(progress: Progress) -> None:
             progress.cell_seconds = time.perf_counter() - self._began
@@ -306,7 +310,7 @@ class _Training:
             # A step is counted as three forward passes, one forward and two backward, at the size of its epoch.
             "train_flops": 3
             * sum(
-                self._images_per_epoch * self._flops_of_sizes[epoch % len(self._flops_of_sizes)]
+                self._images_of_epochs[epoch] * self._flops_of_sizes[epoch % len(self._flops_of_sizes)]
                 for epoch in range(progress.epoch)
             ),
             "images_seen": progress.images,
@@ -338,7 +342,8 @@ class _Training:
             raise _ClaimLost
 
     def _during(self, done: float, row: dict[str, Any]) -> None:
-        images_left = (self.trainer["epochs"] - done) * self._images_per_epoch
+        whole = min(int(done), self.trainer["epochs"] - 1)
+        images_left = sum(self._images_of_epochs[whole:]) - (done - whole) * self._images_of_epochs[whole]
         self._tell(
             epoch=done,
             train_accuracy=row["train_accuracy"],

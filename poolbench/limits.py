@@ -40,6 +40,7 @@ LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.weight_averaging": (lambda v: _number(v) and 0 <= v < 1, "a number in [0, 1)"),
     "trainer.alternate_flip": _BOOL,
     "trainer.sizes": (_sides, "null or a list of sides in pixels, as [32, 26]"),
+    "trainer.skip_easy": (lambda v: _number(v) and 0 <= v <= 0.8, "a number from 0 to 0.8"),
     "trainer.flip_averaging": _BOOL,
     "trainer.test": _BOOL,
     "trainer.precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),

@@ -49,6 +49,7 @@ class Whole:
         self.progress, self.folder = Progress(), folder
         self.trainer = {"epochs": 0, "precision": "fp32", "compile": False, "label_smoothing": 0.0}
         self.trainer |= {"channels_last": True, "weight_averaging": 0.0, "alternate_flip": False, "sizes": None}
+        self.trainer |= {"skip_easy": 0.0}
 
     def segment(self) -> None:
         self.trainer["epochs"] += 1
@@ -79,7 +80,7 @@ class Bare:
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, steps: int):
         self.model, self.optimizers = _parts(channels_last=True)
         batches = Batches(images, labels, BATCH, MEAN, STD, AUGMENTATION)
-        self.x, self.y = next(iter(batches.epoch(torch.Generator(), torch.Generator())))
+        self.x, self.y, _ = next(iter(batches.epoch(torch.Generator(), torch.Generator())))
         self.steps = steps
 
     def segment(self) -> None:

@@ -23,6 +23,7 @@ CASES = {
     "trainer.weight_averaging": ([0, 0.0, 0.9, 0.999], [1, 1.0, -0.1, math.nan, True, "0.9", None]),
     "trainer.alternate_flip": EITHER,
     "trainer.sizes": ([None, [32], [32, 26], [24, 28, 32]], [[], 32, [0], [32.0], [True], ["32"], "32", False]),
+    "trainer.skip_easy": ([0, 0.0, 0.48, 0.8], [0.81, 1, -0.1, math.nan, math.inf, True, "0.5", None, [0.5]]),
     "trainer.flip_averaging": EITHER,
     "trainer.test": EITHER,
     "trainer.precision": (["fp32", "bf16", "fp16"], ["fp8", "FP32", "", 32, None, ["fp32"]]),

@@ -25,6 +25,7 @@ CELL = [
     "trainer.weight_averaging=0.9",
     "trainer.alternate_flip=true",
     "trainer.sizes=[32,24]",
+    "trainer.skip_easy=0.4",
 ]
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a SIGKILL")

@@ -56,12 +56,13 @@ class Batches:
         return len(self.images) // self.batch_size
 
     def epoch(
-        self, order: Generator, draws: Generator, mirror: Tensor | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y): x (B, 3, H, W) in channels_last, y int64 (B,).
+        self, order: Generator, draws: Generator, mirror: Tensor | None = None, skip: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield (x, y, which): x (B, 3, H, W) in channels_last, y int64 (B,), and which images of the set they are.
 
         `order` shuffles and `draws` augments; both are CPU generators, so that a seed means the same on every device.
-        `mirror`, 0 or 1 for each image of the set, says which are mirrored in place of the draw.
+        `mirror`, 0 or 1 for each image of the set, says which are mirrored in place of the draw; `skip`, bool for each,
+        which are left out. The others come in the order and with the augmentation that they would have had.
         Every epoch draws the same amount from each, whatever the options: switching cutout on moves no crop.
         """
         samples = len(self.images)
@@ -72,14 +73,17 @@ class Batches:
         mirrored = (mirrored if mirror is None else mirror[chosen]) * flip
         down, right = (torch.randint(2 * crop + 1, (samples,), generator=draws) for _ in range(2))
         top, left = (torch.randint(side - cutout + 1, (samples,), generator=draws) for side in (height, width))
-        plan = torch.stack([chosen, down, right * 2 + mirrored, top, left]).to(self.device)
-        for batch in range(len(self)):
+        plan = torch.stack([chosen, down, right * 2 + mirrored, top, left])
+        if skip is not None:
+            plan = plan[:, ~skip[chosen]]
+        plan = plan.to(self.device)
+        for batch in range(plan.shape[1] // self.batch_size):
             chosen, down, column, top, left = plan[:, batch * self.batch_size : (batch + 1) * self.batch_size]
             x = self._cropped(chosen, down, column)
             x = _normalised(x, self._scale, self._shift)
             if cutout:
                 self._cut(x, top, left, cutout)
-            yield x.permute(0, 3, 1, 2).to(self.dtype), self.labels[chosen]
+            yield x.permute(0, 3, 1, 2).to(self.dtype), self.labels[chosen], chosen
 
     def _cropped(self, chosen: Tensor, down: Tensor, column: Tensor) -> Tensor:
         """uint8 (B, H, W, 3): every pixel fetched from where shift and mirroring say.

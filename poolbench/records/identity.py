@@ -17,7 +17,14 @@ _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: d
 # Options that came after the first records were published, with the value that means what the code did before: they
 # count only where they say something else, so that an old cell keeps its name.
 _ADDED: dict[str, dict[str, Any]] = {
-    "trainer": {"weight_averaging": 0.0, "alternate_flip": False, "sizes": None, "flip_averaging": False, "test": True},
+    "trainer": {
+        "weight_averaging": 0.0,
+        "alternate_flip": False,
+        "sizes": None,
+        "skip_easy": 0.0,
+        "flip_averaging": False,
+        "test": True,
+    },
     "head": {"class_maps": False},
 }
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from poolbench.models.sites import Trunk, derive
 from poolbench.training.optimizers import Optimizers
 from poolbench.training.schedules import Schedule
+from poolbench.training.skipping import images_in, share, skipped
 
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) as the model takes them, labels (N,)
 
@@ -37,6 +38,7 @@ class Progress:
     cell_seconds: float = 0.0  # spent on the cell in all, up to the last finished epoch
     attempts: int = 0  # how often it was taken up again
     fingerprints: list[str] = field(default_factory=list)  # of the environments that it ran in
+    losses: Tensor | None = None  # of each training image when it was last seen, where easy ones are skipped
     settled: bool = False  # what comes after the last epoch is done: averaged weights in place, the head fitted
 
 
@@ -63,8 +65,9 @@ def train(
 ) -> None:
     """Train ``model`` for ``trainer["epochs"]`` epochs, from wherever ``progress`` stands.
 
-    Every epoch seeds its random streams anew from (seed, purpose, epoch): the order of samples, the augmentation and
-    the draws of random pools. So no pool can move another's streams, and an epoch repeated after a crash is the same.
+    Every epoch seeds its random streams anew from (seed, purpose, epoch): the order of samples, the augmentation, which
+    easy images are skipped and the draws of random pools. So no pool can move another's streams, and an epoch repeated
+    after a crash is the same.
 
     Args:
         model: maps ``(N, 3, H, W)`` to logits ``(N, K)``.
@@ -75,9 +78,9 @@ def train(
         during: called about once a second with the number of epochs done, in parts, and the running row.
         after_epoch: called after each epoch; what it saves is where a killed training goes on.
         average: follows the weights, one update a step, and is what validation reads.
-    Raises: TrainingFailed when the loss is no longer finite.
+    Raises: TrainingFailed when the loss is no longer finite; ValueError when ``trainer.skip_easy`` leaves no batch.
     """
-    steps = len(batches)
+    steps = _steps(trainer, len(batches.images), batches.batch_size)
     device = next(model.parameters()).device
     loss_of = torch.compile(model.loss) if trainer["compile"] else model.loss
     smoothing = trainer["label_smoothing"]
@@ -96,8 +99,15 @@ def train(
             mirrored = (torch.randint(2, (len(batches.images),), generator=coins) + epoch) % 2
         sides = trainer["sizes"] or [None]
         side = sides[epoch % len(sides)]
-        for step, (x, y) in enumerate(batches.epoch(order, draws, mirrored)):
-            optimizers.scale(schedule((epoch * steps + step) / (trainer["epochs"] * steps)))
+        skip = None
+        if trainer["skip_easy"]:
+            if progress.losses is None:
+                progress.losses = torch.full((len(batches.images),), math.inf)
+            progress.losses = progress.losses.to(device)
+            coins = torch.Generator().manual_seed(derive(seed, "skip", epoch))
+            skip = skipped(progress.losses, share(trainer["skip_easy"], epoch, trainer["epochs"]), coins)
+        for step, (x, y, chosen) in enumerate(batches.epoch(order, draws, mirrored, skip)):
+            optimizers.scale(schedule((sum(steps[:epoch]) + step) / sum(steps)))
             if not trainer["channels_last"]:  # batches are, by the way they are made
                 x = x.contiguous()
             if side is not None:
@@ -115,9 +125,11 @@ def train(
             images += len(y)
             total_loss += loss.detach() * len(y)
             correct += (logits.detach().argmax(1) == y).sum()
+            if progress.losses is not None:
+                progress.losses[chosen] = F.cross_entropy(logits.detach().float(), y, reduction="none")
             now = time.perf_counter()
             # Reading a number off an accelerator waits for it, so it is done once a second and not at every step.
-            if now - shown >= PROGRESS_SECONDS or step == steps - 1:
+            if now - shown >= PROGRESS_SECONDS or step == steps[epoch] - 1:
                 shown = now
                 row = {
                     "epoch": epoch + 1,
@@ -125,7 +137,7 @@ def train(
                     "train_loss": _finite(total_loss.item() / images, epoch, step),
                     "train_accuracy": correct.item() / images,
                 }
-                during(epoch + (step + 1) / steps, {**row, "images_per_second": images / (now - start)})
+                during(epoch + (step + 1) / steps[epoch], {**row, "images_per_second": images / (now - start)})
         seconds = time.perf_counter() - start
         loss_, accuracy = (None, None)
         if validation is not None:
@@ -182,6 +194,18 @@ def resized_size(size: tuple[int, int], side: int) -> tuple[int, int]:
 def autocast(precision: str, device: torch.device) -> Any:
     """The context for forward passes in ``precision``."""
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])
+
+
+def _steps(trainer: dict[str, Any], samples: int, batch_size: int) -> list[int]:
+    """Steps of each epoch."""
+    skip, epochs = trainer["skip_easy"], trainer["epochs"]
+    steps = [images_in(skip, epoch, epochs, samples, batch_size) // batch_size for epoch in range(epochs)]
+    if 0 in steps:
+        raise ValueError(
+            f"trainer.skip_easy={skip} leaves less than a batch of {batch_size} of the {samples} training images: "
+            "make it or trainer.batch_size smaller"
+        )
+    return steps
 
 
 def _finite(loss: float, epoch: int, step: int) -> float:

@@ -21,7 +21,7 @@ def pictures(samples=60, height=8, width=6):
 
 def epoch(batches, order=0, draws=0):
     """All batches of an epoch as (images, labels)."""
-    x, y = zip(*batches.epoch(seeded(order), seeded(draws)), strict=True)
+    x, y, _ = zip(*batches.epoch(seeded(order), seeded(draws)), strict=True)
     return torch.cat(x), torch.cat(y)
 
 
@@ -155,16 +155,33 @@ def test_generators_end_an_epoch_in_the_same_state_whatever_the_options():
     assert torch.equal(states[0][1], states[1][1])
 
 
+def test_what_is_skipped_moves_nothing_of_what_is_not():
+    images, labels = pictures()
+    batches = Batches(images, labels, 10, MEAN, STD, {"flip": True, "crop": 3, "cutout": 2})
+    skip = torch.rand(60, generator=seeded(5)) < 0.4
+    mirror = torch.randint(2, (60,), generator=seeded(6))
+    for mirrored in (None, mirror):
+        whole, some = (
+            [torch.cat(part) for part in zip(*batches.epoch(seeded(0), seeded(0), mirrored, left_out), strict=True)]
+            for left_out in (None, skip)
+        )
+        kept = ~skip[whole[2]]
+        assert len(some[2]) == int((~skip).sum()) // 10 * 10 < 60
+        for part, all_ in zip(some, whole, strict=True):
+            assert torch.equal(part, all_[kept][: len(part)])
+        assert torch.equal(some[1], some[2])  # the label is the index
+
+
 def test_batches_have_the_form_that_convolutions_like():
     images, labels = pictures(25)
     batches = Batches(images, labels, 10, MEAN, STD, {"flip": True})
     assert len(batches) == 2
-    for x, y in batches.epoch(seeded(0), seeded(0)):
+    for x, y, _ in batches.epoch(seeded(0), seeded(0)):
         assert x.shape == (10, 3, 8, 6)
         assert y.shape == (10,)
         assert x.dtype == torch.float32
         assert x.is_contiguous(memory_format=torch.channels_last)
-    x, _ = next(Batches(images, labels, 10, MEAN, STD, OFF, dtype=torch.bfloat16).epoch(seeded(0), seeded(0)))
+    x, _, _ = next(Batches(images, labels, 10, MEAN, STD, OFF, dtype=torch.bfloat16).epoch(seeded(0), seeded(0)))
     assert x.dtype == torch.bfloat16
     assert x.is_contiguous(memory_format=torch.channels_last)
 

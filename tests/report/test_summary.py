@@ -68,6 +68,13 @@ def test_notes_say_what_the_budget_was(tmp_path):
     assert "Seeds 0-2." in said
 
 
+def test_notes_say_how_many_images_were_skipped(tmp_path):
+    assert "skipped" not in _notes(make_runs(tmp_path / "all", ["max"]))
+    for seed in range(2):
+        write_cell(tmp_path / "some", make_config("max", seed), images_seen=300_000)  # of 8 times 390 batches of 128
+    assert "8 epochs of 50,000 training images, 25 % of them skipped as easy" in _notes(tmp_path / "some")
+
+
 def test_notes_say_when_the_baseline_is_missing(tmp_path):
     assert "The baseline 'max' has no finished cell" in _notes(make_runs(tmp_path, ["lp", "average"]))
 

@@ -192,7 +192,8 @@ def test_a_recipe_is_the_cell_without_its_seed_and_what_a_trial_has_otherwise():
 
 
 @pytest.mark.parametrize(
-    "option", ["trainer.weight_averaging=0.9", "trainer.alternate_flip=true", "trainer.sizes=[24]"]
+    "option",
+    ["trainer.weight_averaging=0.9", "trainer.alternate_flip=true", "trainer.sizes=[24]", "trainer.skip_easy=0.5"],
 )
 def test_options_that_an_identity_leaves_out_are_part_of_the_recipe_too(tuned, option):
     with pytest.raises(ConfigError, match=option.partition("=")[0]):

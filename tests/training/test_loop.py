@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ TRAINER = {
     "weight_averaging": 0.0,
     "alternate_flip": False,
     "sizes": None,
+    "skip_easy": 0.0,
 }
 
 
@@ -62,11 +64,12 @@ class DropoutHead(nn.Module):
 class Recorded(Batches):
     """Batches that remember what they handed out."""
 
-    def epoch(self, order, draws, mirror=None):
-        self.seen = []
-        for x, y in super().epoch(order, draws, mirror):
+    def epoch(self, order, draws, mirror=None, skip=None):
+        self.seen, self.which = [], []
+        for x, y, which in super().epoch(order, draws, mirror, skip):
             self.seen.append((x.clone(), y.clone()))
-            yield x, y
+            self.which.append(which.clone())
+            yield x, y, which
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +161,13 @@ def test_the_history_has_a_row_an_epoch_and_the_progress_counts(images):
 
 
 @pytest.mark.parametrize(
-    ("pool", "head", "make"),
-    [("strided_conv", "global_average", muon), (AlwaysRandomPick, DropoutHead, sgd)],
-    ids=["muon", "random pool and dropout"],
+    ("pool", "head", "make", "skip_easy"),
+    [("strided_conv", "global_average", muon, 0.0), (AlwaysRandomPick, DropoutHead, sgd, 0.5)],
+    ids=["muon", "random pool and dropout, easy images skipped"],
 )
-def test_taken_up_after_any_epoch_it_ends_the_same_to_the_last_bit(images, tmp_path, pool, head, make):
+def test_taken_up_after_any_epoch_it_ends_the_same_to_the_last_bit(images, tmp_path, pool, head, make, skip_easy):
     def setting():
-        return Setting(images, pool, head=head, make=make, label_smoothing=0.1)
+        return Setting(images, pool, head=head, make=make, label_smoothing=0.1, skip_easy=skip_easy)
 
     def save(progress):
         checkpoint.save(
@@ -355,6 +358,70 @@ def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs(images):
     assert len(shown) > 10
     assert all(mirrored[0][image] != mirrored[1][image] for image in shown)
     assert 0 < sum(mirrored[0].values()) < len(mirrored[0])
+
+
+class Skipping(Recorded):
+    """Batches that remember what they were told to leave out."""
+
+    def epoch(self, order, draws, mirror=None, skip=None):
+        self.skip = skip
+        yield from super().epoch(order, draws, mirror, skip)
+
+
+def test_easy_images_are_skipped_once_they_are_known_and_seen_again_in_the_end(images):
+    setting = Setting(images, batches=Skipping, epochs=8, skip_easy=0.4)
+    known, seen, left_out = [], [], []
+
+    def note(progress):
+        known.append(progress.losses.clone())
+        seen.append(torch.cat(setting.batches.which))
+        left_out.append(setting.batches.skip)
+
+    setting.train(after_epoch=note)
+    count = round(0.4 * SAMPLES)
+    whole, part = SAMPLES // 20 * 20, (SAMPLES - count) // 20 * 20
+    assert [len(which) for which in seen] == [whole, whole, whole, part, part, part, part, whole]
+    assert all(len(which.unique()) == len(which) for which in seen)
+    assert setting.progress.images == sum(map(len, seen))
+    for epoch in range(8):
+        assert left_out[epoch].sum() == (count if 3 <= epoch < 7 else 0)
+        assert not left_out[epoch][seen[epoch]].any()
+        if epoch:
+            unseen = torch.ones(SAMPLES, dtype=torch.bool)
+            unseen[seen[epoch]] = False
+            assert torch.equal(known[epoch][unseen], known[epoch - 1][unseen])  # as they were last seen
+            assert (known[epoch][seen[epoch]] != known[epoch - 1][seen[epoch]]).all()
+        if 3 <= epoch < 7:
+            before = known[epoch - 1].sort().values
+            assert known[epoch - 1][left_out[epoch]].max() <= before[round(count / 0.8) - 1]  # easy ones alone
+            assert known[epoch - 1][left_out[epoch]].max() > before[count]  # and not simply the easiest
+    assert not torch.equal(left_out[4], left_out[5])
+    steps = torch.tensor([len(which) // 20 for which in seen])  # the schedule follows the steps
+    expected = [0.1 * cosine()((steps[: epoch + 1].sum().item() - 1) / steps.sum().item()) for epoch in range(8)]
+    assert [row["learning_rate"] for row in setting.progress.history] == pytest.approx(expected)
+
+
+def test_the_loss_that_tells_easy_images_is_that_of_the_logits(images):
+    setting = Setting(
+        images, batches=Recorded, epochs=1, skip_easy=0.4, label_smoothing=0.3, make=partial(sgd, lr=1e-9)
+    )
+    state = setting.weights()
+    setting.train()
+    fresh = Setting(images)
+    fresh.model.load_state_dict(state)
+    fresh.model.train()
+    for (x, y), which in zip(setting.batches.seen, setting.batches.which, strict=True):
+        expected = F.cross_entropy(fresh.model(x), y, reduction="none")
+        torch.testing.assert_close(setting.progress.losses[which], expected.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_is_remembered_where_nothing_is_skipped(images):
+    assert Setting(images).train().progress.losses is None
+
+
+def test_to_skip_so_many_that_no_batch_is_left_is_refused(images):
+    with pytest.raises(ValueError, match=r"trainer\.skip_easy=0\.8 leaves less than a batch of 20 of the 96 training"):
+        Setting(images, epochs=4, skip_easy=0.8).train()
 
 
 def test_the_average_of_weights_follows_them(images):
