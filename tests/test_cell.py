@@ -24,8 +24,10 @@ SMALL = [
 
 
 def run(folder, *arguments):
-    """The record of ``poolbench run``."""
-    command = [sys.executable, "-m", "poolbench", "run", *SMALL, *arguments]
+    """The record of ``poolbench run``; ``arguments`` go before what is usual here."""
+    given = {argument.partition("=")[0] for argument in arguments}
+    usual = [argument for argument in SMALL if argument.partition("=")[0] not in given]
+    command = [sys.executable, "-m", "poolbench", "run", *usual, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = (folder / "runs").iterdir()
@@ -87,6 +89,12 @@ def test_a_model_is_prepared_with_training_images(tmp_path):
     full = 3 * result["forward_flops"] * result["images_seen"]
     assert 0.55 * full < result["train_flops"] < 0.7 * full
     assert len(pd.read_csv(record / "metrics.csv")) == 2
+
+
+def test_what_is_skipped_is_not_counted(tmp_path):
+    _, result = run(tmp_path, "model=convnet_small", "trainer.epochs=4", "trainer.skip_easy=0.4")
+    assert result["images_seen"] == 300 + 300 + 150 + 300  # of the 180 that are left three batches of 50
+    assert result["train_flops"] == 3 * result["forward_flops"] * result["images_seen"]
 
 
 @pytest.mark.parametrize(
