@@ -5,7 +5,7 @@
 
 Each point is a whole training with its schedule, never a place on the way of a longer one. Time is that of training
 steps, evaluation left out, and means something only where all cells ran on one machine, one at a time or as many at
-once throughout.
+once throughout; cells of another processor or precision than most have no time here.
 """
 
 import argparse
@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if cells.empty:
         print(f"no finished cell in {source}", file=sys.stderr)
         return 1
+    cells.loc[cells["machine"] != cells["machine"].mode()[0], "train_seconds"] = float("nan")
     output = source if source.is_dir() and (source / "records.jsonl").exists() else Path("report") / SWEEP
     output.mkdir(parents=True, exist_ok=True)
     for path in save(spent_figure(cells, TARGETS), output / "time_to_accuracy"):
@@ -57,10 +58,12 @@ def point(record: Record) -> dict[str, Any]:
     """What a finished cell adds to the figure."""
     config, result = record.config, record.result
     assert result is not None
-    name = str(config["names"]["model"]).partition("(")[0]
+    name, trainer = str(config["names"]["model"]).partition("(")[0], config["trainer"]
+    skipping = ", easy images skipped" if trainer.get("skip_easy") else ""
     return {
-        "net": "fast_cnn" if name.startswith("fast_cnn") else config["model"].get("name", name),
-        "recipe": f"{config['names']['model']}, {config['trainer']['epochs']} epochs",
+        "net": ("fast_cnn" if name.startswith("fast_cnn") else config["model"].get("name", name)) + skipping,
+        "recipe": f"{config['names']['model']}, {trainer['epochs']} epochs{skipping}",
+        "machine": f"{record.environment.get('device')} {record.environment.get('cpu')} {trainer['precision']}",
         "test_accuracy": result["test_accuracy"],
         "flip_averaged_accuracy": result.get("flip_averaged_accuracy"),
         "train_flops": result["train_flops"],
@@ -77,10 +80,11 @@ def table(cells: pd.DataFrame) -> str:
     for recipe, own in sorted(cells.groupby("recipe"), key=lambda item: item[1]["train_flops"].mean()):
         accuracy = 100 * own["test_accuracy"]
         flipped = pd.to_numeric(own["flip_averaged_accuracy"]).mean() * 100
+        seconds = own["train_seconds"].median()
         lines.append(
             f"| {recipe} | {len(own)} | {own['train_flops'].mean():.3g} | {accuracy.mean():.2f} | "
             f"{accuracy.min():.2f} to {accuracy.max():.2f} | {'–' if pd.isna(flipped) else f'{flipped:.2f}'} | "
-            f"{own['train_seconds'].median():.0f} |"
+            f"{'–' if pd.isna(seconds) else f'{seconds:.0f}'} |"
         )
     return "\n".join(lines)
 

@@ -153,7 +153,7 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
 
     Args:
         cells: finished cells with the columns ``net``, ``recipe`` (cells of one are averaged), ``test_accuracy``,
-            ``train_flops`` and ``train_seconds``.
+            ``train_flops`` and ``train_seconds``, which may be missing.
         targets: pairs of accuracy and FLOPs that were aimed at.
     """
     with drawing():
@@ -161,7 +161,7 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
         left, right = figure.subplots(1, 2, sharey=True)
         look = styles(cells["net"].unique())
         for axes, column in ((left, "train_flops"), (right, "train_seconds")):
-            for net, own in cells.groupby("net"):
+            for net, own in cells.dropna(subset=[column]).groupby("net"):
                 style = look[net]
                 means = own.groupby("recipe")[[column, "test_accuracy"]].mean().sort_values(column)
                 axes.plot(own[column], 100 * own["test_accuracy"], ".", color=style.colour, alpha=0.5, ms=5, mew=0)
