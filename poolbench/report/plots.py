@@ -13,7 +13,7 @@ import pandas as pd
 
 from poolbench.records.store import replacing
 from poolbench.report.canvas import GREY, drawing, from_where, jitter, mark, new_figure, wrapped
-from poolbench.report.colours import Style, styles
+from poolbench.report.colours import COLOURS, DASHES, MARKERS, Style, styles
 from poolbench.report.placement import label_points, spread
 from poolbench.report.tables import plus_minus
 
@@ -159,7 +159,11 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
     with drawing():
         figure = new_figure(9.6, 4.2)
         left, right = figure.subplots(1, 2, sharey=True)
-        look = styles(cells["net"].unique())
+        # Nets have no colours of their own as pools have: by their names several would share one.
+        look = {
+            net: Style(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)])
+            for place, net in enumerate(sorted(cells["net"].unique()))
+        }
         for axes, column in ((left, "train_flops"), (right, "train_seconds")):
             for net, own in cells.dropna(subset=[column]).groupby("net"):
                 style = look[net]
@@ -170,6 +174,7 @@ def spent_figure(cells: pd.DataFrame, targets: Sequence[tuple[float, float]] = (
                     mark(axes, x, 100 * y, style)
                 axes.plot([], [], marker=style.marker, color=style.colour, ls=style.dash, label=net)
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("e+", "e"))  # others need mathtext
         for accuracy, flops in targets:
             left.plot(flops, 100 * accuracy, "+", color=GREY, ms=10, mew=1.4)
         if targets:

@@ -135,3 +135,9 @@ def test_what_was_spent_is_drawn_for_every_cell_and_net():
     joined = [line for line in left.lines if len(line.get_xdata()) == 2 and line.get_linestyle() != "None"]
     assert any(list(line.get_ydata()) == pytest.approx([60.0, 80.0]) for line in joined)
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["one", "other", "untimed", "target"]
+    colours = [line.get_color() for line in left.lines if line.get_label() in ("one", "other", "untimed")]
+    assert len(set(colours)) == 3
+    figure.canvas.draw()
+    labels = [label.get_text() for label in left.get_xticklabels()]
+    assert "1e12" in labels
+    assert not any("$" in label for label in labels)
