@@ -100,7 +100,7 @@ def differences(cell: Path, undisturbed: Path) -> list[str]:
     for name, read in _READERS.items():
         try:
             there, here = read(undisturbed / name), read(cell / name)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, yaml.YAMLError) as error:
             found.append(f"{cell / name}: cannot be compared: {error}")
             continue
         found += [f"{cell / name}: {where} differs" for where in _unequal(there, here)]

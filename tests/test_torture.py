@@ -68,6 +68,14 @@ def test_a_sweep_of_done_cells_clears_up_after_who_was_killed_behind_its_result(
     assert torture_checks.violations(again.runs, peace / "disk" / "runs", {}, [again.folder / "report"]) == []
 
 
+def test_a_config_cut_off_within_a_word_is_a_difference(tmp_path):
+    for folder, text in (("peace", "names: {}\ndata_fingerprint: a\n"), ("cell", "names: {}\ndata_finger")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.yaml").write_text(text)
+    found = torture_checks.differences(tmp_path / "cell", tmp_path / "peace")
+    assert any("config.yaml: cannot be compared" in line for line in found)
+
+
 @pytest.fixture
 def ended(tortured, tmp_path):
     """Records of the undisturbed sweep, and a copy of them that may be spoilt."""

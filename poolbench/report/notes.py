@@ -40,8 +40,9 @@ def _budget(done: pd.DataFrame) -> list[str]:
     first = done.iloc[0]
     parts = [f"{counted(first['epochs'], 'epoch')} of {_range(done['train_samples'], '{:,.0f}')} training images"]
     whole = done["epochs"] * (done["train_samples"] // done["batch_size"] * done["batch_size"])
-    if (left_out := 1 - (done["images_seen"] / whole).mean()) > 0:  # by trainer.skip_easy
-        parts.append(f"{100 * left_out:.0f} % of them skipped as easy")
+    seen = (done["images_seen"] / whole).mean()
+    if pd.notna(seen) and seen < 1:  # by trainer.skip_easy
+        parts.append(f"{100 * (1 - seen):.0f} % of them skipped as easy")
     parts += [f"batch {first['batch_size']}", str(first["precision"])]
     if pd.notna(first["validation"]) and first["validation"]:
         parts.append(f"{100 * first['validation']:g} % held out for validation")

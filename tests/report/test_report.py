@@ -148,7 +148,9 @@ def test_a_pool_alone_among_groups_gets_no_figure(tmp_path):
 
 
 def test_counts_that_no_cell_has_are_left_out(tmp_path):
-    unknown = dict.fromkeys(("peak_memory_bytes", "train_samples", "test_samples", "train_flops", "parameters"))
+    unknown = dict.fromkeys(
+        ("peak_memory_bytes", "images_seen", "train_samples", "test_samples", "train_flops", "parameters")
+    )
     for pool in ("max", "lp"):
         for seed in range(3):
             write_cell(tmp_path / "runs", make_config(pool, seed), **unknown)
