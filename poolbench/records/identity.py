@@ -26,6 +26,7 @@ _ADDED: dict[str, dict[str, Any]] = {
         "test": True,
     },
     "head": {"class_maps": False},
+    "model": {"mirror": False},
 }
 
 

@@ -34,7 +34,7 @@ SMALL: dict[str, tuple[dict[str, Any], ...]] = {
     "all_cnn": ({"widths": (6, 8)},),
     "fractional_net": ({"width": 3, "depth": 2, "field": 80},),  # room for the images of these tests
     "capsnet": ({"width": 6, "types": 2}, {"variant": "baseline", "width": 6, "hidden": (7, 5)}),
-    "fast_cnn": ({"widths": (4, 6, 8)},),
+    "fast_cnn": ({"widths": (4, 6, 8)}, {"widths": (4, 6, 8), "mirror": True}),
     "spp_net": ({"widths": (4, 6, 8), "depth": 1},),
     "torchvision": ({"name": "shufflenet_v2_x0_5", "small_stem": True},),
 }
@@ -53,7 +53,8 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self):
-        return "-".join([self.name, *(str(v) for k, v in self.options.items() if k == "variant")])
+        said = [v if k == "variant" else k for k, v in self.options.items() if k in ("variant", "mirror")]
+        return "-".join([self.name, *said])
 
 
 CASES = [Case(name, options) for name in MODELS.table for options in SMALL.get(name, ({},))]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from poolbench import create_model
 from poolbench.models.sites import is_site
@@ -84,9 +85,10 @@ def test_a_pool_stands_before_the_first_normalisation_of_each_stage():
 
 
 @pytest.mark.parametrize("pool", POOLS.table)
-def test_every_pool_takes_a_step_at_every_size_of_the_recipe(pool, repo_root):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_every_pool_takes_a_step_at_every_size_of_the_recipe(pool, mirror, repo_root):
     recipe = yaml.safe_load((repo_root / "conf/trainer/fast.yaml").read_text())
-    model = make(pool).to(memory_format=torch.channels_last)
+    model = make(pool, mirror=mirror).to(memory_format=torch.channels_last)
     optimizers = muon(model, lr=0.12)
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     for side in sorted(set(recipe["sizes"])):
@@ -103,6 +105,57 @@ def test_every_pool_takes_a_step_at_every_size_of_the_recipe(pool, repo_root):
     assert not any(torch.equal(after[name], before[name]) for name in before if "conv" in name and "pool" not in name)
 
 
+@pytest.mark.parametrize("pool", ["max", "average", "lp", "blur_max"])
+def test_a_mirrored_net_answers_the_same_to_a_mirror_image_after_training_too(pool, images):
+    x, labels = images, torch.arange(len(images)) % 10
+    x = F.interpolate(x, (17, 17))  # 16, 8, 4, 2 after the first layer and each pool: nothing is cut off
+    differences = {}
+    for mirror in (True, False):
+        model = make(pool, mirror=mirror).to(memory_format=torch.channels_last)
+        model.prepare(x)
+        optimizers = muon(model, lr=0.12)
+        for _ in range(2):
+            model.loss(x, labels)[0].backward()
+            optimizers.gather()
+            for optimizer in optimizers.optimizers:
+                optimizer.step()
+            optimizers.zero_grad()
+        model.eval()
+        with torch.no_grad():
+            differences[mirror] = (model(x) - model(x.flip(3))).abs().max() / model(x).std()
+            if mirror:
+                torch.testing.assert_close(model.features(x.flip(3)), model.features(x).flip(3), rtol=1e-3, atol=1e-3)
+    assert differences[True] < 1e-3 < 0.05 < differences[False]
+
+
+def test_the_first_layer_of_a_mirrored_net_whitens_patches_of_images_and_mirror_images(images):
+    model = make(mirror=True)
+    first = model.features.stem.conv
+    model.prepare(images)
+    seen = patches(first, torch.cat([images, images.flip(3)]))
+    torch.testing.assert_close(seen[:6], -seen[6:12])  # symmetric filters, then the others, each with both signs
+    torch.testing.assert_close(seen[12:18], -seen[18:])
+    seen = torch.cat([seen[:6], seen[12:18]])
+    second_moment = seen @ seen.T / seen.shape[1]
+    assert (second_moment - torch.diag(second_moment.diagonal())).abs().max() < 1e-3
+    inputs = F.unfold(torch.cat([images, images.flip(3)]), 2).transpose(0, 1).flatten(1)
+    variances = torch.linalg.eigvalsh(inputs @ inputs.T / inputs.shape[1])
+    shares = second_moment.diagonal().sort().values
+    torch.testing.assert_close(shares, variances / (variances + 5e-4), rtol=1e-3, atol=1e-3)
+
+
+def test_a_mirrored_net_has_half_the_filters_and_about_six_tenths_of_the_multiplications():
+    size, flops = {}, {}
+    for mirror in (False, True):
+        model = make(widths=(48, 96, 192), mirror=mirror)
+        size[mirror] = sum(p.numel() for p in model.features.parameters() if p.dim() > 1 and p.requires_grad)
+        with FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(1, 3, 32, 32))
+        flops[mirror] = counter.get_total_flops()
+    assert 2 * size[True] == size[False]
+    assert 0.6 < flops[True] / flops[False] < 0.65
+
+
 @pytest.mark.parametrize(("depth", "convolutions"), [(1, 4), (3, 10)])
 def test_depth_counts_the_convolutions_of_a_stage(depth, convolutions):
     model = make(depth=depth)
@@ -115,6 +168,9 @@ def test_depth_counts_the_convolutions_of_a_stage(depth, convolutions):
     [
         ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
         ({"whiten": 1}, "whiten must be"),
+        ({"mirror": "yes"}, "mirror must be"),
+        ({"mirror": True, "whiten": False}, "mirror=true needs whiten=true"),
+        ({"mirror": True, "widths": (4, 5, 8)}, r"widths must be even with mirror=true, got \[4, 5, 8\]"),
     ],
 )
 def test_values_that_are_not_allowed_are_named(options, words):

@@ -1,0 +1,140 @@
+"""Layers that treat an image and its mirror image alike, so that a net of them answers the same to both.
+
+The channels of a map ``(N, C, H, W)`` between such layers come in mirrored pairs: the second half holds what the first
+half would be for the mirror image, mirrored back. A first map may have channels of another kind in front, which are
+their own counterparts; they are said to be alone.
+
+Source: Cohen and Welling, ICML 2016 (arXiv:1602.07576), for the group of two that mirroring makes.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_HALF = math.sqrt(0.5)  # sums and differences times this keep their length: both parts start alike and learn alike
+
+
+class MirroredConv2d(nn.Module):
+    """A 3x3 convolution without bias, to ``out`` mirrored pairs.
+
+    Its weights make even parts of the output (sums over a pair) and odd ones (differences). Both see even and odd parts
+    of the input in three rows each: those of like kind as they are and the sum of the neighbours on their left and
+    right, those of the other kind as the difference of the neighbours. All other combinations would break the symmetry,
+    so there are half the weights of a usual convolution. Where all channels are in pairs, it computes the parts apart,
+    with half the multiplications.
+
+    Args:
+        alone, pairs: of the input, which has ``alone + 2 * pairs`` channels.
+        out: pairs of the output.
+    Shape: ``(N, alone + 2 * pairs, H, W) -> (N, 2 * out, H, W)``.
+    """
+
+    def __init__(self, alone: int, pairs: int, out: int):
+        super().__init__()
+        even, odd = alone + pairs, pairs
+        self.alone, self.pairs, self.out = alone, pairs, out
+        self.even = nn.Parameter(torch.empty(out, 2 * even + odd, 3, 1))
+        self.odd = nn.Parameter(torch.empty(out, 2 * odd + even, 3, 1))
+        # Half as many as those that torch would draw for 3x3 filters, so that the filters come out as large.
+        bound = math.sqrt(2 / (9 * (alone + 2 * pairs)))
+        for weight in (self.even, self.odd):
+            nn.init.uniform_(weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel(), padding=1) if self.alone else self._in_parts(x)
+
+    def kernel(self) -> Tensor:
+        """The filters ``(2 * out, alone + 2 * pairs, 3, 3)`` of a usual convolution that does the same."""
+        even, odd = self.alone + self.pairs, self.pairs
+        to_even = _filters(*self.even.split([even, even, odd], dim=1))
+        to_odd = _filters(*self.odd.split([odd, odd, even], dim=1)).roll(even, dims=1)  # even parts in front here too
+        outputs = torch.cat([to_even + to_odd, to_even - to_odd]) * _HALF
+        alone, sums, differences = outputs.split([self.alone, self.pairs, self.pairs], dim=1)
+        kernel = torch.cat([alone, (sums + differences) * _HALF, (sums - differences) * _HALF], dim=1)
+        return kernel.contiguous(memory_format=torch.channels_last)
+
+    def _in_parts(self, x: Tensor) -> Tensor:
+        pairs = self.pairs
+        x = x.permute(0, 2, 3, 1)
+        parts = torch.cat([x[..., :pairs] + x[..., pairs:], x[..., :pairs] - x[..., pairs:]], dim=-1)
+        # Whole rows in one piece: a loop over the few channels of a pixel at a time takes twice as long.
+        rows = F.pad(parts.flatten(2), (2 * pairs, 2 * pairs))
+        left, right = rows[..., : -4 * pairs], rows[..., 4 * pairs :]
+        added, subtracted = (left + right).view_as(parts), (left - right).view_as(parts)
+        even, odd = slice(None, pairs), slice(pairs, None)
+        to_even = torch.cat([parts[..., even], added[..., even], subtracted[..., odd]], dim=-1)
+        to_odd = torch.cat([parts[..., odd], added[..., odd], subtracted[..., even]], dim=-1)
+        # What keeps lengths, once before the convolution and once after it, and once more for neighbours.
+        scale = torch.full((3, pairs), _HALF**2, dtype=self.even.dtype, device=self.even.device)
+        scale[1:] *= _HALF
+        scale = scale.flatten()[:, None, None]
+        evens = F.conv2d(to_even.permute(0, 3, 1, 2), self.even * scale, padding=(1, 0))
+        odds = F.conv2d(to_odd.permute(0, 3, 1, 2), self.odd * scale, padding=(1, 0))
+        return torch.cat([evens + odds, evens - odds], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"alone={self.alone}, pairs={self.pairs}, out={self.out}"
+
+
+class MirroredNorm2d(nn.BatchNorm2d):
+    """Batch normalisation with the statistics and weights of a mirrored pair shared; ``channels`` of both together.
+
+    Shape: ``(N, C, H, W) -> (N, C, H, W)``, ``C`` even.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.1):
+        super().__init__(channels // 2, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        # Beside each other in a wider map: in channels_last memory nothing is moved.
+        beside = x.permute(0, 2, 3, 1).reshape(n, h, 2 * w, c // 2).permute(0, 3, 1, 2)
+        return super().forward(beside).permute(0, 2, 3, 1).reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+class MirroredPatches2d(nn.Conv2d):
+    """A 2x2 convolution with filters that are their own mirror images, up to the sign, and each with both signs.
+
+    The symmetric ones come first (their channels are alone), then the others, which mirroring turns into their
+    negatives: mirrored pairs. Pairs share their bias.
+
+    Args:
+        channels: of the input.
+    Shape: ``(N, channels, H, W) -> (N, 8 * channels, H - 1, W - 1)``: ``4 * channels`` alone, then as many in pairs.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, 8 * channels, 2)
+        with torch.no_grad():
+            symmetric, rest = self.weight[: 2 * channels], self.weight[2 * channels : 4 * channels]
+            self.set_filters(symmetric + symmetric.flip(3), rest - rest.flip(3))
+
+    @torch.no_grad()
+    def set_filters(self, symmetric: Tensor, antisymmetric: Tensor) -> None:
+        """Take filters ``(2 * channels, channels, 2, 2)`` of each kind."""
+        self.weight.copy_(torch.cat([symmetric, -symmetric, antisymmetric, -antisymmetric]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        alone, first, second = self.bias.tensor_split([self.out_channels // 2, self.out_channels * 3 // 4])
+        shared = (first + second) / 2
+        return self._conv_forward(x, self.weight, torch.cat([alone, shared, shared]))
+
+
+class MirroredSum(nn.Module):
+    """Adds the channels of each mirrored pair: what is left is mirrored where the image is, and changes no channel.
+
+    Shape: ``(N, C, H, W) -> (N, C / 2, H, W)``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=1)
+        return first + second
+
+
+def _filters(same: Tensor, added: Tensor, subtracted: Tensor) -> Tensor:
+    """Filters of width 3 from those of width 1 for what is as it is, and for neighbours added and subtracted."""
+    like = torch.cat([added * _HALF, same, added * _HALF], dim=3)
+    other = torch.cat([subtracted * _HALF, torch.zeros_like(subtracted), -subtracted * _HALF], dim=3)
+    return torch.cat([like, other], dim=1)
