@@ -60,8 +60,9 @@ def point(record: Record) -> dict[str, Any]:
     assert result is not None
     name, trainer = str(config["names"]["model"]).partition("(")[0], config["trainer"]
     skipping = ", easy images skipped" if trainer.get("skip_easy") else ""
+    mirrored = ", mirrored" if config["model"].get("mirror") else ""
     return {
-        "net": ("fast_cnn" if name.startswith("fast_cnn") else config["model"].get("name", name)) + skipping,
+        "net": ("fast_cnn" if name.startswith("fast_cnn") else config["model"].get("name", name)) + mirrored + skipping,
         "recipe": f"{config['names']['model']}, {trainer['epochs']} epochs{skipping}",
         "machine": f"{record.environment.get('device')} {record.environment.get('cpu')} {trainer['precision']}",
         "test_accuracy": result["test_accuracy"],

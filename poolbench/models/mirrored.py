@@ -56,18 +56,18 @@ class MirroredConv2d(nn.Module):
         return kernel.contiguous(memory_format=torch.channels_last)
 
     def _in_parts(self, x: Tensor) -> Tensor:
-        pairs = self.pairs
-        x = x.permute(0, 2, 3, 1)
-        parts = torch.cat([x[..., :pairs] + x[..., pairs:], x[..., :pairs] - x[..., pairs:]], dim=-1)
+        first, second = x.permute(0, 2, 3, 1).chunk(2, dim=-1)
+        parts = torch.cat([first + second, first - second], dim=-1)
         # Whole rows in one piece: a loop over the few channels of a pixel at a time takes twice as long.
-        rows = F.pad(parts.flatten(2), (2 * pairs, 2 * pairs))
-        left, right = rows[..., : -4 * pairs], rows[..., 4 * pairs :]
-        added, subtracted = (left + right).view_as(parts), (left - right).view_as(parts)
-        even, odd = slice(None, pairs), slice(pairs, None)
-        to_even = torch.cat([parts[..., even], added[..., even], subtracted[..., odd]], dim=-1)
-        to_odd = torch.cat([parts[..., odd], added[..., odd], subtracted[..., even]], dim=-1)
+        rows = F.pad(parts.flatten(2), (2 * self.pairs, 2 * self.pairs))
+        left, right = rows[..., : -4 * self.pairs], rows[..., 4 * self.pairs :]
+        even, odd = parts.chunk(2, dim=-1)
+        even_added, odd_added = (left + right).view_as(parts).chunk(2, dim=-1)
+        even_subtracted, odd_subtracted = (left - right).view_as(parts).chunk(2, dim=-1)
+        to_even = torch.cat([even, even_added, odd_subtracted], dim=-1)
+        to_odd = torch.cat([odd, odd_added, even_subtracted], dim=-1)
         # What keeps lengths, once before the convolution and once after it, and once more for neighbours.
-        scale = torch.full((3, pairs), _HALF**2, dtype=self.even.dtype, device=self.even.device)
+        scale = torch.full((3, self.pairs), _HALF**2, dtype=self.even.dtype, device=self.even.device)
         scale[1:] *= _HALF
         scale = scale.flatten()[:, None, None]
         evens = F.conv2d(to_even.permute(0, 3, 1, 2), self.even * scale, padding=(1, 0))
