@@ -20,10 +20,9 @@ class MirroredConv2d(nn.Module):
     """A 3x3 convolution without bias, to ``out`` mirrored pairs.
 
     Its weights make even parts of the output (sums over a pair) and odd ones (differences). Both see even and odd parts
-    of the input in three rows each: those of like kind as they are and the sum of the neighbours on their left and
+    of the input in columns of three: those of like kind as they are and the sum of the neighbours on their left and
     right, those of the other kind as the difference of the neighbours. All other combinations would break the symmetry,
-    so there are half the weights of a usual convolution. Where all channels are in pairs, it computes the parts apart,
-    with half the multiplications.
+    so there are half the weights of a usual convolution, and half its multiplications.
 
     Args:
         alone, pairs: of the input, which has ``alone + 2 * pairs`` channels.
@@ -43,35 +42,21 @@ class MirroredConv2d(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.kernel(), padding=1) if self.alone else self._in_parts(x)
-
-    def kernel(self) -> Tensor:
-        """The filters ``(2 * out, alone + 2 * pairs, 3, 3)`` of a usual convolution that does the same."""
-        even, odd = self.alone + self.pairs, self.pairs
-        to_even = _filters(*self.even.split([even, even, odd], dim=1))
-        to_odd = _filters(*self.odd.split([odd, odd, even], dim=1)).roll(even, dims=1)  # even parts in front here too
-        outputs = torch.cat([to_even + to_odd, to_even - to_odd]) * _HALF
-        alone, sums, differences = outputs.split([self.alone, self.pairs, self.pairs], dim=1)
-        kernel = torch.cat([alone, (sums + differences) * _HALF, (sums - differences) * _HALF], dim=1)
-        return kernel.contiguous(memory_format=torch.channels_last)
-
-    def _in_parts(self, x: Tensor) -> Tensor:
-        first, second = x.permute(0, 2, 3, 1).chunk(2, dim=-1)
-        parts = torch.cat([first + second, first - second], dim=-1)
+        kinds = [self.alone + self.pairs, self.pairs]  # channels of the even and of the odd part
+        alone, first, second = x.permute(0, 2, 3, 1).split([self.alone, self.pairs, self.pairs], dim=-1)
+        parts = torch.cat([alone, first + second, first - second], dim=-1)
         # Whole rows in one piece: a loop over the few channels of a pixel at a time takes twice as long.
-        rows = F.pad(parts.flatten(2), (2 * self.pairs, 2 * self.pairs))
-        left, right = rows[..., : -4 * self.pairs], rows[..., 4 * self.pairs :]
-        even, odd = parts.chunk(2, dim=-1)
-        even_added, odd_added = (left + right).view_as(parts).chunk(2, dim=-1)
-        even_subtracted, odd_subtracted = (left - right).view_as(parts).chunk(2, dim=-1)
-        to_even = torch.cat([even, even_added, odd_subtracted], dim=-1)
-        to_odd = torch.cat([odd, odd_added, even_subtracted], dim=-1)
-        # What keeps lengths, once before the convolution and once after it, and once more for neighbours.
-        scale = torch.full((3, self.pairs), _HALF**2, dtype=self.even.dtype, device=self.even.device)
-        scale[1:] *= _HALF
-        scale = scale.flatten()[:, None, None]
-        evens = F.conv2d(to_even.permute(0, 3, 1, 2), self.even * scale, padding=(1, 0))
-        odds = F.conv2d(to_odd.permute(0, 3, 1, 2), self.odd * scale, padding=(1, 0))
+        rows = F.pad(parts.flatten(2), (sum(kinds), sum(kinds)))
+        left, right = rows[..., : -2 * sum(kinds)], rows[..., 2 * sum(kinds) :]
+        even, odd = parts.split(kinds, dim=-1)
+        even_added, odd_added = (left + right).view_as(parts).split(kinds, dim=-1)
+        even_subtracted, odd_subtracted = (left - right).view_as(parts).split(kinds, dim=-1)
+        # Lengths are kept where two maps are added: factors for pairs and for results, and for neighbours below.
+        of_even = self.even.new_full((kinds[0],), _HALF**2)
+        of_even[: self.alone] = _HALF
+        of_odd = of_even[self.alone :]
+        evens = _columns(self.even, [even, even_added, odd_subtracted], [of_even, _HALF * of_even, _HALF * of_odd])
+        odds = _columns(self.odd, [odd, odd_added, even_subtracted], [of_odd, _HALF * of_odd, _HALF * of_even])
         return torch.cat([evens + odds, evens - odds], dim=1)
 
     def extra_repr(self) -> str:
@@ -133,8 +118,7 @@ class MirroredSum(nn.Module):
         return first + second
 
 
-def _filters(same: Tensor, added: Tensor, subtracted: Tensor) -> Tensor:
-    """Filters of width 3 from those of width 1 for what is as it is, and for neighbours added and subtracted."""
-    like = torch.cat([added * _HALF, same, added * _HALF], dim=3)
-    other = torch.cat([subtracted * _HALF, torch.zeros_like(subtracted), -subtracted * _HALF], dim=3)
-    return torch.cat([like, other], dim=1)
+def _columns(weight: Tensor, maps: list[Tensor], factors: list[Tensor]) -> Tensor:
+    """Convolve ``maps`` ``(N, H, W, C)``, channels times ``factors`` ``(C,)``, with columns ``(out, all C, 3, 1)``."""
+    together = torch.cat(maps, dim=-1).permute(0, 3, 1, 2)
+    return F.conv2d(together, weight * torch.cat(factors)[:, None, None], padding=(1, 0))

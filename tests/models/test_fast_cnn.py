@@ -144,7 +144,7 @@ def test_the_first_layer_of_a_mirrored_net_whitens_patches_of_images_and_mirror_
     torch.testing.assert_close(shares, variances / (variances + 5e-4), rtol=1e-3, atol=1e-3)
 
 
-def test_a_mirrored_net_has_half_the_filters_and_about_six_tenths_of_the_multiplications():
+def test_a_mirrored_net_has_half_the_filters_and_half_the_multiplications():
     size, flops = {}, {}
     for mirror in (False, True):
         model = make(widths=(48, 96, 192), mirror=mirror)
@@ -153,7 +153,7 @@ def test_a_mirrored_net_has_half_the_filters_and_about_six_tenths_of_the_multipl
             model.eval()(torch.zeros(1, 3, 32, 32))
         flops[mirror] = counter.get_total_flops()
     assert 2 * size[True] == size[False]
-    assert 0.6 < flops[True] / flops[False] < 0.65
+    assert 0.5 < flops[True] / flops[False] < 0.51  # all but the first layer's
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(1, 4), (3, 10)])

@@ -15,27 +15,36 @@ def mirrored(x, alone=0):
     return torch.cat([x[:, :alone], x[:, alone + pairs :], x[:, alone : alone + pairs]], dim=1).flip(3)
 
 
+def filters_of(conv):
+    """The filters ``(2 * out, alone + 2 * pairs, 3, 3)`` of a usual convolution that does the same."""
+    channels = conv.alone + 2 * conv.pairs
+    impulses = torch.eye(9 * channels, dtype=conv.even.dtype).reshape(-1, channels, 3, 3)
+    answers = conv(F.pad(impulses, (1, 1, 1, 1)))[:, :, 2, 2]  # what the centre sees of each
+    return answers.T.reshape(-1, channels, 3, 3)
+
+
 @pytest.mark.parametrize(("alone", "pairs", "out"), [(0, 3, 2), (4, 3, 2), (3, 0, 2), (0, 1, 1)])
 def test_the_filters_are_all_that_keep_the_symmetry_and_no_others(alone, pairs, out):
     torch.manual_seed(0)
     conv = MirroredConv2d(alone, pairs, out).double()
     any_kernel = torch.randn(2 * out, alone + 2 * pairs, 3, 3, dtype=torch.float64)
     # If weights keep lengths, the adjoint and then the kernel project any filters to those that can be had.
-    weights = torch.autograd.grad((conv.kernel() * any_kernel).sum(), [conv.even, conv.odd])
+    weights = torch.autograd.grad((filters_of(conv) * any_kernel).sum(), [conv.even, conv.odd])
     with torch.no_grad():
         for own, value in zip((conv.even, conv.odd), weights, strict=True):
             own.copy_(value)
     counterpart = mirrored(any_kernel, alone).roll(out, dims=0)
-    torch.testing.assert_close(conv.kernel(), (any_kernel + counterpart) / 2)
+    torch.testing.assert_close(filters_of(conv), (any_kernel + counterpart) / 2)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 2), (4, 5), (5, 4)])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_computing_in_parts_is_the_convolution_with_those_filters(size, memory):
+@pytest.mark.parametrize(("alone", "pairs"), [(0, 3), (2, 2), (6, 0)])
+def test_it_is_the_convolution_with_those_filters_everywhere(size, memory, alone, pairs):
     torch.manual_seed(0)
-    conv = MirroredConv2d(0, 3, 4).double()
+    conv = MirroredConv2d(alone, pairs, 4).double()
     x = torch.randn(2, 6, *size, dtype=torch.float64).to(memory_format=memory)
-    torch.testing.assert_close(conv(x), F.conv2d(x, conv.kernel(), padding=1))
+    torch.testing.assert_close(conv(x), F.conv2d(x, filters_of(conv), padding=1))
 
 
 @pytest.mark.parametrize(("alone", "pairs"), [(0, 2), (2, 1)])
@@ -71,8 +80,8 @@ def test_half_the_weights_and_half_the_multiplications_of_a_usual_convolution():
 
 def test_weights_are_drawn_as_those_of_a_usual_convolution():
     torch.manual_seed(0)
-    kernel, usual = MirroredConv2d(0, 32, 32).kernel(), nn.Conv2d(64, 64, 3).weight
-    torch.testing.assert_close(kernel.var(), usual.var(), rtol=0.05, atol=0)
+    ours, usual = filters_of(MirroredConv2d(0, 32, 32)), nn.Conv2d(64, 64, 3).weight
+    torch.testing.assert_close(ours.var(), usual.var(), rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
