@@ -26,9 +26,9 @@ class FastCNN(Trunk):
     takes up whatever factor an operator has. A second pool of a stage (ratio sqrt 2) stands after its next convolution.
 
     With ``mirror`` it gives an image and its mirror image the same answer: the second half of a map's channels is what
-    the first half would be for the mirror image. That takes half the weights, half the multiplications and 0.8 to 0.9
-    of the time (on a CPU) of a usual net of as many channels. A pool that tells left from right, or that cuts off a
-    column (as 2x2 windows do at 32 pixels), leaves a difference.
+    the first half would be for the mirror image. That takes half the weights and half the multiplications of a usual
+    net of as many channels, but more passes over memory, so the time saved is less. A pool that tells left from right,
+    or that cuts off a column (as 2x2 windows do at 32 pixels), leaves a difference.
 
     The recipes beside it are part of it: ``conf/trainer/fast*.yaml``, ``conf/optimizer/fast.yaml``. Small images first,
     full size in the end, Muon on the filters, label smoothing, alternating flips; all chosen on a validation split.
