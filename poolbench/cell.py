@@ -98,14 +98,16 @@ class _Training:
         self.operations: set[str] = set()  # that are not deterministic
         self.described: dict[str, Any] = {}  # environment.json
         self._began = time.perf_counter()
-        self._images_of_epochs: list[int] = []
-        self._flops_of_sizes: list[int] = []  # forward, of the sizes that alternate
+        # Of each epoch:
+        self._images: list[int] = []
+        self._flops: list[int] = []  # forward, of an image at the size that it has there
         self.status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "run_id": config["run_id"],
             "state": "running",
             "epoch": 0,
             "epochs": self.trainer["epochs"],
+            "share_done": None,
             "train_accuracy": None,
             "seconds_left": None,
             "images_per_second": None,
@@ -144,7 +146,7 @@ class _Training:
                 raise
             return "failed"
         with suppress(OSError, _ClaimLost):  # the cell is done all the same
-            self._tell(state="done", epoch=self.trainer["epochs"], seconds_left=0.0)
+            self._tell(state="done", epoch=self.trainer["epochs"], share_done=1.0, seconds_left=0.0)
             (self.folder / "error.txt").unlink(missing_ok=True)
         return "done"
 
@@ -170,7 +172,7 @@ class _Training:
         for size in sizes:
             if size not in counted:
                 counted[size] = cost(model, size)["forward_flops"]
-        self._flops_of_sizes = [counted[size] for size in sizes]
+        self._flops = [counted[sizes[epoch % len(sizes)]] for epoch in range(self.trainer["epochs"])]
         optimizers = parts.optimizers(model)
         scaler = torch.amp.GradScaler(device.type, enabled=self.trainer["precision"] == "fp16")
         path = self.folder / "checkpoint.pt"
@@ -206,10 +208,11 @@ class _Training:
             device,
         )
 
-        self._images_of_epochs = [
+        self._images = [
             images_in(self.trainer["skip_easy"], epoch, self.trainer["epochs"], len(batches.images), batches.batch_size)
             for epoch in range(self.trainer["epochs"])
         ]
+        self._tell(epoch=self.progress.epoch, share_done=self._share_done(self.progress.epoch))
 
         def after_epoch(progress: Progress) -> None:
             progress.cell_seconds = time.perf_counter() - self._began
@@ -308,11 +311,7 @@ class _Training:
             "validation_loss": validation_loss,
             **costs,
             # A step is counted as three forward passes, one forward and two backward, at the size of its epoch.
-            "train_flops": 3
-            * sum(
-                self._images_of_epochs[epoch] * self._flops_of_sizes[epoch % len(self._flops_of_sizes)]
-                for epoch in range(progress.epoch)
-            ),
+            "train_flops": 3 * sum(self._images[epoch] * self._flops[epoch] for epoch in range(progress.epoch)),
             "images_seen": progress.images,
             "epochs": progress.epoch,
             "train_seconds": progress.seconds,
@@ -342,14 +341,23 @@ class _Training:
             raise _ClaimLost
 
     def _during(self, done: float, row: dict[str, Any]) -> None:
-        whole = min(int(done), self.trainer["epochs"] - 1)
-        images_left = sum(self._images_of_epochs[whole:]) - (done - whole) * self._images_of_epochs[whole]
+        epoch = row["epoch"] - 1
+        seconds = self._images[epoch] / row["images_per_second"]  # of the whole epoch
+        share, of_epoch = self._share_done(done), self._share_done(epoch + 1) - self._share_done(epoch)
         self._tell(
             epoch=done,
+            share_done=share,
             train_accuracy=row["train_accuracy"],
             images_per_second=row["images_per_second"],
-            seconds_left=images_left / row["images_per_second"],
+            seconds_left=(1 - share) / of_epoch * seconds,
         )
+
+    def _share_done(self, epochs: float) -> float:
+        """The share of the training's FLOPs that ``epochs`` epochs take: small images and those left out count less."""
+        work = [images * max(1, flops) for images, flops in zip(self._images, self._flops, strict=True)]
+        whole = int(epochs)
+        begun = (epochs - whole) * work[whole] if epochs > whole else 0
+        return (sum(work[:whole]) + begun) / max(1, sum(work))
 
     def _tell(self, **news: Any) -> None:
         self.status |= {**news, "updated": now()}

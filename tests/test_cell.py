@@ -97,6 +97,53 @@ def test_what_is_skipped_is_not_counted(tmp_path):
     assert result["train_flops"] == 3 * result["forward_flops"] * result["images_seen"]
 
 
+TOLD = """
+import json, sys
+from poolbench import cell
+from poolbench.sweep.plan import make_plan
+
+told = []
+
+def announce(status):
+    told.append(status)
+    if status["epoch"] == 2 and None not in told:
+        raise KeyboardInterrupt
+
+config = make_plan(sys.argv[1:]).cells[0].config
+try:
+    cell.train_cell(config, {"commit": "", "dirty": False}, announce=announce)
+except KeyboardInterrupt:
+    told.append(None)
+    cell.train_cell(config, {"commit": "", "dirty": False}, announce=announce)
+print(json.dumps(told))
+"""
+
+
+def test_what_is_done_and_what_is_left_are_told_by_the_flops_of_the_epochs(tmp_path):
+    usual = [option for option in SMALL if not option.startswith("trainer.epochs=")]
+    options = [*usual, "model=fast_cnn_tiny", "trainer.sizes=[16,32]", "trainer.epochs=4", "trainer.skip_easy=0.4"]
+    done = subprocess.run([sys.executable, "-c", TOLD, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (path,) = tmp_path.glob("runs/*/result.json")
+    result = json.loads(path.read_text())
+    large = result["forward_flops"]
+    small = (result["train_flops"] / 3 - 600 * large) / 450
+    work = [300 * small, 300 * large, 150 * small, 300 * large]
+    killed = told.index(None)
+    assert [status["share_done"] for status in told[:2]] == [None, 0.0]
+    # The second epoch had not been kept when it was killed.
+    assert [status["share_done"] for status in told[killed + 1 : killed + 3]] == [None, work[0] / sum(work)]
+    ended = [status for status in told if status and status["epoch"] in (1, 2, 3, 4) and status["seconds_left"]]
+    assert [status["epoch"] for status in ended] == [1, 2, 2, 3]
+    for status in ended:
+        epoch = int(status["epoch"])
+        assert status["share_done"] == pytest.approx(sum(work[:epoch]) / sum(work))
+        speed = status["images_per_second"] * [small, large, small, large][epoch - 1]  # FLOPs per second
+        assert status["seconds_left"] == pytest.approx(sum(work[epoch:]) / speed)
+    assert (told[-1]["state"], told[-1]["share_done"], told[-1]["seconds_left"]) == ("done", 1.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

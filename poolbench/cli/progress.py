@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.table import Table
 
 from poolbench.cli.words import duration, percent
+from poolbench.records.overview import share_done
 from poolbench.records.printable import printable
 from poolbench.sweep.plan import Cell, Plan
 from poolbench.sweep.workers import RETRIED, read_status
@@ -25,7 +26,8 @@ class SweepProgress:
         self.total, self.done, self.failed = len(plan.cells), done, 0
         self.running: dict[str, Cell] = {}
         self.began = time.monotonic()
-        self.fresh = 0  # cells finished in this session
+        self.fresh = 0.0  # cells finished in this session, those that went on in parts
+        self.before: dict[str, float] = {}  # run_id -> what was done of it before this session
         self.epochs: dict[str, int] = {}
         self.shown = 0.0
         self.console = Console()
@@ -53,7 +55,7 @@ class SweepProgress:
         if state == RETRIED:
             self._print(f"{cell.run_id}: {reason}; it is tried again later")
             return
-        self.fresh += 1
+        self.fresh += 1 - self.before.pop(cell.run_id, 0.0)
         self.done += state == "done"
         self.failed += state == "failed"
         self._print(f"[{self.done + self.failed}/{self.total}] {cell.run_id} {state}{': ' + reason if reason else ''}")
@@ -100,15 +102,14 @@ class SweepProgress:
 
     def _left(self, statuses: dict[str, dict[str, Any]]) -> str:
         """Time left: what is done of the cells of this session, in parts, against what is not."""
-        shares = [
-            min(1.0, (status.get("epoch") or 0) / status["epochs"]) if status.get("epochs") else 0.0
-            for status in statuses.values()
-            if status.get("state") == "running"
-        ]
-        finished = self.fresh + sum(shares)
+        shares = {name: share_done(status) for name, status in statuses.items() if status.get("state") == "running"}
+        for name, share in shares.items():
+            if statuses[name].get("share_done") is not None:  # it is only once a checkpoint was looked for
+                self.before.setdefault(name, share)
+        finished = self.fresh + sum(max(0.0, share - self.before.get(name, 0.0)) for name, share in shares.items())
         if finished < 0.05:
             return "-"
-        left = self.total - self.done - self.failed - sum(shares)
+        left = self.total - self.done - self.failed - sum(shares.values())
         return duration((time.monotonic() - self.began) / finished * left)
 
     def _print(self, text: str) -> None:

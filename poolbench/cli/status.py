@@ -9,9 +9,10 @@ trained again. Time left comes from what running cells say and from done cells o
 those that ended in the last hour of work.
 
 `--json` gives a list with an object a cell: run_id, state (running, queued, interrupted, failed, damaged, unreadable,
-set aside, done), folder, epoch, epochs, train_accuracy, seconds_left, images_per_second, test_accuracy, cell_seconds
-and finished (of done cells), host (of others), error; null where there is none. With `--totals` it is one
-object for all: cells, counts (state to number), images_per_second, cells_per_hour, seconds_left.
+set aside, done), folder, epoch, epochs, share_done (of the FLOPs of its training), train_accuracy, seconds_left,
+images_per_second, test_accuracy, cell_seconds and finished (of done cells), host (of others), error; null where there
+is none. With `--totals` it is one object for all: cells, counts (state to number), images_per_second, cells_per_hour,
+seconds_left.
 """
 
 import argparse

@@ -81,7 +81,7 @@ _STATUS = {
     **dict.fromkeys(("state", "host", "started", "updated", "error"), _text),
     **dict.fromkeys(("epoch", "seconds_left", "images_per_second"), _number),
     "epochs": _count,
-    "train_accuracy": _share,
+    **dict.fromkeys(("train_accuracy", "share_done"), _share),
 }
 _ROW = {"epoch": _count, "train_accuracy": _share, "validation_accuracy": _share}
 

@@ -14,7 +14,7 @@ from poolbench.records.store import os_reason
 QUEUED, SET_ASIDE, UNREADABLE = "queued", "set aside", "unreadable"
 STATES = (RUNNING, QUEUED, INTERRUPTED, FAILED, DAMAGED, UNREADABLE, SET_ASIDE, DONE)
 FIELDS = (
-    *("epoch", "epochs", "train_accuracy", "seconds_left", "test_accuracy", "error"),
+    *("epoch", "epochs", "share_done", "train_accuracy", "seconds_left", "test_accuracy", "error"),
     *("images_per_second", "cell_seconds", "finished", "host"),
 )
 _WINDOW = 3600.0  # seconds before the last end in which ends are counted
@@ -68,8 +68,19 @@ def cell_row(folder: Path, known: MutableMapping[str, Row] | None = None) -> Row
     return _row(folder, state, status)
 
 
+def share_done(status: Mapping[str, Any]) -> float:
+    """How much of its training is behind a cell, from 0 to 1, by its ``status.json`` or its row.
+
+    By FLOPs, since epochs differ where images grow or are left out; by epochs where that is not told.
+    """
+    share, epoch, epochs = status.get("share_done"), status.get("epoch"), status.get("epochs")
+    if share is None:
+        share = (epoch or 0) / epochs if epochs else 0.0
+    return min(1.0, max(0.0, share))
+
+
 def _done(folder: Path, result: Mapping[str, Any]) -> Row:
-    return _row(folder, DONE, {**result, "epoch": result.get("epochs"), "seconds_left": 0.0})
+    return _row(folder, DONE, {**result, "epoch": result.get("epochs"), "share_done": 1.0, "seconds_left": 0.0})
 
 
 def _row(folder: Path, state: str, values: Mapping[str, Any] | None = None) -> Row:
@@ -136,7 +147,7 @@ def _seconds_left(rows: list[Row], kinds: Mapping[str, str] | None, at_once: int
         if row["state"] == RUNNING and row["seconds_left"] is not None:
             left.append(row["seconds_left"])
         elif cost:
-            left.append(cost.get(kinds.get(row["run_id"]), cost[None]) * (1 - _share_done(row)))
+            left.append(cost.get(kinds.get(row["run_id"]), cost[None]) * (1 - share_done(row)))
         else:
             return None
     # No cell ends before its own time is up, however many others run beside it.
@@ -162,9 +173,5 @@ def _costs(rows: Iterable[Row], kinds: Mapping[str, str]) -> dict[str | None, fl
 
 
 def _foreseen(row: Row) -> float | None:
-    share = _share_done(row)
+    share = share_done(row)
     return row["seconds_left"] / (1 - share) if row["seconds_left"] is not None and share < 1 else None
-
-
-def _share_done(row: Row) -> float:
-    return min(1.0, max(0.0, (row["epoch"] or 0) / row["epochs"])) if row["epochs"] else 0.0

@@ -11,6 +11,7 @@ from typing import Any
 
 from poolbench.records.environment import available_cores, cpu_name
 from poolbench.records.identity import digest, identity
+from poolbench.records.overview import share_done
 from poolbench.records.read import Record, RecordError, read_json, read_records
 from poolbench.records.state import DONE, INTERRUPTED, RUNNING
 from poolbench.sweep.plan import Cell, Plan
@@ -200,7 +201,12 @@ def _share_done(cell: Cell) -> float:
         status = read_json(cell.folder / "status.json") or {}
     except RecordError:
         return 0.0
-    epoch, epochs = status.get("epoch"), cell.config["trainer"]["epochs"]
-    if not isinstance(epoch, int | float) or not epochs or not math.isfinite(epoch):
+    epoch, share = status.get("epoch"), status.get("share_done")
+    if not _is_number(epoch) or not (share is None or _is_number(share)):
         return 0.0
-    return min(1.0, max(0.0, (epoch if cell.state() == RUNNING else math.floor(epoch)) / epochs))
+    share = share_done({**status, "epochs": cell.config["trainer"]["epochs"]})
+    return share if cell.state() == RUNNING or epoch <= 0 else share * math.floor(epoch) / epoch
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

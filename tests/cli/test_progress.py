@@ -13,10 +13,10 @@ def shown(tmp_path, monkeypatch):
     return SweepProgress(make_plan(["pool=max,average", "trainer.epochs=4"]), done=0)
 
 
-def status(progress, cell, epoch):
+def status(progress, cell, epoch, **more):
     cell.folder.mkdir(parents=True, exist_ok=True)
     row = {"state": "running", "epoch": epoch, "epochs": 4, "train_accuracy": 0.25, "images_per_second": 100.0}
-    write_json(cell.folder / "status.json", row)
+    write_json(cell.folder / "status.json", row | more)
     progress.shown = 0.0  # as if some time had gone by
     progress.tick()
 
@@ -45,3 +45,20 @@ def test_a_cell_that_ends_is_counted(shown, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert f"[1/2] {first.run_id} done" in text
     assert f"[2/2] {second.run_id} failed: no luck" in text
+
+
+def test_time_left_is_reckoned_by_work_and_by_that_of_this_session(shown, capsys, monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: shown.began + 100.0)
+    first, second = make_plan(["pool=max,average", "trainer.epochs=4"]).cells
+    shown.started(first)
+    status(shown, first, 0, share_done=None)
+    status(shown, first, 2, share_done=0.25)  # so much was kept of an earlier session
+    status(shown, first, 3, share_done=0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("  - left in all")  # nothing is known of this session's speed
+    assert lines[1].endswith("  10:00 left in all")  # a quarter of a cell took 100 seconds, and 1.5 are left
+    shown.ended(first, "done", "")
+    capsys.readouterr()
+    shown.started(second)
+    status(shown, second, 1, share_done=0.0)
+    assert capsys.readouterr().out.endswith("  2:13 left in all\n")  # three quarters of a cell took 100 seconds

@@ -55,7 +55,9 @@ def test_a_terminal_gets_lines_of_its_width(runs, capsys, monkeypatch):
 def test_scripts_get_a_list_of_cells_or_the_totals(runs, capsys):
     assert main(["status", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    keys = "run_id state folder epoch epochs train_accuracy seconds_left test_accuracy error images_per_second"
+    keys = (
+        "run_id state folder epoch epochs share_done train_accuracy seconds_left test_accuracy error images_per_second"
+    )
     assert all(set(row) == {*keys.split(), "cell_seconds", "finished", "host"} for row in rows)
     assert {row["state"] for row in rows} == {"done", "failed", "running", "interrupted", "set aside"}
     assert main(["status", "--json", "--totals"]) == 0

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from poolbench.records import store
-from poolbench.records.overview import cell_row, folder_rows, totals
+from poolbench.records.overview import cell_row, folder_rows, share_done, totals
 from tests.report.synthetic import make_config, write_cell
 
 
@@ -22,7 +22,16 @@ def begun(runs, name, seed, **status):
 
 def row(state, run_id="x", **values):
     fields = dict.fromkeys(
-        ("epoch", "epochs", "train_accuracy", "seconds_left", "test_accuracy", "error", "images_per_second")
+        (
+            "epoch",
+            "epochs",
+            "share_done",
+            "train_accuracy",
+            "seconds_left",
+            "test_accuracy",
+            "error",
+            "images_per_second",
+        )
     )
     return {"run_id": run_id, "state": state, "cell_seconds": None, "finished": None, **fields, **values}
 
@@ -123,6 +132,16 @@ def test_before_a_cell_is_done_running_ones_tell_what_one_takes():
     assert totals(rows, kinds)["seconds_left"] == 30.0 + 40.0 + 40.0
     rows[0]["seconds_left"] = None
     assert totals(rows, kinds)["seconds_left"] is None
+
+
+def test_of_epochs_that_differ_the_share_of_the_flops_counts():
+    kinds = {"a0": "a", "a1": "a", "a2": "a"}
+    interrupted = row("interrupted", "a1", epoch=3, epochs=4, share_done=0.4)
+    assert totals([done("a0", 100.0), interrupted], kinds)["seconds_left"] == 60.0
+    running = row("running", "a0", epoch=3, epochs=4, share_done=0.4, seconds_left=60.0)
+    assert totals([running, row("queued", "a2")], kinds)["seconds_left"] == 60.0 + 100.0
+    assert [share_done({"epoch": 1, "epochs": 4, "share_done": told}) for told in (None, 0.0, 1.0)] == [0.25, 0.0, 1.0]
+    assert share_done({}) == 0.0
 
 
 def test_a_folder_alone_knows_of_what_runs_and_of_nothing_else():

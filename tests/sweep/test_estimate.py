@@ -122,6 +122,11 @@ def test_a_cell_that_has_begun_costs_what_is_left_of_it():
     assert claim.acquire()
     assert found(RUNNING).seconds == 62.5
     claim.release()
+    # Its epochs differ, so what it says of its work counts.
+    store.write_json(cell.folder / "status.json", {**status, "share_done": 0.9})
+    assert found(INTERRUPTED).seconds == pytest.approx(40.0)
+    store.write_json(cell.folder / "status.json", {**status, "share_done": "most"})
+    assert found(INTERRUPTED).seconds == 100.0
     (cell.folder / "status.json").write_text("{")
     assert found(INTERRUPTED).seconds == 100.0
     assert estimate(plan, {cell.run_id: DONE}) == {}
