@@ -101,7 +101,9 @@ TOLD = """
 import json, sys
 from poolbench import cell
 from poolbench.sweep.plan import make_plan
+from poolbench.training import loop
 
+loop.PROGRESS_SECONDS = 0  # after each step
 told = []
 
 def announce(status):
@@ -141,6 +143,8 @@ def test_what_is_done_and_what_is_left_are_told_by_the_flops_of_the_epochs(tmp_p
         assert status["share_done"] == pytest.approx(sum(work[:epoch]) / sum(work))
         speed = status["images_per_second"] * [small, large, small, large][epoch - 1]  # FLOPs per second
         assert status["seconds_left"] == pytest.approx(sum(work[epoch:]) / speed)
+    half = next(status for status in told if status and status["epoch"] == 1.5)
+    assert half["share_done"] == pytest.approx((work[0] + 0.5 * work[1]) / sum(work))
     assert (told[-1]["state"], told[-1]["share_done"], told[-1]["seconds_left"]) == ("done", 1.0, 0.0)
 
 
