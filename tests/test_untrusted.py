@@ -250,8 +250,9 @@ FIELDS = [
     *(("result.json", name) for name in ("group", "seed", "pool", "state", "setting", "")),
     *(("result.json", name) for name in ("test_accuracy_rotate_5", "agreement_rotate")),
     *(("environment.json", name) for name in ("fingerprint", "cpu", "threads", "dirty", "commit", "torch", "device")),
-    *(("status.json", name) for name in ("state", "epoch", "epochs", "train_accuracy", "seconds_left", "error")),
-    *(("status.json", name) for name in ("images_per_second", "host", "started", "updated", "pid", "run_id")),
+    *(("status.json", name) for name in ("state", "epoch", "epochs", "share_done", "train_accuracy")),
+    *(("status.json", name) for name in ("seconds_left", "error", "images_per_second", "host", "started")),
+    *(("status.json", name) for name in ("updated", "pid", "run_id")),
 ]
 
 
