@@ -1,0 +1,79 @@
+"""What the checks share: how they make a pool, run it, and say that it broke a promise."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Maker = Callable[[int], nn.Module]  # from the number of channels to a new pool
+
+CHANNELS = 4
+
+
+class Failed(AssertionError):
+    """The pool does not keep a promise; the text says which, with what input, and by how much."""
+
+
+class Skipped(Exception):
+    """The check does not apply to the pool; the text says why."""
+
+
+_CLAIMS = ("bounded", "odd", "homogeneous", "follows_offset", "keeps_sign", "mirrors")  # which are no duty
+
+
+def new(make: Maker, channels: int = CHANNELS, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A pool with weights that are the same in every check, in evaluation mode."""
+    torch.manual_seed(1)
+    return make(channels).to(dtype).eval()
+
+
+def run(pool: Callable[[Tensor], Tensor], x: Tensor, seed: int = 0) -> Tensor:
+    torch.manual_seed(seed)  # for pools that draw
+    return pool(x)
+
+
+def takes(pool: nn.Module, size: tuple[int, int]) -> bool:
+    try:
+        pool.output_size(size)
+    except ValueError:
+        return False
+    except (AttributeError, TypeError):
+        pass
+    return True
+
+
+def distinct(*shape: int) -> Tensor:
+    """Numbers of both signs with no two near each other or near 0, where maxima and norms have kinks."""
+    torch.manual_seed(3)
+    count = torch.Size(shape).numel()
+    values = (torch.randperm(count) + 1).double() / count * 2 - 1
+    return (values + 0.5 / count).view(shape)
+
+
+def inner(pool: nn.Module, y: Tensor) -> Tensor:
+    """``y`` without the rim that a border of zeros may have touched."""
+    rim = getattr(pool, "rim", 1 if getattr(pool, "padding", 0) else 0)
+    return y[..., rim : y.shape[-2] - rim, rim : y.shape[-1] - rim]
+
+
+def close(actual: Tensor, expected: Tensor, words: str, **tolerances: float) -> None:
+    try:
+        torch.testing.assert_close(actual, expected, **tolerances)
+    except AssertionError as error:
+        raise Failed(f"{words}: {' '.join(str(error).split())}") from None
+
+
+def declared(pool: nn.Module, attribute: str, holds: bool, words: str, default: bool | None = None) -> None:
+    """Hold a pool to what it says of itself; one that says nothing promises nothing."""
+    said = getattr(pool, attribute, default)
+    if said is None:
+        raise Skipped(f"it does not say whether {attribute} ({words}: {'yes' if holds else 'no'})")
+    if not said and holds and attribute in _CLAIMS and not type(pool).__module__.startswith("poolbench."):
+        raise Skipped(f"it does not claim {attribute}, though this holds: {words}")  # ours claim all that they may
+    if bool(said) != holds:
+        raise Failed(f"it says {attribute} = {said}, but this {'holds' if holds else 'does not hold'}: {words}")
+
+
+def compare(pool: nn.Module, attribute: str, actual: Tensor, expected: Tensor, words: str) -> None:
+    difference = (actual - expected).abs().max().item()
+    declared(pool, attribute, difference < 1e-4, f"{words} (the largest difference is {difference:.2g})")
