@@ -1,5 +1,7 @@
 # make demo     create the environment and run the main job offline
-# make test     the same environment, and the tests; those that touch Hydra also on its newest pre-release
+# make test     the same environment, and the quick tests
+# make test-all everything: all variants in all checks, examples drawn anew, every net of the grid for a step, and what
+#               touches Hydra on its newest pre-release; an hour or two, before a change of what it covers is called done
 # make lint     style
 # make results  redraw every table and figure of results/ and README from the committed records
 # make docs     write docs/pools.md (with pictures), heads.md and models.md anew from docstrings and measurements
@@ -16,13 +18,17 @@ INSTALLED := $(VENV)/.installed
 HYDRA_NEXT := $(VENV)/hydra-next
 ON_HYDRA := tests/test_configuration.py tests/sweep/test_grammar.py tests/sweep/test_plan.py tests/sweep/test_launch.py
 
-.PHONY: demo test lint results docs clean
+.PHONY: demo test test-all lint results docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
 
-test: $(INSTALLED) $(HYDRA_NEXT)/.installed
+test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-all: $(INSTALLED) $(HYDRA_NEXT)/.installed
+	POOLBENCH_TESTS=all $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python scripts/check_grid.py --full --workers $(shell nproc 2>/dev/null || echo 1)
 	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -c 'import hydra; print("again on hydra-core", hydra.__version__); assert hydra.__version__ >= "1.4"'
 	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -m pytest --numprocesses auto --dist worksteal $(ON_HYDRA)
 

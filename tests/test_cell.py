@@ -1,8 +1,6 @@
 """What a cell does before the first step and after the last: a model prepared, weights averaged, a head fitted."""
 
 import json
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -12,6 +10,7 @@ import poolbench
 from poolbench import cell
 from poolbench.records.state import DAMAGED, DONE
 from poolbench.training import checkpoint
+from tests.commands import run_code, run_poolbench
 
 SMALL = [
     "data=shapes",
@@ -27,16 +26,14 @@ def run(folder, *arguments):
     """The record of ``poolbench run``; ``arguments`` go before what is usual here."""
     given = {argument.partition("=")[0] for argument in arguments}
     usual = [argument for argument in SMALL if argument.partition("=")[0] not in given]
-    command = [sys.executable, "-m", "poolbench", "run", *usual, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run_poolbench(folder, "run", *usual, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     (record,) = (folder / "runs").iterdir()
     return record, json.loads((record / "result.json").read_text())
 
 
 def refused(folder, *arguments):
-    command = [sys.executable, "-m", "poolbench", "run", *SMALL, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run_poolbench(folder, "run", *SMALL, *arguments)
     assert done.returncode != 0
     assert not (folder / "runs").exists() or not list((folder / "runs").glob("*/checkpoint.pt"))
     return done.stdout + done.stderr
@@ -124,7 +121,7 @@ print(json.dumps(told))
 def test_what_is_done_and_what_is_left_are_told_by_the_flops_of_the_epochs(tmp_path):
     usual = [option for option in SMALL if not option.startswith("trainer.epochs=")]
     options = [*usual, "model=fast_cnn_tiny", "trainer.sizes=[16,32]", "trainer.epochs=4", "trainer.skip_easy=0.4"]
-    done = subprocess.run([sys.executable, "-c", TOLD, *options], cwd=tmp_path, capture_output=True, text=True)
+    done = run_code(tmp_path, TOLD, *options)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     (path,) = tmp_path.glob("runs/*/result.json")

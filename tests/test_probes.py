@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from poolbench.data.shapes import Shapes
 from poolbench.measure.invariance import read_probes
 from poolbench.records.difference import MEASURED
 from poolbench.records.probes import DEFAULTS, TRANSFORMS, names
+from tests.commands import run_poolbench
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/probes.md"
 CELL = [
@@ -34,10 +33,9 @@ PROBES = [f"probe.{option}={json.dumps(value).replace(' ', '')}" for option, val
 
 
 def commands(folder, *lines):
-    """Run several ``poolbench`` commands in one process, whose start takes longest."""
-    code = f"from poolbench.cli.main import main\nfor line in {list(lines)!r}: assert main(line) == 0, line"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for line in lines:
+        done = run_poolbench(folder, *line)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def record_of(folder):

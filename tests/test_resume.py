@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.commands import run_poolbench, start_poolbench
+
 CELL = [
     "data=shapes",
     "data.train_samples=1500",
@@ -42,10 +44,9 @@ def start(folder: Path, command: str, *arguments: str) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> str:
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
-    return text
+def finish(folder: Path, command: str, *arguments: str) -> None:
+    done = run_poolbench(folder, command, *CELL, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
@@ -83,7 +84,7 @@ def assert_same(first: dict[str, tuple], second: dict[str, tuple]) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    finish(start(folder, "sweep", "pool=max,strided_conv", "sweep.workers=2"))
+    finish(folder, "sweep", "pool=max,strided_conv", "sweep.workers=2")
     return outcome(folder)
 
 
@@ -93,7 +94,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, undisturbed):
         wait_for(lambda epochs=epochs: epochs_saved(tmp_path) >= epochs, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    finish(start(tmp_path, "run", "pool=strided_conv"))
+    finish(tmp_path, "run", "pool=strided_conv")
     ended = outcome(tmp_path)
     (name,) = ended
     assert_same(ended, {name: undisturbed[name]})
@@ -115,16 +116,18 @@ def test_a_killed_sweep_leaves_no_workers_and_ends_as_if_it_had_not_been(tmp_pat
         time.sleep(0.05)
     if Path("/proc/self").exists():
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    finish(start(tmp_path, "sweep", "pool=max,strided_conv", "sweep.workers=2"))
+    finish(tmp_path, "sweep", "pool=max,strided_conv", "sweep.workers=2")
     assert_same(outcome(tmp_path), undisturbed)
     assert not list(tmp_path.glob("runs/*/.*"))
     assert not list(tmp_path.glob("runs/*/claim.*"))
 
 
 def test_two_sweeps_at_the_same_instant_share_the_work(tmp_path, undisturbed):
-    both = [start(tmp_path, "sweep", "pool=max,strided_conv", "sweep.workers=1") for _ in range(2)]
+    words = ["sweep", *CELL, "pool=max,strided_conv", "sweep.workers=1"]
+    both = [start_poolbench(tmp_path, *words) for _ in range(2)]
     for process in both:
-        finish(process)
+        done = process.finish()
+        assert done.returncode == 0, done.stdout + done.stderr
     # One worker has both cores, another half of them; the thread count is given, so the bits are the same.
     assert_same(outcome(tmp_path), undisturbed)
     for path in tmp_path.glob("runs/*/result.json"):
@@ -140,7 +143,7 @@ def test_an_owner_that_slept_and_was_passed_over_changes_nothing_any_more(tmp_pa
     # As if it were on another host that was not heard of for long; here it would keep its cell.
     claim.write_text(json.dumps({**json.loads(claim.read_text()), "host": "elsewhere"}))
     os.utime(claim, (0, 0))
-    finish(start(tmp_path, "run", "pool=strided_conv"))
+    finish(tmp_path, "run", "pool=strided_conv")
     (record,) = (tmp_path / "runs").iterdir()
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in record.iterdir()}
     os.killpg(sleeper.pid, signal.SIGCONT)

@@ -1,21 +1,20 @@
 """Loading a record builds what it names, and only what is trusted."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
 
 import poolbench
+from tests.commands import run_poolbench
 
 
 @pytest.fixture
 def record(tmp_path):
     """A small finished record, made by the real command."""
     cell = ["data.train_samples=60", "data.test_samples=20", "trainer.epochs=1", "trainer.batch_size=20"]
-    command = [sys.executable, "-m", "poolbench", "run", "model=convnet_small", *cell]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    done = run_poolbench(tmp_path, "run", "model=convnet_small", *cell)
+    assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     return folder
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import torch
 import poolbench
 from poolbench.cli.main import COMMANDS, main
 from poolbench.records import store
+from tests.commands import run_poolbench
 
 SMALL = [
     "data=shapes",
@@ -29,15 +28,9 @@ SMALL = [
 def swept(tmp_path_factory):
     """A folder in which a small sweep was run by the real command, and what it printed."""
     folder = tmp_path_factory.mktemp("swept")
-    done = poolbench_command(folder, "sweep", "pool=max,average", "seeds=2", *SMALL)
+    done = run_poolbench(folder, "sweep", "pool=max,average", "seeds=2", *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
-
-
-def poolbench_command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "poolbench", *arguments], cwd=folder, capture_output=True, text=True, timeout=300
-    )
 
 
 def test_version_and_help(capsys):
@@ -71,7 +64,7 @@ def test_a_sweep_shows_progress_a_table_and_its_files(swept):
 def test_nothing_is_trained_twice(swept):
     folder, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*")}
-    again = poolbench_command(folder, "sweep", "pool=max,average", "seeds=2", *SMALL)
+    again = run_poolbench(folder, "sweep", "pool=max,average", "seeds=2", *SMALL)
     assert again.returncode == 0
     assert "4 cells, 4 done before" in again.stdout
     assert "test acc" in again.stdout
@@ -85,7 +78,7 @@ def test_what_a_worker_left_that_was_killed_after_its_last_word_is_tidied(swept)
     (cell / "claim.0").write_text(json.dumps(dead))
     (cell / ".status.json.1-abcdef.tmp").write_text("{")
     result = (cell / "result.json").read_bytes()
-    assert poolbench_command(folder, "sweep", "pool=max,average", "seeds=2", *SMALL).returncode == 0
+    assert run_poolbench(folder, "sweep", "pool=max,average", "seeds=2", *SMALL).returncode == 0
     assert not list(cell.glob("claim.*"))
     assert not list(cell.glob(".*"))
     assert (cell / "result.json").read_bytes() == result
@@ -177,7 +170,7 @@ def test_a_record_truncated_by_hand_is_set_aside_and_trained_again(swept, tmp_pa
     torn = tmp_path / "runs" / record.name / name
     torn.write_bytes(torn.read_bytes()[: len(torn.read_bytes()) // 2])
     seed = record.name.split("-s")[-1][0]
-    done = poolbench_command(tmp_path, "run", "pool=max", f"seed={seed}", *SMALL)
+    done = run_poolbench(tmp_path, "run", "pool=max", f"seed={seed}", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "set aside" in done.stdout
     assert (tmp_path / "runs" / f"{record.name}.damaged-1" / name).exists()
@@ -193,10 +186,10 @@ def test_a_custom_pool_beside_the_work(tmp_path):
         "    def forward(self, x):\n        return F.avg_pool2d(x, self.size)\n"
     )
     arguments = ["pool=custom", "pool._target_=mypools.Median", "+pool.size=2", *SMALL, "trainer.epochs=1"]
-    done = poolbench_command(tmp_path, "run", *arguments[:-1], "trainer.epochs=1")
+    done = run_poolbench(tmp_path, "run", *arguments[:-1], "trainer.epochs=1")
     assert done.returncode == 2  # trainer.epochs is in SMALL already: given twice
     assert "given twice" in done.stderr
-    done = poolbench_command(
+    done = run_poolbench(
         tmp_path, "sweep", *arguments[:3], *(o for o in SMALL if "epochs" not in o), "trainer.epochs=1"
     )
     assert done.returncode == 0, done.stderr

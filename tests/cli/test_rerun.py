@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -14,6 +12,7 @@ from poolbench.records.collect import write_archive
 from poolbench.records.identity import identity
 from poolbench.records.read import read_records
 from poolbench.sweep.rerun import MAY_CHANGE
+from tests.commands import run_poolbench
 from tests.report.synthetic import make_config, write_cell
 
 SMALL = ["data.train_samples=60", "data.test_samples=20", "model=convnet_small", "trainer.epochs=2"]
@@ -21,17 +20,11 @@ SMALL += ["trainer.batch_size=20", "trainer.threads=1", "pool=custom", "pool._ta
 MINE = "from torch import nn\n\nclass Mine(nn.AvgPool2d):\n    pass\n"
 
 
-def command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "poolbench", *arguments], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder in which a small cell was trained."""
     folder = tmp_path_factory.mktemp("trained")
-    done = command(folder, "run", *SMALL, "+pool.kernel_size=2")
+    done = run_poolbench(folder, "run", *SMALL, "+pool.kernel_size=2")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -48,7 +41,7 @@ def work(trained, tmp_path, monkeypatch):
 def test_a_rerun_is_the_same_to_the_last_bit_and_one_that_is_not_is_told(work):
     folder, name, record = work
     before = {path.name: path.read_bytes() for path in record.iterdir()}
-    done = command(folder, "rerun", "AvgPool2d")
+    done = run_poolbench(folder, "rerun", "AvgPool2d")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "same cell, same result to the last bit" in done.stdout
     again = folder / "reruns" / name
@@ -58,7 +51,7 @@ def test_a_rerun_is_the_same_to_the_last_bit_and_one_that_is_not_is_told(work):
     result = json.loads(before["result.json"])
     (record / "result.json").write_text(json.dumps(result | {"test_loss": result["test_loss"] + 1e-15}))
     stamp = (again / "result.json").stat().st_mtime_ns
-    done = command(folder, "rerun", name)
+    done = run_poolbench(folder, "rerun", name)
     assert done.returncode == 1
     assert "trained there before" in done.stdout
     assert "not the same result" in done.stdout
@@ -73,7 +66,7 @@ def test_a_line_of_an_archive_of_an_older_version_is_trained_where_it_is_told(wo
     for option in ("weight_averaging", "alternate_flip", "sizes", "skip_easy", "flip_averaging"):
         del line["config"]["trainer"][option]  # they came later
     (folder / "published/records.jsonl").write_text(json.dumps(line))
-    done = command(folder, "rerun", f"published:{name}", "--into", "elsewhere", "trainer.device=cpu")
+    done = run_poolbench(folder, "rerun", f"published:{name}", "--into", "elsewhere", "trainer.device=cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [path.name for path in (folder / "elsewhere").iterdir()] == [name]
 
@@ -135,15 +128,15 @@ def test_a_record_that_is_not_what_it_says_is_refused(work, capsys):
 def test_code_beside_the_work_is_run_when_it_is_trusted_and_only_then(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     arguments = [option for option in SMALL if not option.startswith("pool._target_")]
-    done = command(tmp_path, "run", *arguments, "pool._target_=mine.Mine", "+pool.kernel_size=2")
+    done = run_poolbench(tmp_path, "run", *arguments, "pool._target_=mine.Mine", "+pool.kernel_size=2")
     assert done.returncode == 0, done.stderr
     (tmp_path / "mine.py").write_text(f"open('sprung', 'w').close()\n{MINE}")
-    done = command(tmp_path, "rerun", "Mine")
+    done = run_poolbench(tmp_path, "rerun", "Mine")
     assert done.returncode == 2
     assert "mine.Mine" in done.stderr
     assert "--trust" in done.stderr
     assert not (tmp_path / "sprung").exists()
-    done = command(tmp_path, "rerun", "Mine", "--trust", "mine")
+    done = run_poolbench(tmp_path, "rerun", "Mine", "--trust", "mine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "sprung").exists()
 

@@ -15,6 +15,7 @@ from poolbench.records.read import read_record
 from poolbench.sweep.tune import Outcome
 from poolbench.sweep.tune_rungs import Score
 from poolbench.sweep.tune_search import make_search
+from tests.commands import run_poolbench
 
 SMALL = [
     "pool=max,average",
@@ -30,10 +31,6 @@ SMALL = [
 SEARCH = ["--param", "optimizer.lr=log(0.01,1.0)", "--trials", "4", "--eta", "2"]
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "poolbench", *arguments]
-
-
 def results(folder):
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/result.json")}
 
@@ -42,16 +39,15 @@ def results(folder):
 def tuned(tmp_path_factory):
     """A folder in which a search was killed in the middle and given again; what was done then, and what it said."""
     folder = tmp_path_factory.mktemp("tuned")
-    process = subprocess.Popen(
-        command("tune", *SMALL, *SEARCH), cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    command = [sys.executable, "-m", "poolbench", "tune", *SMALL, *SEARCH]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(results(folder)) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = results(folder)
-    done = subprocess.run(command("tune", *SMALL, *SEARCH), cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run_poolbench(folder, "tune", *SMALL, *SEARCH)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, before, done.stdout
 
@@ -95,7 +91,7 @@ def test_given_once_more_it_trains_nothing_and_leaves_the_same_file(tuned, monke
 def test_a_sweep_takes_the_winners_and_reports_both_views(tuned):
     folder, _, _ = tuned
     words = [*SMALL, "optimizer=sgd,tuned", "--baseline=average"]
-    done = subprocess.run(command("sweep", *words), cwd=folder, capture_output=True, text=True, timeout=300)
+    done = run_poolbench(folder, "sweep", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = (folder / "report/grid/summary.md").read_text()
     same, own = summary.split("2 epochs, tuned\n")

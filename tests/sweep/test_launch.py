@@ -17,6 +17,7 @@ from poolbench.sweep import launch
 from poolbench.sweep.launch import jobs, known_launchers, launch_plan, launcher_options, train_job
 from poolbench.sweep.plan import make_plan
 from poolbench.sweep.workers import CellsRefused
+from tests.commands import run_poolbench
 from tests.sweep.tiny import TINY as ONE_EPOCH
 
 TINY = [*ONE_EPOCH[:-2], "trainer.epochs=2", "trainer.batch_size=20", "trainer.threads=1"]
@@ -143,8 +144,7 @@ def test_jobs_train_every_open_cell_as_workers_of_this_machine_do(folder):
     assert {path.name for path in Path("runs").iterdir()} == {*results(plan), ".launch"}
     assert not list(Path("runs/.launch").glob("*.json"))  # the plan file
     here = make_plan([*TINY, "pool=max,[average,max]", "seeds=2", "runs_dir=here", "sweep.workers=2"])
-    command = [sys.executable, "-m", "poolbench", "sweep", *TINY, "pool=max,[average,max]", "seeds=2", "runs_dir=here"]
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    assert run_poolbench(".", "sweep", *TINY, "pool=max,[average,max]", "seeds=2", "runs_dir=here").returncode == 0
     for run_id, result in results(here).items():
         assert all(
             results(plan)[run_id][key] == result[key] for key in ("test_accuracy", "test_loss", "train_loss", "epochs")
@@ -333,6 +333,6 @@ def test_an_interrupted_command_leaves_its_jobs_and_the_next_one_finds_them(fold
     process.wait(timeout=60)
     assert process.returncode == 130
     Path("hold").unlink()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    again = run_poolbench(".", "sweep", *overrides, *LOCAL)
     assert again.returncode == 0, again.stdout + again.stderr
     assert json.loads((cell.folder / "result.json").read_text())["epochs"] == 20
