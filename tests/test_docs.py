@@ -191,6 +191,9 @@ def test_refreshing_what_is_fresh_writes_nothing(capsys, monkeypatch):
     monkeypatch.setattr(refresh_docs, "write_text", lambda *_: pytest.fail("written"))
     monkeypatch.setattr(pictures, "draw", lambda *_: pytest.fail("drawn"))
     monkeypatch.setattr(pictures, "drawn_by", lambda: json.loads(pictures.NUMBERS.read_text())["drawn by"])
+    # That the pages say what is true today is shown above.
+    pages = {path: (lambda path=path: path.read_text(encoding="utf-8")) for path in refresh_docs.PAGES}
+    monkeypatch.setattr(refresh_docs, "PAGES", pages)
     assert refresh_docs.main() == 0
     assert capsys.readouterr().out == ""
 

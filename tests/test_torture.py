@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from poolbench.records import store
+from tests.width import ALL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import torture
@@ -22,10 +23,13 @@ import torture_checks
 import torture_sweeps
 from torture_sweeps import BETWEEN, FIRST, LAST, STARTING, Torment
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc"),
+    pytest.mark.xdist_group("torture"),  # one worker has them all: what they share is tortured once
+]
 
 CELLS = torture._options(torture.SWEEP, torture.SHORT, ["trainer.epochs=4", "seeds=1"])
-KILLS = 6
+KILLS = 8 if ALL else 3
 LONGEST = 300.0  # seconds; a machine that is too slow for all kills does fewer
 
 CLAIM_AND_WAIT = """

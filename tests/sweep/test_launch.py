@@ -135,7 +135,7 @@ def test_cells_that_do_not_fit_together_are_refused_before_any_job(folder):
 
 
 def test_jobs_train_every_open_cell_as_workers_of_this_machine_do(folder):
-    plan = make_plan([*TINY, "pool=max,[average,max]", "seeds=2"])
+    plan = make_plan([*TINY, "pool=max,[average,max]"])
     seen = Seen()
     assert launch_plan(plan, LOCAL, seen) == {}
     assert seen.states == {cell.run_id: [DONE] for cell in plan.cells}
@@ -143,8 +143,8 @@ def test_jobs_train_every_open_cell_as_workers_of_this_machine_do(folder):
     assert seen.states == {cell.run_id: [DONE] for cell in plan.cells}
     assert {path.name for path in Path("runs").iterdir()} == {*results(plan), ".launch"}
     assert not list(Path("runs/.launch").glob("*.json"))  # the plan file
-    here = make_plan([*TINY, "pool=max,[average,max]", "seeds=2", "runs_dir=here", "sweep.workers=2"])
-    assert run_poolbench(".", "sweep", *TINY, "pool=max,[average,max]", "seeds=2", "runs_dir=here").returncode == 0
+    here = make_plan([*TINY, "pool=max,[average,max]", "runs_dir=here", "sweep.workers=2"])
+    assert run_poolbench(".", "sweep", *TINY, "pool=max,[average,max]", "runs_dir=here").returncode == 0
     for run_id, result in results(here).items():
         assert all(
             results(plan)[run_id][key] == result[key] for key in ("test_accuracy", "test_loss", "train_loss", "epochs")
