@@ -10,7 +10,7 @@ from hypothesis import register_random, settings
 # `make test` draws the same examples in every run, so that a change fails for what it does. `make test-all` draws new
 # ones and prints the decorator, @reproduce_failure, that repeats a failure.
 settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
-settings.register_profile("all", deadline=None, max_examples=25, print_blob=True)
+settings.register_profile("all", deadline=None, max_examples=25, derandomize=False, print_blob=True)
 settings.load_profile("all" if os.environ.get("POOLBENCH_TESTS") == "all" else "quick")
 
 

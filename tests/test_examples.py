@@ -1,5 +1,6 @@
 """What a property is tried on comes from its case alone: the same case, the same numbers, whatever ran before."""
 
+import os
 import random
 
 import numpy as np
@@ -42,3 +43,11 @@ def test_a_drawn_seed_is_what_the_global_streams_start_from():
     assert len(seen) > 1
     assert all(len(numbers) == 1 for numbers in seen.values())
     assert len(set.union(*seen.values())) == len(seen)
+
+
+def test_quick_tests_draw_the_same_every_time_and_all_tests_anew_saying_what_repeats_a_failure():
+    quick, every = settings.get_profile("quick"), settings.get_profile("all")
+    assert quick.derandomize
+    assert (every.derandomize, every.print_blob) == (False, True)
+    chosen = every if os.environ.get("POOLBENCH_TESTS") == "all" else quick
+    assert (settings.default.derandomize, settings.default.print_blob) == (chosen.derandomize, chosen.print_blob)
