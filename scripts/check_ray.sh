@@ -21,7 +21,8 @@ fail() { echo "check_ray: FAILED: $*" >&2; tail -n 20 "$WORK"/*.log >&2 || true;
   { echo "check_ray: $PYTHON lacks the launcher: pip install 'poolbench[ray]'" >&2; exit 2; }
 say "starting a head and two worker nodes ($("$PYTHON" -c 'import ray; print("ray", ray.__version__)'))"
 export POOLBENCH_CACHE=$WORK/cache
-"$RAY" start --head --num-cpus=0 --port=$PORT --include-dashboard=false --temp-dir="$WORK/ray" >"$WORK/head.log" 2>&1
+"$RAY" start --head --num-cpus=0 --port=$PORT --include-dashboard=false --temp-dir="$WORK/ray" >"$WORK/head.log" 2>&1 ||
+  fail "the head did not start"
 # Numbers of our raylets; `ray start` leaves them to HOLDER.
 raylets() { pgrep -P "$HOLDER" -f raylet/raylet | sort; }
 for node in 1 2; do
