@@ -94,10 +94,15 @@ for _ in $(seq 60); do [ -n "$(squeue -h -t R -w n2 -o %i)" ] && break; sleep 1;
 LOST=$(squeue -h -t R -w n2 -o %A | sed -n 1p)
 say "kill -9 slurmd of n2 and its job's processes ($LOST): a node that dies"
 { disown "${SLURMD[2]}"; kill -9 "${SLURMD[2]}"; } 2>/dev/null
-for pid in $(pgrep -P "$HOLDER" -f "slurmstepd: \[$LOST[.]"); do kill -9 "$pid" || true; done
-for pid in $(below "$HOLDER"); do  # what a job runs on the node knows its name
-  if grep -qzx SLURMD_NODENAME=n2 "/proc/$pid/environ" 2>/dev/null; then kill -9 "$pid" 2>/dev/null || true; fi
-done
+dying() {  # its step daemons, and what its job runs, which knows the node's name
+  pgrep -P "$HOLDER" -f "slurmstepd: \[$LOST[.]"
+  for pid in $(below "$HOLDER"); do
+    if grep -qzx SLURMD_NODENAME=n2 "/proc/$pid/environ" 2>/dev/null; then echo "$pid"; fi
+  done
+}
+# More than once: whose parent has just been killed is on its way to HOLDER, and may be seen at neither place.
+for _ in $(seq 10); do { kill -9 $(dying) || true; } 2>/dev/null; sleep 0.2; done
+[ -z "$(dying)" ] || fail "processes of n2 live on: $(dying)"
 CODE=0; wait $SWEEP_PID || CODE=$?
 tail -n 12 "$WORK/sweep1.log"
 say "the sweep ended with exit code $CODE, $(done_cells) of 6 cells done"
