@@ -26,12 +26,24 @@ def main(command: list[str]) -> int:
     if sys.platform != "linux" or ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         print("held: this needs Linux", file=sys.stderr)
         return 2
+    started: list[int] = []
+    early: list[int] = []
+
+    def pass_on(number: int, frame: object) -> None:
+        for pid in started:
+            os.kill(pid, number)
+        early.extend([] if started else [number])
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
     work = tempfile.mkdtemp()
     try:
         held = subprocess.Popen(command, env=os.environ | {"WORK": work, "HOLDER": str(os.getpid())})
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda number, _: os.kill(held.pid, number))
+        started.append(held.pid)
+        for number in early:
+            os.kill(held.pid, number)
         held.returncode = code = ended(held.pid)
+        started.clear()
     finally:
         left = end_all()
         shutil.rmtree(work, ignore_errors=True)
@@ -45,7 +57,7 @@ def ended(pid: int) -> int:
     while True:
         gone, status = os.waitpid(-1, 0)
         if gone == pid:
-            code = os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)  # below 0 of a signal
             return code if code >= 0 else 128 - code
 
 
