@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from poolbench.data import pictures
 from poolbench.pooling import create_pool
 
 if TYPE_CHECKING:
@@ -43,15 +44,12 @@ def load_image(path: Path, size: int) -> Tensor:
     from torchvision.transforms.functional import to_tensor
 
     try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I;16"):  # which the conversion would cut at 255
-                picture = picture.point(lambda level: level * (1 / 256)).convert("L")
-            picture = picture.convert("RGBA")
+        with pictures.opened(path) as file:
+            picture = pictures.upright(file).convert("RGBA")
     except FileNotFoundError as error:
         raise ValueError(f"there is no image {path}") from error
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not an image that can be read: {error}") from error
+    except Exception as error:  # a broken file may raise nearly anything
+        raise ValueError(f"{path} is not an image that can be read: {pictures.reason(error)}") from error
     white = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(white, picture).convert("RGB")
     return to_tensor(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from poolbench.assembly import build_model
 from poolbench.data.augment import plain_batches
+from poolbench.data.pictures import fitted
 from poolbench.records.find import find_record
 from poolbench.records.read import read_record
 from poolbench.training import checkpoint
@@ -22,8 +24,9 @@ from poolbench.trust import check_trust
 class Trained:
     """A trained model and what is needed to use it.
 
-    ``transform`` takes images as the data set has them, uint8 ``(N, H, W, 3)`` or ``(H, W, 3)``, tensor, array or
-    PIL image, and gives what ``model`` takes, float ``(N, 3, H, W)``, normalised, not augmented.
+    ``transform`` takes images as the data set has them, uint8 ``(N, H, W, 3)`` or ``(H, W, 3)``, tensor or array, and
+    gives what ``model`` takes, float ``(N, 3, H, W)``, normalised, not augmented. A PIL image, or a list of them, is
+    first read as ``data=image_folder`` reads a file: upright, RGB, resized and cropped to the size of the data set.
     """
 
     model: nn.Module
@@ -60,6 +63,9 @@ def load(
     model.load_state_dict(state["model"])
 
     def transform(pictures: Any) -> Tensor:
+        several = list(pictures) if isinstance(pictures, (list, tuple)) else [pictures]
+        if several and all(isinstance(one, Image.Image) for one in several):
+            pictures = numpy.stack([fitted(one, tuple(data["size"])) for one in several])
         batch = pictures if isinstance(pictures, Tensor) else torch.as_tensor(numpy.array(pictures))
         if batch.dim() == 3:
             batch = batch[None]

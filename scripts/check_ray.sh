@@ -9,28 +9,27 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=$(realpath -s "${1:-.venv/bin/python}")
+# From here on in a folder, WORK, and below a process, HOLDER, with which all ends that is started here.
+[ "${HOLDER:-}" = $PPID ] || exec "$PYTHON" scripts/held.py scripts/check_ray.sh "$PYTHON"
 RAY=$(dirname "$PYTHON")/ray
 ROOT=$PWD
 export PYTHONPATH=$ROOT RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
-WORK=$(mktemp -d)
 PORT=6391
 say() { echo "== $*"; }
 fail() { echo "check_ray: FAILED: $*" >&2; tail -n 20 "$WORK"/*.log >&2 || true; exit 1; }
 "$PYTHON" -c 'import ray, hydra_plugins.hydra_ray_launcher' 2>/dev/null ||
   { echo "check_ray: $PYTHON lacks the launcher: pip install 'poolbench[ray]'" >&2; exit 2; }
-finish() {
-  "$RAY" stop --force >/dev/null 2>&1 || true
-  rm -rf "$WORK"
-}
-trap finish EXIT
-
 say "starting a head and two worker nodes ($("$PYTHON" -c 'import ray; print("ray", ray.__version__)'))"
 export POOLBENCH_CACHE=$WORK/cache
-"$RAY" start --head --num-cpus=0 --port=$PORT --include-dashboard=false --temp-dir="$WORK/ray" >"$WORK/head.log" 2>&1
+"$RAY" start --head --num-cpus=0 --port=$PORT --include-dashboard=false --temp-dir="$WORK/ray" >"$WORK/head.log" 2>&1 ||
+  fail "the head did not start"
+# Numbers of our raylets; `ray start` leaves them to HOLDER.
+raylets() { pgrep -P "$HOLDER" -f raylet/raylet | sort; }
 for node in 1 2; do
-  before=$(pgrep -f 'raylet/raylet' | sort)
+  before=$(raylets)
   "$RAY" start --address=127.0.0.1:$PORT --num-cpus=1 >"$WORK/node$node.log" 2>&1 || fail "node $node did not start"
-  RAYLET[node]=$(comm -13 <(echo "$before") <(pgrep -f 'raylet/raylet' | sort) | head -1)
+  RAYLET[node]=$(comm -13 <(echo "$before") <(raylets))
+  [[ ${RAYLET[node]} =~ ^[0-9]+$ ]] || fail "node $node should be one raylet, got '${RAYLET[node]}'"
 done
 both_up() { [[ $("$RAY" status --address=127.0.0.1:$PORT 2>/dev/null) == */2.0\ CPU* ]]; }
 for _ in $(seq 60); do both_up && break; sleep 1; done
@@ -53,18 +52,24 @@ for path in pathlib.Path(sys.argv[1]).glob("*/status.json"):
         print(status["pid"])
 OWNERS
 }
-await_owner() { for _ in $(seq 240); do [ -n "$(owners)" ] && return; sleep 0.5; done; fail "no cell began"; }
+await_owner() {  # sets OWNER, one of them
+  for _ in $(seq 240); do
+    read -r OWNER _ <<<"$(owners | tr '\n' ' ')"
+    [ -n "$OWNER" ] && return
+    sleep 0.5
+  done
+  fail "no cell began"
+}
 
 say "a sweep of 6 cells, a task each, two at once"
 "${SWEEP[@]}" >"$WORK/sweep1.log" 2>&1 & SWEEP_PID=$!
 await_owner
-VICTIM=$(owners | head -1)
-say "kill -9 of the worker process $VICTIM, in the middle of a cell"
-kill -9 "$VICTIM"
+say "kill -9 of the worker process $OWNER, in the middle of a cell"
+kill -9 "$OWNER"
 for _ in $(seq 120); do [ "$(done_cells)" -ge 1 ] && break; sleep 0.5; done
 await_owner
 say "kill -9 of a whole worker node: raylet ${RAYLET[2]} and all its processes; $(done_cells) cells done by then"
-CHILDREN=$(pgrep -P "${RAYLET[2]}" | tr '\n' ' ')
+CHILDREN=$(pgrep -P "${RAYLET[2]}") || true
 kill -9 "${RAYLET[2]}" $CHILDREN 2>/dev/null || true
 CODE=0; wait $SWEEP_PID || CODE=$?
 say "the sweep ended with exit code $CODE, $(done_cells) of 6 cells done"
@@ -77,7 +82,7 @@ fi
 [ "$(done_cells)" = 6 ] || fail "$(done_cells) of 6 cells are done"
 [ "$(ls -d "$WORK"/runs/*/ | wc -l)" = 6 ] || fail "there are $(ls -d "$WORK"/runs/*/ | wc -l) records"
 [ -z "$(find "$WORK/runs" -name '.*.tmp' -o -name 'claim.*')" ] || fail "temporary files are left"
-RESUMED=$(grep -l '"resumed": [1-9]' "$WORK"/runs/*/result.json | wc -l)
+RESUMED=$({ grep -l '"resumed": [1-9]' "$WORK"/runs/*/result.json || true; } | wc -l)
 [ "$RESUMED" -ge 1 ] || fail "no cell went on from an epoch of a killed task"
 "$PYTHON" -m poolbench status "$WORK/runs"
 say "the same cells undisturbed, on this machine without Ray"

@@ -9,8 +9,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=$(realpath -s "${1:-.venv/bin/python}")
+# From here on in a folder, WORK, and below a process, HOLDER, with which all ends that is started here.
+[ "${HOLDER:-}" = $PPID ] || exec "$PYTHON" scripts/held.py scripts/check_slurm.sh "$PYTHON"
 ROOT=$PWD
-WORK=$(mktemp -d)
 export PYTHONPATH=$ROOT
 say() { echo "== $*"; }
 fail() { echo "check_slurm: FAILED: $*" >&2; tail -n 20 "$WORK"/*.log >&2 || true; exit 1; }
@@ -25,14 +26,8 @@ if ! command -v slurmctld >/dev/null || ! command -v munged >/dev/null; then
     fail "slurm-wlm could not be installed"
 fi
 
-PIDS=()
-finish() {
-  scancel --user=root 2>/dev/null || true
-  for pid in "${PIDS[@]}"; do { disown "$pid"; kill -9 "$pid"; } 2>/dev/null || true; done
-  pkill -9 -f "slurmstepd.*" 2>/dev/null || true
-  rm -rf "$WORK"
-}
-trap finish EXIT
+# Numbers of all processes below $1. Those whose parent has ended are below HOLDER.
+below() { for pid in $(pgrep -P "$1"); do echo "$pid"; below "$pid"; done; }
 
 say "starting munged, slurmctld and two slurmd ($(slurmctld -V))"
 mkdir -p "$WORK"/{munge,state,spool1,spool2}
@@ -40,7 +35,7 @@ chmod 755 "$WORK"; chmod 700 "$WORK/munge"
 dd if=/dev/urandom of="$WORK/munge/key" bs=1024 count=1 status=none; chmod 400 "$WORK/munge/key"
 SOCKET=$WORK/munge.socket
 munged --force --foreground --key-file="$WORK/munge/key" --socket="$SOCKET" --pid-file="$WORK/munge/pid" \
-  --log-file="$WORK/munge/log" --seed-file="$WORK/munge/seed" >"$WORK/munged.log" 2>&1 & PIDS+=($!)
+  --log-file="$WORK/munge/log" --seed-file="$WORK/munge/seed" >"$WORK/munged.log" 2>&1 &
 HOST=$(hostname -s)
 export SLURM_CONF=$WORK/slurm.conf
 cat >"$SLURM_CONF" <<CONF
@@ -71,13 +66,13 @@ KillWait=2
 NodeName=n[1-2] NodeHostname=$HOST NodeAddr=127.0.0.1 Port=[16818-16819] CPUs=1 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
-slurmctld -D -f "$SLURM_CONF" >"$WORK/ctld.out" 2>&1 & PIDS+=($!)
+slurmctld -D -f "$SLURM_CONF" >"$WORK/ctld.out" 2>&1 &
 for node in 1 2; do
-  slurmd -D -N "n$node" -f "$SLURM_CONF" >"$WORK/slurmd$node.out" 2>&1 & PIDS+=($!)
+  slurmd -D -N "n$node" -f "$SLURM_CONF" >"$WORK/slurmd$node.out" 2>&1 &
   SLURMD[node]=$!
 done
-for _ in $(seq 60); do [ "$(sinfo -h -t idle -o %D 2>/dev/null | head -1)" = 2 ] && break; sleep 1; done
-[ "$(sinfo -h -t idle -o %D | head -1)" = 2 ] || fail "the two nodes did not come up: $(sinfo 2>&1)"
+for _ in $(seq 60); do [ "$(sinfo -h -t idle -o %D 2>/dev/null | sed -n 1p)" = 2 ] && break; sleep 1; done
+[ "$(sinfo -h -t idle -o %D | sed -n 1p)" = 2 ] || fail "the two nodes did not come up: $(sinfo 2>&1)"
 sinfo
 
 cd "$WORK"
@@ -93,18 +88,21 @@ say "a sweep of 6 cells, a job each, two at once"
 "${SWEEP[@]}" >"$WORK/sweep1.log" 2>&1 & SWEEP_PID=$!
 for _ in $(seq 240); do [ "$(begun)" -ge 1 ] && break; kill -0 $SWEEP_PID || fail "the sweep ended early"; sleep 1; done
 say "after the first epoch of a cell:"; squeue
-JOB=$(squeue -h -t R -w n1 -o %i | head -1)
+JOB=$(squeue -h -t R -w n1 -o %i | sed -n 1p)
 say "scancel $JOB (running on n1)"; scancel "$JOB"
-for _ in $(seq 60); do squeue -h -t R -w n2 -o %i | grep -q . && break; sleep 1; done
-LOST=$(squeue -h -t R -w n2 -o %i | head -1)
+for _ in $(seq 60); do [ -n "$(squeue -h -t R -w n2 -o %i)" ] && break; sleep 1; done
+LOST=$(squeue -h -t R -w n2 -o %A | sed -n 1p)
 say "kill -9 slurmd of n2 and its job's processes ($LOST): a node that dies"
 { disown "${SLURMD[2]}"; kill -9 "${SLURMD[2]}"; } 2>/dev/null
-pkill -9 -f "slurmstepd: \[${LOST%%_*}" || true
-for environ in /proc/[0-9]*/environ; do  # what a job runs on the node knows its name
-  if tr '\0' '\n' <"$environ" 2>/dev/null | grep -qx SLURMD_NODENAME=n2; then
-    kill -9 "$(basename "$(dirname "$environ")")" 2>/dev/null || true
-  fi
-done
+dying() {  # its step daemons, and what its job runs, which knows the node's name
+  pgrep -P "$HOLDER" -f "slurmstepd: \[$LOST[.]"
+  for pid in $(below "$HOLDER"); do
+    if grep -qzx SLURMD_NODENAME=n2 "/proc/$pid/environ" 2>/dev/null; then echo "$pid"; fi
+  done
+}
+# More than once: whose parent has just been killed is on its way to HOLDER, and may be seen at neither place.
+for _ in $(seq 10); do { kill -9 $(dying) || true; } 2>/dev/null; sleep 0.2; done
+[ -z "$(dying)" ] || fail "processes of n2 live on: $(dying)"
 CODE=0; wait $SWEEP_PID || CODE=$?
 tail -n 12 "$WORK/sweep1.log"
 say "the sweep ended with exit code $CODE, $(done_cells) of 6 cells done"
@@ -113,7 +111,7 @@ say "the sweep ended with exit code $CODE, $(done_cells) of 6 cells done"
 grep -q "again: poolbench run" "$WORK/sweep1.log" || fail "the failures are not listed with their commands"
 
 say "starting slurmd of n2 again, and the same command"
-(cd / && exec slurmd -D -N n2 -f "$SLURM_CONF") >"$WORK/slurmd2b.out" 2>&1 & PIDS+=($!)
+(cd / && exec slurmd -D -N n2 -f "$SLURM_CONF") >"$WORK/slurmd2b.out" 2>&1 &
 scontrol update nodename=n2 state=resume 2>/dev/null || true
 DONE_BEFORE=$(md5sum "$WORK"/runs/*/result.json | sort)
 CODE=0; "${SWEEP[@]}" >"$WORK/sweep2.log" 2>&1 || CODE=$?
@@ -128,6 +126,6 @@ say "the same cells undisturbed, on this machine without SLURM"
 "$PYTHON" -m poolbench sweep "${CELLS[@]}" runs_dir="$WORK/local" trainer.threads=1 >"$WORK/local.log" 2>&1 ||
   fail "the local sweep"
 "$PYTHON" "$ROOT/scripts/check_same_results.py" "$WORK/runs" "$WORK/local" || fail "results differ"
-RESUMED=$(grep -l '"resumed": [1-9]' "$WORK"/runs/*/result.json | wc -l)
+RESUMED=$({ grep -l '"resumed": [1-9]' "$WORK"/runs/*/result.json || true; } | wc -l)
 say "6 of 6 cells done, each once; $RESUMED went on from an epoch that a lost job had finished"
 say "PASSED"

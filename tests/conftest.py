@@ -5,11 +5,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import register_random, settings
 
-# CI draws the same examples in every run, so that a change fails for what it does; elsewhere new ones are explored.
-settings.register_profile("poolbench", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("poolbench")
+# `make test` draws the same examples in every run, so that a change fails for what it does. `make test-all` draws new
+# ones and prints the decorator, @reproduce_failure, that repeats a failure.
+settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("all", deadline=None, max_examples=25, derandomize=False, print_blob=True)
+settings.load_profile("all" if os.environ.get("POOLBENCH_TESTS") == "all" else "quick")
+
+
+class TorchNumbers:
+    """Torch's global stream as hypothesis manages those of ``random`` and of numpy.
+
+    Every example starts it anew, at 0 or as ``st.random_module()`` draws, and it is put back afterwards. Without this
+    an example would go on where the one before ended, and a failure could not be repeated.
+    """
+
+    seed = staticmethod(torch.default_generator.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH_NUMBERS = TorchNumbers()  # hypothesis holds but a weak reference
+register_random(TORCH_NUMBERS)
 
 
 @pytest.fixture(autouse=True)

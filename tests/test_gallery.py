@@ -105,6 +105,17 @@ def test_sixteen_bits_of_grey_keep_their_levels(tmp_path):
     torch.testing.assert_close(gallery.load_image(tmp_path / "x.png", 32), torch.full((3, 32, 32), 128 / 255))
 
 
+def test_sixteen_bits_of_grey_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    pixels = np.zeros((40, 40), dtype=np.uint16)
+    pixels[:20] = 2**15
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    x = gallery.load_image(tmp_path / "x.png", 40)
+    assert (x[:, :20] == 0).all()
+    assert (x[:, 20:] == 128 / 255).all()
+
+
 def test_the_command_writes_one_figure_an_image_and_the_windows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 64), (200, 30, 30)).save("photo.jpg")

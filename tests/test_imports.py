@@ -56,7 +56,7 @@ ALLOWED = {
         "gallery",
         "trust",
     },
-    "gallery": {"pooling"},
+    "gallery": {"data", "pooling"},
     "testing": set(),
     "__main__": {"cli"},
     "__init__": {"trained", "data", "models", "heads", "pooling"},

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from poolbench.data import pictures
 from poolbench.data.base import FLIP_AND_CROP, DataError, DataInfo, DataSource
-from poolbench.data.cache import cache_key
+from poolbench.data.cache import cache_key, cached_arrays
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+OTHER_NAMES = (
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "eval",
+    "testing",
+    "test",
+)  # of the test set with others, in any case
+MOST_NAMED = 20  # broken images in one message
+
+File = tuple[str, int, int]  # path below root, bytes, mtime in ns
 
 
 class ImageFolder(DataSource):
@@ -21,13 +35,15 @@ class ImageFolder(DataSource):
 
     Each is turned upright as its camera noted, made RGB, shrunk (antialiased, bilinear) or enlarged until its short
     side is `size`, and cropped to the centre square; once, then kept in the cache. All of them must fit in memory:
-    3 * size * size bytes an image. Files that do not end like images are passed over.
+    3 * size * size bytes an image. Files that do not end like images are passed over. Whether the others can be read
+    is looked at before anything is trained, in `plan` too: once, and again when files change.
 
     Args:
         root: folder that holds `train` and `test`.
         size: height and width of the images, in pixels, at least 2.
         validation, augmentation: see `DataSource`.
-    Raises: ValueError naming the option; DataError if a folder is not laid out like that or an image is unreadable.
+    Raises: ValueError naming the option; DataError if a folder is not laid out like that, or naming the images that
+        cannot be read.
     """
 
     name = "image_folder"
@@ -56,28 +72,62 @@ class ImageFolder(DataSource):
         )
 
     def check(self) -> None:
-        self._splits  # noqa: B018 - listing the files finds what is wrong with them
+        train, test, _ = self._splits
+        files = sorted(train + test)
+        # An entry of the cache says that these files were looked at and are good.
+        cached_arrays(
+            "image_folder_readable", cache_key(1, files), lambda: self._looked_at([path for path, *_ in files])
+        )
 
     def cache_key(self) -> str:
         train, test, _ = self._splits
-        return cache_key(1, self.size, sorted(train + test))
+        return cache_key(2, self.size, sorted(train + test))
 
     def build(self) -> dict[str, np.ndarray]:
         train, test, classes = self._splits
         arrays = {"classes": np.array(classes)}
+        broken: dict[str, str] = {}
         for split, files in (("train", train), ("test", test)):
             paths = [path for path, _, _ in files]
             images = np.empty((len(paths), *self.size, 3), dtype=np.uint8)
             with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
                 for row, image in enumerate(pool.map(self._decode, paths)):
-                    images[row] = image
+                    if isinstance(image, str):
+                        broken[paths[row]] = image
+                    else:
+                        images[row] = image
             labels = [classes.index(path.split("/")[1]) for path in paths]
             arrays |= {f"{split}_images": images, f"{split}_labels": np.array(labels, dtype=np.int64)}
+        self._refuse(broken)
         return arrays
 
+    def _looked_at(self, paths: list[str]) -> dict[str, np.ndarray]:
+        with ThreadPoolExecutor() as pool:
+            faults = pool.map(lambda path: pictures.fault(self.root / path), paths)
+            self._refuse({path: fault for path, fault in zip(paths, faults, strict=True) if fault})
+        return {"images": np.array(len(paths))}
+
+    def _decode(self, path: str) -> np.ndarray | str:
+        """uint8 (size, size, 3), or why there is none."""
+        try:
+            with pictures.opened(self.root / path) as image:
+                return pictures.fitted(image, self.size)
+        except Exception as error:  # a broken file may raise nearly anything
+            return pictures.reason(error)
+
+    def _refuse(self, broken: dict[str, str]) -> None:
+        """Raises: DataError naming the files of `broken`, path to reason, if there are any."""
+        if not broken:
+            return
+        named = [f"{self.root / path} cannot be read as an image: {why}" for path, why in broken.items()]
+        if len(named) == 1:
+            raise DataError(named[0])
+        more = [f"and {len(named) - MOST_NAMED:,} more"] if len(named) > MOST_NAMED else []
+        raise DataError("\n  ".join([f"{len(named):,} images cannot be read:", *named[:MOST_NAMED], *more]))
+
     @cached_property
-    def _splits(self) -> tuple[list[tuple[str, int, int]], list[tuple[str, int, int]], tuple[str, ...]]:
-        """Files of train and of test as (path below root, bytes, mtime in ns), sorted, and the classes."""
+    def _splits(self) -> tuple[list[File], list[File], tuple[str, ...]]:
+        """Files of train and of test, sorted, and the classes."""
         splits = {split: self._classes(split) for split in ("train", "test")}
         train, test = (set(found) for found in splits.values())
         if train != test:
@@ -88,53 +138,58 @@ class ImageFolder(DataSource):
         files = [[file for name in sorted(found) for file in found[name]] for found in splits.values()]
         return files[0], files[1], tuple(sorted(train))
 
-    def _classes(self, split: str) -> dict[str, list[tuple[str, int, int]]]:
+    def _classes(self, split: str) -> dict[str, list[File]]:
         folder = self.root / split
-        names = sorted(p.name for p in folder.iterdir() if _is_class(p)) if folder.is_dir() else []
+        names = _folders(folder)
         if not names:
             raise DataError(
                 f"there are no images at {folder}/<class>/: data.root={str(self.root)!r} must hold "
-                "train/<class>/<images> and test/<class>/<images>, the same classes in both"
+                "train/<class>/<images> and test/<class>/<images>, the same classes in both" + self._hint(split)
             )
         found = {name: self._files(folder / name) for name in names}
-        for name, files in found.items():
-            if not files:
-                raise DataError(f"{folder / name} holds no images ({' '.join(SUFFIXES)})")
+        if empty := {str(folder / name) for name, files in found.items() if not files}:
+            raise DataError(
+                f"{_listed(empty)} {'hold' if len(empty) > 1 else 'holds'} no images ({' '.join(SUFFIXES)})"
+            )
         return found
 
-    def _files(self, folder: Path) -> list[tuple[str, int, int]]:
+    def _files(self, folder: Path) -> list[File]:
         files = []
         for parent, _, names in os.walk(folder, followlinks=True):
             for name in names:
                 if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                     path = Path(parent, name)
-                    try:
+                    size, changed = -1, -1
+                    with suppress(OSError):  # a link that leads nowhere, say, which reading it will tell
                         stat = path.stat()
-                    except OSError as error:  # a link that leads nowhere, say
-                        raise DataError(f"{path} cannot be read: {error}") from error
-                    files.append((path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime_ns))
+                        size, changed = stat.st_size, stat.st_mtime_ns
+                    files.append((path.relative_to(self.root).as_posix(), size, changed))
         return sorted(files)
 
-    def _decode(self, path: str) -> np.ndarray:
-        """uint8 (size, size, 3). Raises: DataError naming the file."""
-        from PIL import Image, ImageOps
-
-        try:
-            with Image.open(self.root / path) as image:
-                # Pillow turns deeper pixels into 8 bits by cutting off everything above 255.
-                if image.mode.startswith("I;16"):
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                elif image.mode in ("I", "F"):
-                    raise ValueError("its pixels are 32 bits deep; save it with 8 or 16")
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-                return np.asarray(ImageOps.fit(upright, self.size, Image.Resampling.BILINEAR))
-        except Exception as error:  # a broken file may raise nearly anything
-            raise DataError(f"{self.root / path} cannot be read as an image: {error}") from error
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+    def _hint(self, split: str) -> str:
+        """What may be meant where the folder `split` is not there."""
+        if not self.root.is_dir():
+            return f"; there is no folder {self.root}"
+        within = _folders(self.root)
+        near = [self.root.absolute().parent, *(self.root.absolute() / name for name in within)]
+        if split == "train" and (whole := [folder for folder in near if _folders(folder / "train")]):
+            meant = whole[0] if self.root.is_absolute() else os.path.relpath(whole[0])
+            return f". Did you mean {'its parent' if whole[0] == near[0] else 'the folder in it'}, data.root={meant}?"
+        others = [name for name in within if name.lower() in OTHER_NAMES and name != "test"]
+        if split == "test" and others:
+            return (
+                f". {self.root / others[0]} is not read: rename it to test, or link test to it, if it is to be the test"
+                " set, which is read once, after training. Images to choose by are split off from train "
+                "(data.validation=0.1)"
+            )
+        return f"; it holds the folders {_listed(within[:10])}" if within else "; it holds no folders"
 
 
-def _listed(names: set[str]) -> str:
+def _folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "none"

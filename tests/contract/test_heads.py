@@ -94,8 +94,8 @@ def takes(head, size):
 
 @every_unfitted
 @pytest.mark.parametrize("hidden", [(), (7,), [8, 5]])
-@given(batch=st.integers(1, 3), channels=st.integers(1, 5), num_classes=st.integers(1, 4))
-def test_a_map_becomes_logits(case, hidden, batch, channels, num_classes):
+@given(batch=st.integers(1, 3), channels=st.integers(1, 5), num_classes=st.integers(1, 4), seed=st.random_module())
+def test_a_map_becomes_logits(case, hidden, batch, channels, num_classes, seed):
     head = build(case, channels=channels, num_classes=num_classes, hidden=hidden)
     assert head(torch.randn(batch, channels, *SIZE)).shape == (batch, num_classes)
 

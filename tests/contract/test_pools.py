@@ -111,6 +111,7 @@ def test_any_mix_of_window_step_and_border_gives_that_size(name, geometry, data)
         assert POOLS.find(name).__name__ in str(error)  # noqa: PT017 - an operator may refuse a mix, by name
         return
     height, width = data.draw(st.integers(1, 14)), data.draw(st.integers(1, 14))
+    data.draw(st.random_module())
     x = torch.randn(1, 2, height, width)
     try:
         size = pool.output_size((height, width))

@@ -1,5 +1,8 @@
 """Folders of images: laid out as asked, any size and mode, every mistake named."""
 
+import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchvision.transforms import v2
 
+from poolbench.data import pictures
 from poolbench.data.base import DataError
 from poolbench.data.image_folder import ImageFolder
 
@@ -89,10 +93,31 @@ def test_sixteen_bits_are_scaled_not_cut_off(root):
     assert bool((ImageFolder(root, size=8).load(0).train_images[0] == 40_000 >> 8).all())
 
 
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+@pytest.mark.parametrize("kind", [np.uint16, np.uint8, "RGB"], ids=str)
+def test_every_depth_is_turned_upright_as_the_camera_noted(root, kind, suffix):
+    high = np.arange(6 * 10).reshape(6, 10)
+    pixels = {np.uint8: high, np.uint16: high * 256 + 7, "RGB": np.stack([high, 0 * high, high], -1)}[kind]
+    upright = {1: high, 3: np.rot90(high, 2), 6: np.rot90(high, -1), 8: np.rot90(high)}
+    for orientation, expected in upright.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = root / "train" / "blue" / f"{orientation}.{suffix}"
+        Image.fromarray(pixels.astype(np.uint8 if kind == "RGB" else kind)).save(path, exif=exif)
+        with pictures.opened(path) as image:
+            assert np.array_equal(np.asarray(pictures.upright(image).convert("RGB"))[..., 0], expected)
+        square = expected[2:8] if orientation > 4 else expected[:, 2:8]
+        assert np.array_equal(ImageFolder(root, size=6)._decode(f"train/blue/{path.name}")[..., 0], square)
+
+
+def test_a_size_that_is_no_square_is_height_and_width():
+    assert pictures.fitted(Image.new("L", (20, 20)), (4, 6)).shape == (4, 6, 3)
+
+
 def test_deeper_pixels_are_refused(root):
     Image.fromarray(np.ones((8, 8), np.float32)).save(root / "train" / "blue" / "deep.tiff")
     with pytest.raises(DataError, match=r"blue/deep\.tiff cannot be read .* 32 bits deep"):
-        ImageFolder(root, size=8).prepare()
+        ImageFolder(root, size=8).check()
 
 
 def test_a_second_load_does_not_decode(root, monkeypatch):
@@ -115,9 +140,30 @@ def test_fingerprint_and_cache_follow_the_files(root, tmp_path):
 def test_a_missing_folder_says_what_is_expected(root, tmp_path):
     with pytest.raises(DataError, match=r"nowhere/train/<class>/: .*train/<class>/<images> and test/<class>/<images>"):
         ImageFolder(tmp_path / "nowhere").check()
-    (root / "test").rename(root / "val")
-    with pytest.raises(DataError, match=r"images/test/<class>/: "):
-        ImageFolder(root).info()
+    with pytest.raises(DataError, match=r"; there is no folder .*nowhere$"):
+        ImageFolder(tmp_path / "nowhere").check()
+
+
+def test_a_root_that_is_too_deep_or_not_deep_enough_names_the_right_one(root, tmp_path, monkeypatch):
+    for wrong, words in ((root / "train", "its parent"), (root / "test", "its parent"), (tmp_path, "the folder in it")):
+        with pytest.raises(DataError, match=rf"Did you mean {words}, data\.root={re.escape(str(root))}\?$"):
+            ImageFolder(wrong).check()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"Did you mean its parent, data\.root=images\?$"):
+        ImageFolder("images/train").check()
+    picture(tmp_path / "flat" / "rose" / "a.png")
+    with pytest.raises(DataError, match=r"; it holds the folders rose$"):
+        ImageFolder("flat").check()
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Test"])
+def test_a_test_set_under_another_name_is_told_how_to_become_one(root, name):
+    (root / "test").rename(root / name)
+    with pytest.raises(DataError, match=rf"images/{name} is not read: rename it to test, .*data\.validation"):
+        ImageFolder(root).check()
+    (root / name).rename(root / "other")
+    with pytest.raises(DataError, match=r"images/test/<class>/: .*; it holds the folders other, train$"):
+        ImageFolder(root).check()
 
 
 def test_classes_that_differ_are_listed(root):
@@ -131,17 +177,61 @@ def test_a_class_without_images_is_named(root):
     (root / "train" / "green").mkdir()
     with pytest.raises(DataError, match=r"train/green holds no images"):
         ImageFolder(root).check()
+    (root / "train" / "grey").mkdir()
+    with pytest.raises(DataError, match=r"train/green, .*train/grey hold no images"):
+        ImageFolder(root).check()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a png", "cut"])
-def test_an_unreadable_image_is_named_and_nothing_is_cached(root, content):
-    path = root / "test" / "blue" / "bad.png"
-    picture(path, size=(50, 50))
-    path.write_bytes(path.read_bytes()[:60] if content == "cut" else content)
-    with pytest.raises(DataError, match=r"test/blue/bad\.png cannot be read as an image"):
-        ImageFolder(root, size=8).load(0)
-    path.unlink()
-    assert len(ImageFolder(root, size=8).load(0).test_images) == 2
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "ppm", "tiff", "webp"])
+@pytest.mark.parametrize("content", [b"", b"no image", "cut"])
+def test_an_unreadable_image_is_named_before_anything_is_decoded_and_nothing_is_cached(root, content, suffix):
+    path = root / "test" / "blue" / f"bad.{suffix}"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3] if content == "cut" else content)
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"test/blue/bad\.{suffix} cannot be read as an image: .*\w"):
+            ImageFolder(root, size=8).check()
+    path.write_bytes(whole + b"appended" * 1000)
+    assert len(ImageFolder(root, size=8).load(0).test_images) == 3
+
+
+def test_unreadable_images_are_named_all_at_once_up_to_twenty(root):
+    for i in range(23):
+        (root / "train" / "red" / f"bad{i:02}.png").write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        ImageFolder(root, size=8).check()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "23 images cannot be read:"
+    assert lines[-1] == "  and 3 more"
+    assert [Path(line.split()[0]).name for line in lines[1:-1]] == [f"bad{i:02}.png" for i in range(20)]
+    with pytest.raises(DataError) as decoded:
+        ImageFolder(root, size=8).build()
+    assert str(decoded.value) == str(caught.value)
+
+
+def test_what_only_decoding_shows_is_named_all_at_once(root):
+    for name in ("a.png", "b.png"):
+        data = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), b"no deflated data", b""
+        chunks = [kind + text for kind, text in zip((b"IHDR", b"IDAT", b"IEND"), data, strict=True)]
+        whole = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+        (root / "train" / "red" / name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(whole))
+    source = ImageFolder(root, size=8)
+    source.check()
+    with pytest.raises(DataError, match=r"^2 images cannot be read:\n .*red/a\.png .*\n .*red/b\.png "):
+        source.prepare()
+
+
+def test_files_are_looked_at_once_and_again_when_they_change(root, monkeypatch):
+    ImageFolder(root, size=8).check()
+    looked = []
+    monkeypatch.setattr(pictures, "fault", lambda path: looked.append(path))
+    ImageFolder(root, size=16).check()
+    assert not looked
+    picture(root / "train" / "red" / "new.png")
+    ImageFolder(root, size=8).check()
+    assert root / "train" / "red" / "new.png" in looked
 
 
 def test_a_link_that_leads_nowhere_is_named(root):

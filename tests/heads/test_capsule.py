@@ -43,8 +43,9 @@ def routed(u, matrices, bias, iterations, leaky):
     classes=st.integers(1, 4),
     iterations=st.integers(1, 4),
     leaky=st.booleans(),
+    seed=st.random_module(),
 )
-def test_routing_is_the_papers(groups, positions, classes, iterations, leaky):
+def test_routing_is_the_papers(groups, positions, classes, iterations, leaky, seed):
     u = torch.randn(2, groups, 3, positions, dtype=torch.float64)
     matrices = torch.randn(classes, groups, 3, 5, dtype=torch.float64)
     bias = torch.randn(classes, 5, dtype=torch.float64)
@@ -102,8 +103,8 @@ def test_agreement_draws_votes_together():
     assert min(later) > first + 0.01
 
 
-@given(st.integers(1, 9), st.floats(1e-3, 1e3))
-def test_squash_keeps_directions_and_brings_lengths_below_one(size, length):
+@given(st.integers(1, 9), st.floats(1e-3, 1e3), st.random_module())
+def test_squash_keeps_directions_and_brings_lengths_below_one(size, length, seed):
     s = F.normalize(torch.randn(size, dtype=torch.float64), dim=0) * length
     v = squash(s, 0)
     torch.testing.assert_close(v, squashed(s))

@@ -43,8 +43,14 @@ def scale(share=0.5, stride=0.125, channels=7, reduced=4, centres=6, assignment=
     return Scale(channels, share, stride, reduced, centres, assignment, 10.0, kept)
 
 
-@given(st.integers(1, 13), st.integers(1, 13), st.sampled_from([0.5, 0.25, 0.7]), st.sampled_from([0.125, 0.3, 1.0]))
-def test_windows_are_averages_on_a_grid_that_ends_with_the_map(height, width, share, stride):
+@given(
+    st.integers(1, 13),
+    st.integers(1, 13),
+    st.sampled_from([0.5, 0.25, 0.7]),
+    st.sampled_from([0.125, 0.3, 1.0]),
+    st.random_module(),
+)
+def test_windows_are_averages_on_a_grid_that_ends_with_the_map(height, width, share, stride, seed):
     x = torch.randn(2, 7, height, width)
     expected = []
     starts = []
@@ -88,8 +94,8 @@ def test_components_that_nothing_varies_along_are_zero():
     assert not components(torch.ones(2, 6)).any()
 
 
-@given(st.integers(1, 8), st.integers(1, 9))
-def test_a_hard_assignment_is_to_the_nearest(centres, descriptors):
+@given(st.integers(1, 8), st.integers(1, 9), st.random_module())
+def test_a_hard_assignment_is_to_the_nearest(centres, descriptors, seed):
     x, c = torch.randn(descriptors, 3, dtype=torch.float64), torch.randn(centres, 3, dtype=torch.float64)
     shares = assigned(x, c, "hard", 10.0)
     torch.testing.assert_close(shares, F.one_hot(torch.cdist(x, c).argmin(1), centres).double())
@@ -97,8 +103,8 @@ def test_a_hard_assignment_is_to_the_nearest(centres, descriptors):
     torch.testing.assert_close(vlad, hard_vlad(x, c))
 
 
-@given(st.integers(1, 8))
-def test_a_soft_assignment_is_to_the_five_nearest_by_the_true_squared_distance(centres):
+@given(st.integers(1, 8), st.random_module())
+def test_a_soft_assignment_is_to_the_five_nearest_by_the_true_squared_distance(centres, seed):
     x, c = 3 * torch.randn(4, 3, dtype=torch.float64), 3 * torch.randn(centres, 3, dtype=torch.float64)
     shares = assigned(x, c, "soft", 10.0)
     for descriptor, share in zip(x, shares, strict=True):

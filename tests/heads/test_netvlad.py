@@ -26,8 +26,8 @@ def slow(head, x):
     return flat / flat.norm() * 5**0.5
 
 
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.booleans())
-def test_it_is_the_papers_formula(centres, height, width, normalise_input):
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5), st.booleans(), st.random_module())
+def test_it_is_the_papers_formula(centres, height, width, normalise_input, seed):
     head = make(centres=centres, normalise_input=normalise_input).double()
     with torch.no_grad():  # free of how they start
         for parameter in head.parameters():
@@ -81,8 +81,8 @@ def test_the_number_of_pixels_does_not_matter():
     torch.testing.assert_close(head.pool(x.repeat(1, 1, 3, 2)), head.pool(x))
 
 
-@given(st.floats(0.01, 100))
-def test_a_pixels_length_matters_exactly_if_it_is_not_normalised(factor):
+@given(st.floats(0.01, 100), st.random_module())
+def test_a_pixels_length_matters_exactly_if_it_is_not_normalised(factor, seed):
     x = torch.randn(2, 5, 4, 6)
     stronger = x * torch.where(torch.rand(2, 1, 4, 6) < 0.5, 1.0, factor)
     head, free = make(), make(normalise_input=False)

@@ -36,6 +36,7 @@ def maps(draw, kernel_size=1, stride=1, padding=0):
     height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     assume(min(height, width) >= stride)
     assume(kernel_size <= min(height, width) + 2 * padding + stride - 1)
+    draw(st.random_module())  # for what the test draws itself: weights, directions
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 3)), height, width)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))), dtype=torch.float64)
     # As it is; with ties and windows of zeros, as after a ReLU; negative, below whatever a border is filled with.

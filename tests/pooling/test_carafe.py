@@ -14,9 +14,10 @@ from poolbench import create_pool
     height=st.integers(3, 9),
     width=st.integers(3, 9),
     memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    seed=st.random_module(),
 )
 def test_every_pixel_is_the_average_of_its_surroundings_by_its_own_kernel(
-    kernel_size, stride, encoder_kernel_size, height, width, memory_format
+    kernel_size, stride, encoder_kernel_size, height, width, memory_format, seed
 ):
     x = torch.randn(2, 3, height, width, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
     options = {"kernel_size": kernel_size, "stride": stride, "encoder_kernel_size": encoder_kernel_size}

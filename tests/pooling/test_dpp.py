@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 
 from poolbench import create_pool
+from poolbench.pooling.dpp import LARGEST_ALPHA, LARGEST_LAMBDA
 from tests.pooling.reference import by_loop, geometries_and_maps, maps
 
 ONE_TO_FOUR, CORNER = [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 4.0]
@@ -24,12 +25,13 @@ def _dpp(cells, exponent, alpha, symmetric, center=None):
 
 
 def _pool(x, **options):
-    """With a ``lambda`` and an ``alpha`` of its own for each channel; and both."""
+    """With a ``lambda`` and an ``alpha`` of its own for each channel, some beyond the largest; and both as they act."""
     pool = create_pool("dpp", channels=x.shape[1], **options).double()
     with torch.no_grad():
         for parameter in (pool.log_lambda, pool.log_alpha):
-            parameter.add_(torch.randn_like(parameter))
-    return pool, pool.log_lambda.exp(), pool.log_alpha.exp()
+            parameter.add_(3 * torch.randn_like(parameter))
+    most = math.log(LARGEST_LAMBDA), math.log(LARGEST_ALPHA)
+    return pool, pool.log_lambda.clamp(max=most[0]).exp(), pool.log_alpha.clamp(max=most[1]).exp()
 
 
 def _same(y, expected, tensors):
@@ -105,6 +107,20 @@ def test_parameters_that_wander_far_off_neither_overflow_nor_divide_by_zero(symm
     y.sum().backward()
     assert y.isfinite().all()
     assert all(one.grad.isfinite().all() for one in (x, *pool.parameters()))
+
+
+def test_parameters_beyond_the_largest_act_as_the_largest_and_have_no_gradient():
+    x = torch.randn(2, 3, 6, 6)
+    largest = create_pool("dpp", channels=3, lambda_=LARGEST_LAMBDA, alpha=LARGEST_ALPHA)
+    pool = create_pool("dpp", channels=3)
+    with torch.no_grad():
+        pool.log_lambda.fill_(math.log(LARGEST_LAMBDA) + 0.5)
+        pool.log_alpha.fill_(math.log(LARGEST_ALPHA) + 0.5)
+    y = pool(x)
+    torch.testing.assert_close(y, largest(x))
+    y.square().sum().backward()
+    assert not pool.log_lambda.grad.any()
+    assert not pool.log_alpha.grad.any()
 
 
 @pytest.mark.parametrize(("full", "count"), [(False, 2 * 5), (True, 12 * 5)])

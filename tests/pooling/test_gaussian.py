@@ -47,9 +47,10 @@ def _blur(x, sigmas, kernel_size, stride, padding_mode):
     sigma=st.floats(0.2, 3),
     padding_mode=st.sampled_from(["reflect", "replicate"]),
     memory_format=st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    seed=st.random_module(),
 )
 def test_it_is_a_blur_by_normalised_taps(
-    learnable, kernel_size, stride, height, width, sigma, padding_mode, memory_format
+    learnable, kernel_size, stride, height, width, sigma, padding_mode, memory_format, seed
 ):
     x = torch.randn(2, 3, height, width, dtype=torch.float64).to(memory_format=memory_format)
     options = {"kernel_size": kernel_size, "stride": stride, "padding_mode": padding_mode}

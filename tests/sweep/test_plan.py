@@ -81,8 +81,9 @@ def test_a_value_made_from_the_seed_follows_it():
     assert len({cell.config["data_fingerprint"] for cell in plan.cells}) == 3
 
 
-def test_where_the_data_lies_makes_no_other_cell_and_what_it_holds_does(write):
-    for root, text in (("here", b"\x00"), ("there", b"\x00"), ("other", b"\x00\x00")):
+def test_where_the_data_lies_makes_no_other_cell_and_what_it_holds_does(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "cache"))
+    for root, text in (("here", b"P5 1 1 9 0"), ("there", b"P5 1 1 9 0"), ("other", b"P5 1 1 9 00")):
         for part in ("train", "test"):
             for name in "ab":
                 path = Path(root, part, name, "image.png")
@@ -291,6 +292,17 @@ def test_a_plan_that_cannot_be_is_refused(options, words):
 def test_missing_data_is_noticed_while_planning():
     with pytest.raises(DataError, match="nowhere"):
         make_plan(["data=image_folder", "data.root=nowhere"])
+
+
+def test_images_that_cannot_be_read_are_named_while_planning(tmp_path, monkeypatch):
+    monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "cache"))
+    for split in ("train", "test"):
+        for name in "ab":
+            path = tmp_path / split / name / "image.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"^4 images cannot be read:\n(.*image\.png cannot .*(\n|$)){4}"):
+        make_plan(["data=image_folder", f"data.root={tmp_path}"])
 
 
 def test_planning_does_without_torch_and_leaves_nothing_behind(tmp_path):
