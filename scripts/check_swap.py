@@ -8,7 +8,8 @@ What is checked of each, with random weights:
 
 - with ``subsample`` at its strided convolutions alone it gives the logits that it gave before;
 - with the pool everywhere, its output has the shape that it had, here and (where the net takes it) for larger images;
-- no weight of it changed, it trains a step, and it comes back from pickle.
+- no weight of it changed, it trains a step, and it comes back from pickle;
+- where torch.fx can trace the net, it can trace the swapped one, with the same values, and torchvision takes features out.
 
 Ends with status 1 if one of them failed.
 """
@@ -23,6 +24,7 @@ import warnings
 import torch
 from torch import nn
 from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from poolbench.models.survey import image_size
 from poolbench.models.swap import swap
@@ -74,6 +76,7 @@ def check(name: str, pool: str) -> str:
         same = swap(copy.deepcopy(net), "subsample", sites="strided", input_size=size)(images)
     torch.testing.assert_close(same, before, rtol=1e-3, atol=1e-4 * before.abs().max().item())
     weights = {key: value.clone() for key, value in net.state_dict().items()}
+    traceable = _traced(net) is not None
     larger = torch.randn(1, size[0], size[1] + 37, size[2] + 64)
     takes_larger = _shape(net, larger) is not None
     swap(net, pool, input_size=size)
@@ -83,12 +86,26 @@ def check(name: str, pool: str) -> str:
     again = pickle.loads(pickle.dumps(net))
     with torch.no_grad():
         assert torch.equal(again(images), net(images)), "pickle changed it"
+    if traceable:
+        traced = _traced(net)
+        assert traced is not None, "torch.fx cannot trace it any more"
+        with torch.no_grad():
+            torch.testing.assert_close(traced(images), net(images))
+        layer = next(node.target for node in traced.graph.nodes if node.op == "call_module")
+        create_feature_extractor(net, [layer])(images)
     net.train()
     loss = net(images).square().mean()
     loss.backward()
     assert loss.isfinite(), "the loss is not finite"
     reasons = sorted({entry.reason for entry in net.swap_report.skipped})
     return f"{len(net.swap_report.replaced):3d} {len(net.swap_report.skipped):3d}  {'; '.join(reasons)}"
+
+
+def _traced(net: nn.Module) -> torch.fx.GraphModule | None:
+    try:
+        return torch.fx.symbolic_trace(net)
+    except Exception:  # whatever a net does that cannot be followed
+        return None
 
 
 def _shape(net: nn.Module, images: torch.Tensor) -> torch.Size | None:

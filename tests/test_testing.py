@@ -249,6 +249,71 @@ class WrongSlopeOfSomeWeights(Halving):
         return F.avg_pool2d(x, 2) * weight.square().mean()
 
 
+class RoundsToNothing(Halving):
+    def forward(self, x):
+        quarter = torch.full((x.shape[1], 1, 2, 2), 0.25).to(x.dtype)
+        return F.conv2d(x, quarter, stride=2, groups=x.shape[1])
+
+
+class TakesRowsForChannels(Halving):
+    def forward(self, x):
+        return super().forward(x / (1 + x.abs().amax(1, keepdim=True)))
+
+
+class TakesTheFirstOfFive(Halving):
+    def forward(self, x):
+        return super().forward(x if x.dim() < 5 else x[0])
+
+
+class BroadcastsChannels(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x):
+        return super().forward(x) * self.weight
+
+
+class NeedsAnImage(Halving):
+    def forward(self, x):
+        return torch.stack([F.avg_pool2d(one, 2) for one in x])
+
+
+class GivesAnEmptyMap(Halving):
+    def forward(self, x):
+        return super().forward(x) if len(x) else x
+
+
+class CutsTheGraphOfNothing(Halving):
+    def forward(self, x):
+        return super().forward(x if len(x) else x.detach())
+
+
+class CountsNothing(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_buffer("mean", torch.ones(()))
+
+    def forward(self, x):
+        self.mean = self.mean * 0.9 if self.training else self.mean
+        return super().forward(x)
+
+
+class TracesItsBatch(Halving):
+    def forward(self, x):
+        return super().forward(x) * torch.ones(int(x.shape[0]), 1, 1, 1)
+
+
+class TracesAnotherFormula(Halving):
+    def forward(self, x):
+        return F.max_pool2d(x, 2) if torch.jit.is_tracing() else super().forward(x)
+
+
+class FxSeesAnotherFormula(Halving):
+    def forward(self, x):
+        return super().forward(x) if isinstance(x, torch.Tensor) else F.max_pool2d(x, 2)
+
+
 class SaysNoOnnx(Halving):
     onnx = False
 
@@ -258,6 +323,8 @@ BROKEN = {
     "images_apart": [SeesTheBatch],
     "memory_format": [ForgetsTheFormat],
     "input_untouched": [WorksInPlace, GivesAView],
+    "refusals": [RoundsToNothing, TakesRowsForChannels, TakesTheFirstOfFive, BroadcastsChannels],
+    "empty_batch": [NeedsAnImage, GivesAnEmptyMap, CutsTheGraphOfNothing, CountsNothing],
     "gradients": [WrongSlope, WrongSlopeOfSomeWeights],
     "zero_maps": [NaNAtZero],
     "large_values": [Overflows],
@@ -268,6 +335,7 @@ BROKEN = {
     "bfloat16": [GivesFloat32],
     "compiles": [LooksAtValues],
     "exports": [LooksAtValues, KnowsItsBatch],
+    "tracing": [TracesItsBatch, TracesAnotherFormula, FxSeesAnotherFormula],
     "transforms": [LooksAtValues, NoTransforms],
     "flops": [CountsInFractions],
     "constants": [SaysItKeepsConstants],
@@ -320,6 +388,24 @@ def test_what_is_claimed_and_what_is_not_are_both_held_against_ours():
     (outcome,) = check_pool(Ours, ["signs"])
     assert outcome.state == "failed"
     assert "keeps_sign = False, but this holds" in outcome.explanation
+
+
+def test_maps_that_are_not_ours_to_take_may_be_served_as_torch_serves_them():
+    class Largest(Halving):  # exact on whole numbers and on (C, H, W), whatever the channels
+        def forward(self, x):
+            return F.max_pool2d(x, 2)
+
+    class OurLargest(Largest):
+        __module__ = "poolbench.pooling.largest"
+
+    class Shapes(Halving):  # of which torch.fx cannot follow the sizes
+        def forward(self, x):
+            return super().forward(x[..., : x.shape[-1] - 1] if x.shape[-1] % 2 else x)
+
+    assert [outcome.state for outcome in check_pool(Largest, ["refusals", "tracing"])] == ["passed", "passed"]
+    assert [outcome.state for outcome in check_pool(Shapes, ["tracing"])] == ["skipped"]
+    (outcome,) = check_pool(OurLargest, ["refusals"])
+    assert outcome.state == "failed"  # five dimensions are refused, but not by name
 
 
 def test_an_error_inside_a_pool_is_a_failure_with_its_place():

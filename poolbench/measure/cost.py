@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from poolbench.models.sites import is_site
+from poolbench.models.sites import first_of, is_site
 
 
 def cost(model: nn.Module, input_size: tuple[int, int]) -> dict[str, Any]:
@@ -45,11 +45,11 @@ def _inputs_of_pools(model: nn.Module, image: Tensor) -> list[tuple[nn.Module, T
     """Each pool, and the head, with the map that reaches it."""
     inputs: list[tuple[nn.Module, Tensor]] = []
 
-    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        inputs.append((module, args[0]))
+    def note(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        inputs.append((module, first_of(args, kwargs)))
 
     pools = [m for m in model.modules() if is_site(m) or m is getattr(model, "head", None)]
-    handles = [module.register_forward_pre_hook(note) for module in pools]
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in pools]
     try:
         model(image)
     finally:

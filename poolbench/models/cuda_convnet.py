@@ -8,10 +8,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from poolbench.models.options import choice
 from poolbench.models.sites import Sites, Trunk, map_sizes
 from poolbench.pooling import create_pool
+from poolbench.pooling.tracing import as_leaf
 
 _POOLS = {"max": partial(create_pool, "overlapping"), "average": partial(create_pool, "overlapping", mode="average")}
 
@@ -202,6 +204,8 @@ class LocallyConnected2d(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         if x.shape[-2:] != self.size:
             raise ValueError(
                 f"model cuda_convnet: its locally connected layers were built for maps of "
@@ -209,7 +213,7 @@ class LocallyConnected2d(nn.Module):
             )
         patches = F.unfold(x, self.kernel, padding=self.kernel // 2).permute(2, 0, 1)  # positions first
         y = torch.baddbmm(self.bias.view(len(self.weight), 1, -1), patches, self.weight)
-        return y.permute(1, 2, 0).reshape(len(x), -1, *self.size)
+        return y.permute(1, 2, 0).reshape(len(x), self.weight.shape[2], *self.size)
 
     def extra_repr(self) -> str:
         return f"size={self.size}, kernel={self.kernel}"

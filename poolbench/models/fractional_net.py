@@ -8,12 +8,14 @@ from itertools import count
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from poolbench.models.options import choice, rate, whole
 from poolbench.models.sites import Sites, Trunk, ratio_of
 from poolbench.models.stages import HeConv2d
 from poolbench.pooling import create_pool
 from poolbench.pooling.base import Pool
+from poolbench.pooling.tracing import as_leaf
 
 
 class FractionalNet(Trunk):
@@ -118,6 +120,8 @@ class Field(nn.Module):
         self.side = side
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         down, right = self.side - x.shape[-2], self.side - x.shape[-1]
         if down < 0 or right < 0:
             raise ValueError(

@@ -83,8 +83,8 @@ class TrainedSubsampling(AveragePool2d):
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * self.weight[:, None, None] + self.bias[:, None, None]
+    def pool(self, x: Tensor) -> Tensor:
+        return super().pool(x) * self.weight[:, None, None] + self.bias[:, None, None]
 
     def flops_per_window(self) -> int:
         return super().flops_per_window() + 2

@@ -12,6 +12,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
+
+from poolbench.pooling.tracing import as_leaf
 
 _HALF = math.sqrt(0.5)  # sums and differences times this keep their length: both parts start alike and learn alike
 
@@ -42,6 +45,8 @@ class MirroredConv2d(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         kinds = [self.alone + self.pairs, self.pairs]  # channels of the even and of the odd part
         alone, first, second = x.permute(0, 2, 3, 1).split([self.alone, self.pairs, self.pairs], dim=-1)
         parts = torch.cat([alone, first + second, first - second], dim=-1)
@@ -73,6 +78,8 @@ class MirroredNorm2d(nn.BatchNorm2d):
         super().__init__(channels // 2, momentum=momentum)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, Proxy):
+            return as_leaf(self, x)
         n, c, h, w = x.shape
         # Beside each other in a wider map: in channels_last memory nothing is moved.
         beside = x.permute(0, 2, 3, 1).reshape(n, h, 2 * w, c // 2).permute(0, 3, 1, 2)

@@ -251,17 +251,19 @@ def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[st
     current: list[str] = []
 
     def before(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            current.append(f"{name} (map of {args[0].shape[-2]}x{args[0].shape[-1]})")
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            x = first_of(args, kwargs)
+            current.append(f"{name} (map of {x.shape[-2]}x{x.shape[-1]})")
 
         return hook
 
     def after(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
+            x = first_of(args, kwargs)
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            if len(shape) != 4 or shape[:2] != args[0].shape[:2] or 0 in shape:
+            if len(shape) != 4 or shape[:2] != x.shape[:2] or 0 in shape:
                 raise ValueError(
-                    f"the pool gave {shape or type(output).__name__} for {tuple(args[0].shape)}; "
+                    f"the pool gave {shape or type(output).__name__} for {tuple(x.shape)}; "
                     "it must give (N, C, H', W') with the same N and C, and H', W' of at least 1"
                 )
             sizes.append((name, (output.shape[-2], output.shape[-1])))
@@ -272,7 +274,8 @@ def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[st
     handles = []
     for name, module in features.named_modules():
         if is_site(module):
-            handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+            handles.append(module.register_forward_pre_hook(before(name), with_kwargs=True))
+            handles.append(module.register_forward_hook(after(name), with_kwargs=True))
     was_training = features.training
     features.eval()  # No statistic of a normalisation may move before the first step.
     try:
@@ -289,6 +292,11 @@ def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[st
         for handle in handles:
             handle.remove()
     return [*sizes, ("last map", (last.shape[-2], last.shape[-1]))]
+
+
+def first_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a module was called with, by whatever name: ``layer(x)`` or ``layer(input=x)``."""
+    return next(iter((*args, *kwargs.values())))
 
 
 def ratio_of(pool: nn.Module, channels: int) -> float:

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from poolbench.models.survey import Window
+from poolbench.pooling.tracing import as_leaf
 
 
 class SwappedPool2d(nn.Module):
@@ -24,9 +26,11 @@ class SwappedPool2d(nn.Module):
         super().__init__()
         self.pool, self.swapped_window, self.swapped_kind = pool, window, kind
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, Proxy):
+            return as_leaf(self, input)
         window = self.swapped_window
-        return _pooled(self.pool, x, window.output_size(x.shape[-2:]), window.stride[0])
+        return _pooled(self.pool, input, window.output_size(input.shape[-2:]), window.stride[0])
 
     def extra_repr(self) -> str:
         window = self.swapped_window
@@ -42,13 +46,15 @@ class _PooledConvolution:
     swapped_window: Window
     swapped_kind: str
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:
+        if isinstance(input, Proxy):
+            return as_leaf(self, input)
+        y = super().forward(input)
         window = self.swapped_window
         target = -(-y.shape[-2] // window.stride[0]), -(-y.shape[-1] // window.stride[1])
         if window.same:
             # TensorFlow's padding depends on the stride: what the original gave first is not always this map's first.
-            top, left = (_first(side, axis, window) for axis, side in enumerate(x.shape[-2:]))
+            top, left = (_first(side, axis, window) for axis, side in enumerate(input.shape[-2:]))
             y = F.pad(y, (-left, 0, -top, 0)) if top or left else y
         return _pooled(self.pool, y, target, window.stride[0])
 

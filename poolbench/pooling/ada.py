@@ -87,7 +87,7 @@ class AdaPool2d(Pool):
             )
         return super().output_size(size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
             return over_windows(self, _mix, (x,), (self.logit.sigmoid(),), _slopes)
         combine, slope = (partial(f, beta=self.start) for f in (_mix, _slope))

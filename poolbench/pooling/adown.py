@@ -42,7 +42,7 @@ class ADown2d(Pool):
         self.conv2 = nn.Conv2d(second, second, 1, bias=False)
         self.norm1, self.norm2 = nn.BatchNorm2d(first), nn.BatchNorm2d(second)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))  # says what is wrong with the size
         first, second = F.avg_pool2d(x, 2, 1).split(self.halves, dim=1)
         y1 = self.norm1(self.conv1(first))

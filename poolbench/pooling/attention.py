@@ -54,7 +54,7 @@ class AttentionPool2d(Pool):
         if score_kernel_size > 1:
             self.follows_offset = self.mirrors = False  # the border of zeros; a filter has a left and a right
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))  # before the convolution meets a map that cannot be served
         scores = self.score(x)
         if self.groups in (1, self.channels):

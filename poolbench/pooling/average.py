@@ -28,7 +28,7 @@ class AveragePool2d(Pool):
     def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0):
         super().__init__(channels, kernel_size, stride, padding)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return average_windows(x, self)
 
     def flops_per_window(self) -> int:

@@ -1,11 +1,15 @@
 """What every pool shares: its geometry, its checks, what it says of itself."""
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import Proxy
+
+from poolbench.pooling.tracing import as_leaf, recorded
 
 
 class Pool(nn.Module):
@@ -16,6 +20,9 @@ class Pool(nn.Module):
     ``i * stride - padding``; where the last ones reach over the border they are clipped to the map, and rows and
     columns that no window needs are left out.
 
+    A subclass writes ``pool(x)``. It is given what :meth:`forward` has checked: maps ``(N, C, H, W)`` of at least one
+    image, of ``channels`` channels, in a floating point dtype.
+
     Args:
         channels: channels ``C`` of the input.
         kernel_size: side of the square window, in pixels, at least 1.
@@ -23,8 +30,11 @@ class Pool(nn.Module):
         padding: pixels by which the first window starts outside the map, at most half a window. Padded cells never
             count: the maximum ignores them, the average divides by the cells inside.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
-    Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
+    Raises: ValueError naming the option for a value that is not allowed, the sizes for a map that is too small, and
+        what it got where that is no map of ``channels`` channels.
     """
+
+    pool: Callable[[Tensor], Tensor]  # no more than named here: a subclass may keep a module of this name
 
     # What an operator says of itself, with its initial weights, in evaluation mode. poolbench.testing holds it to it,
     # and ours also to not having what they do not claim. A subclass overrides what is different for it; what depends
@@ -65,6 +75,41 @@ class Pool(nn.Module):
         self.padding = padding
         if self.mirrors and 2 * padding != self.kernel_size - self.stride:
             self.mirrors = False  # seen in a mirror the windows stand elsewhere
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``pool(input)`` of a map that is checked; no images at all give no images, with gradients as torch's layers.
+
+        ``torch.fx`` is shown one call of this module.
+        """
+        if isinstance(input, Proxy):
+            return as_leaf(self, input)
+        if not isinstance(input, Tensor):
+            raise ValueError(f"{self._name()}: it takes a tensor (N, C, H, W), got {type(input).__name__}")
+        if input.dim() != 4:
+            raise ValueError(f"{self._name()}: it takes maps (N, C, H, W), of four dimensions, got {tuple(input.shape)}")
+        if not input.is_floating_point():
+            raise ValueError(f"{self._name()}: it takes maps of a floating point dtype, got {input.dtype}")
+        if not recorded():  # sizes may stand for any there
+            if input.shape[1] != self.channels:
+                raise ValueError(
+                    f"{self._name()}: it was made for maps of {self.channels} channels, got {input.shape[1]}: "
+                    f"{tuple(input.shape)}"
+                )
+            if input.shape[0] == 0:
+                return self._pool_nothing(input)
+        return self.pool(input)
+
+    def _pool_nothing(self, input: Tensor) -> Tensor:
+        """``(0, C, H', W')`` for ``(0, C, H, W)``: what is left of one map of zeros without that map. In evaluation
+        mode: no statistic moves and nothing is drawn."""
+        modes = [(module, module.training) for module in self.modules()]
+        for module, _ in modes:
+            module.training = False
+        try:
+            return self.pool(torch.cat([input, input.new_zeros(1, *input.shape[1:])])).narrow(0, 0, 0)
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
     @property
     def ratio(self) -> float:
@@ -190,8 +235,8 @@ def weigh_windows(x: Tensor, weight: Tensor, pool: Pool) -> Tensor:
     around = pad
     if bottom > pad or right > pad:  # a convolution pads all sides alike
         x, around = F.pad(x, (pad, right, pad, bottom)), 0
-    weight = weight.to(x.dtype).expand(x.shape[1], k, k).unsqueeze(1)
-    y = F.conv2d(x, weight, None, s, around, groups=x.shape[1])[..., :height, :width]
+    weight = weight.to(x.dtype).expand(pool.channels, k, k).unsqueeze(1)
+    y = F.conv2d(x, weight, None, s, around, groups=pool.channels)[..., :height, :width]
     if pad or bottom or right:
         y = y * (k * k / cells_inside(pool, (size[0], size[1]), x))
     return y

@@ -35,7 +35,7 @@ class BlurAveragePool2d(Pool):
         super().__init__(channels, kernel_size=1, stride=stride)
         describe_blur(self, filter_size, border, before=0, window=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return blur(x, self, self.output_size((x.shape[-2], x.shape[-1])))
 
     def flops_per_window(self) -> int:

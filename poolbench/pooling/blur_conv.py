@@ -60,7 +60,7 @@ class BlurConv2d(Pool):
         self.mirrors = self.bounded = False
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         size = self.output_size((x.shape[-2], x.shape[-1]))
         y = self.activation(self.norm(self.conv(cropped(x, self))))
         return blur(y, self, size)

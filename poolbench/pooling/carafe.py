@@ -64,7 +64,7 @@ class CarafePool2d(Pool):
         nn.init.xavier_uniform_(self.compressor.weight)
         nn.init.normal_(self.encoder.weight, std=0.001)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         logits = self.encoder(self.compressor(x))[..., :height, :width]
         # (K, N, 1, H', W'): laid out as the windows are.

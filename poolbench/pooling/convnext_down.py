@@ -36,7 +36,7 @@ class ConvNextDownsample2d(Pool):
         self.norm = nn.LayerNorm(channels, eps=self.eps)
         self.conv = nn.Conv2d(channels, channels, self.stride, self.stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return self.conv(normalise_channels(cropped(x, self), self.norm))
 
     def flops_per_window(self) -> int:

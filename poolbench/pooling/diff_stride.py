@@ -99,7 +99,7 @@ class DiffStride2d(Pool):
         )
         return height, width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
         outputs = self.output_size(size)
         strides = _held(self.strides, 1.0)
@@ -122,7 +122,7 @@ class DiffStride2d(Pool):
         both = torch.stack([after.cos(), after.sin()]), torch.stack([before.cos(), before.sin()])
         after, before = (waves.to(wide) for waves in both)
         kept = (weight.to(wide) * self._mask(k.to(wide), side, n, stride.to(wide))) / side
-        return ((after * kept) @ before.mT).sum(0)
+        return ((after * kept) @ before.transpose(1, 2)).sum(0)
 
     def _mask(self, k: Tensor, side: int, n: int, stride: Tensor) -> Tensor:
         if self.match_size:

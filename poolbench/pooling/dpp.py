@@ -88,7 +88,7 @@ class DetailPreservingPool2d(Pool):
             for parameter, start in zip((self.log_lambda, self.log_alpha), self.starts, strict=True):
                 parameter.fill_(math.log(start))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         half = self.log_lambda.clamp(max=math.log(LARGEST_LAMBDA)).exp().view(1, -1, 1, 1) / 2
         alpha = self.log_alpha.clamp(max=math.log(LARGEST_ALPHA)).exp().view(1, -1, 1, 1)

@@ -85,7 +85,7 @@ class FractionalMaxPool2d(Pool):
             raise ValueError(f"{self._name()}: a map of {size[0]}x{size[1]} pixels is smaller than its windows, 2x2")
         return height, width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
         draws = self._ratio < 2 and (self.training or self.evaluation == "draw")
         lines = [

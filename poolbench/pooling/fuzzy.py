@@ -49,7 +49,7 @@ class FuzzyPool2d(Pool):
         if kernel_size == 1:
             self.odd = self.homogeneous = self.follows_offset = True
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         combine, slope = (partial(f, maximum=self.maximum) for f in (_average, _slope))
         return over_windows(self, combine, (x,), slope=slope)
 

@@ -54,7 +54,7 @@ class GatedPool2d(Pool):
         """Draw the gate's weights as at the start."""
         nn.init.normal_(self.gate, std=self.std)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         # A few images at a time, since what torch would keep for the backward pass is several times the input.
         return over_images(self._mix, x, shared=(self.gate,))[0]
 

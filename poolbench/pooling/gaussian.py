@@ -68,7 +68,7 @@ class GaussianPool2d(Pool):
         """The standard deviation: a number, or where it is learned a tensor ``(1,)`` or ``(C,)``."""
         return SMALLEST_SIGMA + F.softplus(self.rho) if self.learnable else self.start
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k, s, pad = self.kernel_size, self.stride, self.padding
         bottom = (height - 1) * s + k - pad - x.shape[-2]  # below 0: rows that no filter sees

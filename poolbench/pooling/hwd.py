@@ -43,7 +43,7 @@ class HaarDownsample2d(Pool):
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))
         return self.activation(self.norm(F.conv2d(x, self._filters(), self.conv.bias, stride=2)))
 

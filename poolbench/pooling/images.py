@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from poolbench.pooling.tracing import recorded
 from poolbench.pooling.windows import CHUNK_BYTES, _transformed, _wide, is_channels_last
 
 
@@ -36,8 +37,8 @@ def over_images(
     Returns: what ``formula`` gives; maps, which have four dimensions, in the dtype and memory format of ``x``.
     """
     plan = _Plan(formula, fast or formula, slope, len(per_image))
-    # A compiler fuses the plain formula by itself, and function transforms see through it.
-    if torch.compiler.is_compiling() or _transformed(x):
+    # Function transforms see through the plain formula too.
+    if recorded() or _transformed(x):
         return plan.plain(x, *per_image, *shared)
     return _OverImages.apply(plan, x, *per_image, *shared)
 
@@ -45,6 +46,8 @@ def over_images(
 def module_over_images(module: nn.Module, x: Tensor) -> Tensor:
     """``module(x)``, for one that treats every image by itself and keeps no statistics: what lies between is not kept
     for the backward pass but worked out again, so it takes little memory."""
+    if torch.jit.is_tracing():
+        return module(x)  # it knows the parameters by the module that they belong to
     names, values = zip(*module.named_parameters(), strict=True)
 
     def formula(x: Tensor, *values: Tensor) -> tuple[Tensor]:

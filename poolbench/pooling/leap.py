@@ -49,7 +49,7 @@ class LeapPool2d(Pool):
         """Back to the average."""
         nn.init.constant_(self.weight, 1 / self.kernel_size**2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return weigh_windows(x, self.weight[:, 0], self).to(x.dtype)
 
     def flops_per_window(self) -> int:

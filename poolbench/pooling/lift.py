@@ -68,7 +68,7 @@ class LiftPool2d(Pool):
             nn.init.zeros_(network.mix.weight)
             nn.init.zeros_(network.mix.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         # Not a few images at a time, as others here: the gradients of filters of one channel would take twice as long.
         return self.lifting(cropped(x, self))
 

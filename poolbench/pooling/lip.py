@@ -88,7 +88,7 @@ class LipPool2d(Pool):
         for layer in convolutions[-1:]:
             nn.init.zeros_(layer.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))  # before the layers meet a map that cannot be served
         return softmax_average(self, x, self._scores(x), self.gate if self.gated else None)
 

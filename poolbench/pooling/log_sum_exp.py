@@ -55,7 +55,7 @@ class LogSumExpPool2d(Pool):
             with torch.no_grad():
                 self.log_sharpness.fill_(self.start).log_()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
             sharpness = self.log_sharpness.exp().view(1, -1, 1, 1)
             return over_windows(self, _smooth_maximum, (x,), (sharpness,), _learned_slope)

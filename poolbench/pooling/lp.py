@@ -81,7 +81,7 @@ class LpPool2d(Pool):
         """The order of the norm: a number, or where it is learned a tensor ``(1,)`` or ``(C,)``."""
         return 1 + F.softplus(self.rho) if self.learnable else self.start
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         mean = self.norm == "mean"
         if self.learnable:
             formula = PowerMean(None, mean)

@@ -46,7 +46,7 @@ class LearnablePolyphasePool2d(Pool):
         self.evaluation = choice(self, "evaluation", evaluation, ("choice", "mixture"))
         self.net = _Scores(channels, hidden)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         x = cropped(x, self)
         scores = self.scores(x)
         if self.training:

@@ -42,7 +42,7 @@ class MedianPool2d(Pool):
         # The lower middle turns into the upper one.
         self.odd = middle == "mean" or (kernel_size % 2 == 1 and not padding and self.stride >= kernel_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return sum_by_rank(self, x, partial(_weigh, middle=self.middle))
 
     def flops_per_window(self) -> int:

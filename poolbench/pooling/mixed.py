@@ -91,7 +91,7 @@ class MixedPool2d(Pool):
                 )
         self.logit = other.logit
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         top, mean = max_windows(x, self), average_windows(x, self)
         if self.weight == "fixed":
             return torch.lerp(mean, top, self.share)
@@ -103,7 +103,7 @@ class MixedPool2d(Pool):
         if not self.training:
             # Never drawn, or as often: what is more probable, the maximum if both are.
             often = (2 * self.drawn_max - self.drawn) / self.drawn.clamp(min=1)
-            return torch.where(often == 0, self.share >= 0.5, often > 0)
+            return often >= 0 if self.share >= 0.5 else often > 0
         draw = torch.rand(self.drawn_max.shape, device=x.device, generator=self.generator) < self.share
         with torch.no_grad():
             self.drawn_max += draw

@@ -94,7 +94,7 @@ class OrdinalPool2d(Pool):
         positive = torch.where(self.weight < 0, -self.weight, self.weight)  # at 0, unlike abs, it has a gradient
         return positive / positive.sum(1, keepdim=True)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         weights = self.weights.t()[:, None, :, None, None]
         return sum_by_rank(self, x, _weigh, (weights,), learned=bool(self.learnable))
 

@@ -42,7 +42,7 @@ class OverlappingPool2d(Pool):
         self.mode = mode
         self.odd = mode == "average"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return max_windows(x, self) if self.mode == "max" else average_windows(x, self)
 
     def flops_per_window(self) -> int:

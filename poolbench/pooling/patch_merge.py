@@ -39,7 +39,7 @@ class PatchMerge2d(Pool):
         self.norm = nn.LayerNorm(cells)
         self.reduction = nn.Linear(cells, channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         cells = normalise_channels(stack_cells(x, self), self.norm)
         return F.conv2d(cells, self.reduction.weight[:, :, None, None])  # a linear layer at every pixel
 

@@ -58,7 +58,7 @@ class PolyphasePool2d(Pool):
             )
         return (height, width) if self.border == "crop" else ((size[0] + 1) // 2, (size[1] + 1) // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))
         return over_images(self._plain, x, (self.phase(x.detach()),), fast=self._fast, slope=self._slope)[0]
 
@@ -81,7 +81,12 @@ class PolyphasePool2d(Pool):
         """Blurred and, if its border is circular, of even size."""
         if self.filter_size > 1:
             x = _blur(x, (self.filter_size - 1) // 2, self.filter_size // 2)
-        return x if self.border == "crop" else F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2), mode="circular")
+        if self.border == "crop":
+            return x
+        bottom, right = (side % 2 for side in x.shape[-2:])
+        if torch.jit.is_tracing():  # sizes are tensors there, of which the older exporter to ONNX takes no border
+            bottom, right = int(bottom), int(right)
+        return F.pad(x, (0, right, 0, bottom), mode="circular")
 
     def _plain(self, x: Tensor, phase: Tensor) -> tuple[Tensor]:
         return _plain(self._prepared(x), phase)

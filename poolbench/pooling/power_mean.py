@@ -74,7 +74,7 @@ class PowerMeanPool2d(Pool):
         if self.learnable:
             nn.init.constant_(self.p, self.start)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
             return over_windows(self, self._any, (x,), (self.p.view(1, -1, 1, 1),), self._any_slope)
         if self.start == math.inf:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poolbench.pooling.tracing import differentiated
+
 
 @dataclass(frozen=True)
 class PowerMean:
@@ -86,7 +88,7 @@ def root_mean_square(inside: Tensor | None, windows: Tensor, mean: bool = True) 
     total = sum_cells(windows * windows)
     if mean:
         total = total / cells_of(inside, windows)
-    if not torch.is_grad_enabled():
+    if not differentiated():
         return total.sqrt()
     # The root of 0 has an infinite slope: a window of zeros has no direction in which to grow.
     empty = total == 0

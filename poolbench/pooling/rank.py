@@ -75,7 +75,7 @@ class RankPool2d(Pool):
         self.odd = average and self.t == cells
         self.random = mode == "stochastic" and cells > 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.mode == "average":
             return sum_by_rank(self, x, partial(_average, t=self.t))
         if self.mode == "weighted" or not self.training:

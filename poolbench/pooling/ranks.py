@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poolbench.pooling.base import Pool
+from poolbench.pooling.tracing import differentiated, recorded
 from poolbench.pooling.windows import over_windows
 
 # Called as ``weigh(inside, windows, *others)``: one weight for each rank, the largest cell's first, as numbers or as a
@@ -41,11 +42,12 @@ def weights_of_count(
     inside: Tensor | None, windows: Tensor, weights: Callable[[int], Sequence[float]]
 ) -> Sequence[float] | Tensor:
     """``weights(n)``, K numbers, for the number ``n`` of cells that each window has inside the map."""
-    count = windows.shape[0]
+    count = len(windows)
     if inside is None:
         return weights(count)
     table = torch.tensor([weights(n) for n in range(1, count + 1)], dtype=windows.dtype, device=windows.device)
-    return table[inside.sum(0) - 1].movedim(-1, 0)
+    at = inside.sum(0) - 1
+    return table[at].movedim(at.dim(), 0)
 
 
 def greater(a: Tensor, b: Tensor) -> Tensor:
@@ -65,12 +67,12 @@ def chosen(second: Tensor, first: Tensor, other: Tensor) -> Tensor:
 def _plainly() -> bool:
     """Whether somebody looks into the formula. Otherwise numbers are compared and chosen by numbers, since with truth
     values of one byte each of it is 5 to 15 times slower."""
-    return torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return torch.is_grad_enabled() or recorded() or torch._C._are_functorch_transforms_active()
 
 
 def _sum(inside: Tensor | None, windows: Tensor, *others: Tensor, weigh: Weigh) -> Tensor:
     weights = weigh(inside, windows, *others)
-    cells, _ = _sorted(inside, windows, _pairs(weights, windows.shape[0]), note=torch.is_grad_enabled())
+    cells, _ = _sorted(inside, windows, _pairs(weights, len(windows)), note=differentiated())
     if isinstance(weights, Tensor):
         total = weights[0] * cells[0]
         for weight, one in zip(weights[1:], cells[1:], strict=True):
@@ -91,7 +93,7 @@ def _slope(
         if learned:
             others = (others[0].detach().requires_grad_(), *others[1:])
         weights = weigh(inside, windows, *others)
-    pairs = _pairs(weights, windows.shape[0])
+    pairs = _pairs(weights, len(windows))
     cells, swaps = _sorted(inside, windows, pairs, note=True)
     if learned:
         each = [(gradient * one).sum_to_size(weight.shape) for weight, one in zip(weights, cells, strict=True)]
@@ -126,7 +128,7 @@ def _sorted(inside: Tensor | None, windows: Tensor, pairs: Pairs, note: bool) ->
         a, b = cells[i], cells[j]
         if note:
             swaps.append(greater(b, a))
-        if torch.is_grad_enabled():  # the gradient of torch's maximum is cut in two where both are equal
+        if differentiated():  # the gradient of torch's maximum is cut in two where both are equal
             cells[i], cells[j] = chosen(swaps[-1], a, b), chosen(swaps[-1], b, a)
         else:
             cells[i], cells[j] = torch.maximum(a, b), torch.minimum(a, b)

@@ -51,7 +51,7 @@ class RegularizedPool2d(Pool):
             raise ValueError(f"{self._name()}: smoothing must be an odd number of windows, got {smoothing!r}")
         self.odd = kernel_size == 1
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             # Numbers of cells are beyond half precision.
             (picked,) = over_images(self._picked, x.detach().to(torch.promote_types(x.dtype, torch.float32)))

@@ -56,7 +56,7 @@ class S3Pool2d(Pool):
         self.odd = kernel_size == 1
         self.mirrors = kernel_size == 1 or (kernel_size % 2 == 1 and evaluation == "average")
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k = self.kernel_size
         if self.training:

@@ -57,7 +57,7 @@ class SoftPool2d(Pool):
             with torch.no_grad():
                 self.log_temperature.fill_(self.start).log_()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
             return over_windows(self, _soft_average, (x,), (self.log_temperature.exp().view(1, -1, 1, 1),), _slopes)
         combine, slope = (partial(f, temperature=self.start) for f in (_soft_average, _slope))

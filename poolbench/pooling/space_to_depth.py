@@ -44,7 +44,7 @@ class SpaceToDepth2d(Pool):
         self.keeps_sign = order == "conv_first"
         self.homogeneous = order == "conv_first"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.order == "norm_first":
             return self.conv(self.activation(self.norm(stack_cells(x, self))))
         # The 1x1 convolution of the stacked cells is this one of the map, which need not be copied then.

@@ -92,7 +92,7 @@ class SpectralPool2d(Pool):
             )
         return height, width
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         share = self._band(x)
         if max(x.shape[-2:]) > LARGEST_MATRIX:

@@ -56,7 +56,7 @@ class StochasticPool2d(Pool):
             # Every place draws for itself; and an exported model would draw other numbers.
             self.treats_channels_alike = self.mirrors = self.stationary = self.onnx = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.training or self.evaluation == "draw":
             return over_windows(self, _drawn, (x,), (uniform(self, x),), _slope_of_drawn)
         if self.evaluation == "max":

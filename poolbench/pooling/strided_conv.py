@@ -45,7 +45,7 @@ class StridedConv2d(Pool):
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k, s, pad = self.kernel_size, self.stride, self.padding
         bottom = max(0, (height - 1) * s + k - 2 * pad - x.shape[-2])

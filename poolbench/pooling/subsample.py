@@ -58,7 +58,7 @@ class Subsample2d(Pool):
             nn.init.constant_(self.factor, 1 / self.kernel_size**2)
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         if self.mode == "decimate":
             return over_windows(self, _only_cell, (x,), slope=_to_only_cell)
         factor = (self.factor * self.kernel_size**2).view(1, -1, 1, 1)

@@ -46,7 +46,7 @@ class TipsPool2d(Pool):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.scale = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         return over_windows(self, _mix, (cropped(x, self),), (self._tau(x),), _slope)
 
     def weights(self, x: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class TipsPool2d(Pool):
         else:
             means, order = F.adaptive_avg_pool2d(psi, 2), _ORDER
         logits = self.scale(means).flatten(2)
-        return logits.softmax(-1).to(x.dtype).movedim(-1, 0)[order, :, :, None, None]
+        return logits.softmax(-1).to(x.dtype).movedim(2, 0)[order, :, :, None, None]
 
     def flops(self, size: tuple[int, int]) -> int:
         height, width = self.output_size(size)

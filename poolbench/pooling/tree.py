@@ -71,7 +71,7 @@ class TreePool2d(Pool):
             if self.gates is not None:
                 self.gates.normal_(0, self.std)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         # A few images at a time, since what torch would keep for the backward pass is several times the input.
         return over_images(self._root, x, shared=(self.leaves,) if self.gates is None else (self.leaves, self.gates))[0]
 

@@ -53,7 +53,7 @@ class WaveletPool2d(Pool):
         self.keeps_constants = self.follows_offset = normalise
         self.bounded = haar and normalise
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))
         if self.levels == 1 and self.wavelet == "haar":
             y = average_windows(x, self)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolbench.pooling.base import Pool
+from poolbench.pooling.tracing import recorded
 
 # Of the maps, per thread. Found by timing: at half and at double this the operators are up to a tenth slower, at 16
 # times this (out of the cache) twice as slow.
@@ -52,8 +53,8 @@ def over_windows(
         len(maps),
         is_channels_last(x),
     )
-    # A compiler fuses the plain formula by itself, and function transforms see through it.
-    if torch.compiler.is_compiling() or _transformed(x):
+    # Function transforms see through the plain formula too.
+    if recorded() or _transformed(x):
         return plan.plain(*maps, *others)
     return _OverWindows.apply(plan, *maps, *others)
 

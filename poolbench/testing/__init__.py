@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from poolbench.testing import behaviour, claims, derivatives, export, values
+from poolbench.testing import behaviour, claims, derivatives, export, inputs, values
 from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped
 
 __all__ = ["CHANNELS", "CHECKS", "Failed", "Maker", "Outcome", "Skipped", "check_pool", "promised"]
@@ -72,6 +72,8 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         values.images_apart,
         values.memory_format,
         values.input_untouched,
+        inputs.refusals,
+        inputs.empty_batch,
         derivatives.gradients,
         derivatives.zero_maps,
         derivatives.large_values,
@@ -82,6 +84,7 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         behaviour.bfloat16,
         export.compiles,
         export.exports,
+        inputs.tracing,
         behaviour.transforms,
         behaviour.flops,
         claims.constants,

@@ -63,12 +63,16 @@ def close(actual: Tensor, expected: Tensor, words: str, **tolerances: float) -> 
         raise Failed(f"{words}: {' '.join(str(error).split())}") from None
 
 
+def ours(pool: nn.Module) -> bool:
+    return type(pool).__module__.startswith("poolbench.")
+
+
 def declared(pool: nn.Module, attribute: str, holds: bool, words: str, default: bool | None = None) -> None:
     """Hold a pool to what it says of itself; one that says nothing promises nothing."""
     said = getattr(pool, attribute, default)
     if said is None:
         raise Skipped(f"it does not say whether {attribute} ({words}: {'yes' if holds else 'no'})")
-    if not said and holds and attribute in _CLAIMS and not type(pool).__module__.startswith("poolbench."):
+    if not said and holds and attribute in _CLAIMS and not ours(pool):
         raise Skipped(f"it does not claim {attribute}, though this holds: {words}")  # ours claim all that they may
     if bool(said) != holds:
         raise Failed(f"it says {attribute} = {said}, but this {'holds' if holds else 'does not hold'}: {words}")

@@ -2,6 +2,8 @@
 alone. A new operator is tested by being in the table."""
 
 import inspect
+import io
+import warnings
 from functools import partial
 
 import pytest
@@ -144,6 +146,36 @@ def test_values_that_are_not_allowed_are_named(name, options, words):
     with pytest.raises(ValueError, match=words) as caught:
         create_pool(name, **{"channels": 3, **options})
     assert POOLS.find(name).__name__ in str(caught.value) or repr(name) in str(caught.value)
+
+
+def test_it_takes_its_map_by_the_name_that_torch_gives_it():
+    x = torch.randn(1, 4, 8, 8)
+    for name in POOLS.table:
+        pool = make(name, {})
+        assert torch.equal(pool(input=x), pool(x)), name
+
+
+# The exporter before torch.export knows less: it follows no size through a crop or a border.
+NOT_FOR_THE_OLD_EXPORTER = {"blur_conv", "tips"}
+
+
+def test_the_older_exporter_to_onnx_gives_the_same_or_says_why_not():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4
+    x = torch.randn(2, 4, 9, 8)
+    for name in POOLS.table:
+        pool, file = make(name, {}), io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if name in NOT_FOR_THE_OLD_EXPORTER:
+                with pytest.raises(torch.onnx.errors.SymbolicValueError, match="Unsupported"):
+                    torch.onnx.export(pool, (x,), file, dynamo=False)
+                continue
+            torch.onnx.export(pool, (x,), file, dynamo=False)
+        session = onnxruntime.InferenceSession(file.getvalue(), quiet)
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y.copy()), pool(x), rtol=1e-3, atol=1e-4, msg=lambda m: f"{name}: {m}")
 
 
 @every_pool
