@@ -30,6 +30,15 @@ TORCH_NUMBERS = TorchNumbers()  # hypothesis holds but a weak reference
 register_random(TORCH_NUMBERS)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory):
+    """Data is prepared once for all tests, and nothing is left in the user's own cache. Processes that are forked keep
+    the environment of the first one that was started, so it is one for all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("POOLBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _alike_everywhere():
     """The maps here are tiny: more threads would only wait for each other."""

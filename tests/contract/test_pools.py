@@ -20,7 +20,7 @@ from tests.width import ALL
 CASES = [(name, options) for name in POOLS.table for options in ({}, *POOLS.find(name).variants)]
 # Checks that take a second each. Options that are numbers only put other constants into the same graph, so in the quick
 # suite one variant stands for them; these numbers choose another formula.
-SLOW = ("gradients", "compiles", "exports", "onnx")
+SLOW = ("gradients", "compiles", "exports", "tracing", "onnx")
 CHOOSING = ("p", "levels", "grid_size")
 
 

@@ -137,14 +137,6 @@ class Seen:
         self.at_tick(self.ticks)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cache(tmp_path_factory):
-    """One for all: workers keep the environment of the first one that was started."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POOLBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     (tmp_path / "modules").mkdir()
