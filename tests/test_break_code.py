@@ -36,7 +36,7 @@ class Box:
         return self.side**2
 '''
 TESTS = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 import pytest
 from parcel import code
 
@@ -51,6 +51,13 @@ def test_of_a_child():
     code = "from parcel.code import Box; print(Box().area())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert said.stdout == b"4\\n"
+
+def test_of_a_fork():
+    child = os.fork()
+    if child == 0:
+        code.Box().area()
+        os._exit(0)
+    os.waitpid(child, 0)
 
 def test_that_fails_in_any_changed_tree():
     assert "comment" not in open(code.__file__).read() and "// 2" not in open(code.__file__).read()
@@ -180,7 +187,7 @@ def test_the_map_tells_which_test_executes_a_line(parcel, tmp_path):
     (parcel / "parcel").rename(parcel / "scripts")
     text = (parcel / "tests" / "test_code.py").read_text()
     (parcel / "tests" / "test_code.py").write_text(text.replace("parcel", "scripts").replace("sleep(", "sleep(0 * "))
-    code = fault_map.draw(parcel, ["-q", "--numprocesses", "2"], tmp_path / "map.json.gz")
+    code = fault_map.draw(parcel, ["-q"], tmp_path / "map.json.gz")
     found = fault_map.Map.read(tmp_path / "map.json.gz")
 
     def tests(line, source=SOURCE):
@@ -189,7 +196,7 @@ def test_the_map_tells_which_test_executes_a_line(parcel, tmp_path):
     assert code == 0
     assert tests(11) == ["test_large"]
     assert tests(12) == ["test_slow", "test_small[-1]", "test_small[0]", "test_small[1]"]
-    assert tests(22) == ["test_of_a_child"]  # by a process of its own
+    assert tests(22) == ["test_of_a_child", "test_of_a_fork"]  # by processes of their own
     assert tests(10) == tests(8) == sorted([*tests(11), *tests(12)])
     assert tests(1, SOURCE + "# more") == sorted([*tests(3)])  # another text than was mapped: whatever runs the file
     assert tests(3) == sorted([*tests(10), *tests(22)])
