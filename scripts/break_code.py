@@ -23,6 +23,7 @@ import contextlib
 import importlib
 import json
 import shlex
+import signal
 import sys
 import tomllib
 from collections import defaultdict
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in HEAVY:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that copies are removed then too
     outcomes = []
     for outcome in try_all(faults, batches, tree, chosen.jobs, chosen.limit, out):
         outcomes.append(outcome)

@@ -101,6 +101,7 @@ _healthy: dict[tuple[str, str], bool] = {}  # does a test pass where a file has 
 def _make_copy(tree: Path, folder: Path) -> None:
     """A copy of ``tree`` as it is, with its history, since records name their commit."""
     global _copy
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _copy = folder / f"copy{os.getpid()}"
     subprocess.run(["git", "clone", "--quiet", "--shared", str(tree), str(_copy)], check=True)
     listing = ["git", "-C", str(tree), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -143,7 +144,7 @@ def _try(fault: Fault, batches: list[Batch], limit: float, out: Path) -> Outcome
             test = seen.get("test", "")
             _write(path, source + f"\n{'#' if path.suffix in ('.py', '.yaml', '.toml') else ''} a comment\n")
             if _is_healthy(fault.file, test, paths):
-                return outcome(CAUGHT, test, seen.get("message", ""))
+                return outcome(CAUGHT, test, seen.get("message", f"pytest ended with code {seen['code']}"))
             if not test or test in useless:
                 return outcome(SURVIVED, test, "pytest fails without the fault too; see the log")
             useless.append(test)
@@ -166,7 +167,7 @@ def _write(path: Path, text: str) -> None:
 def _is_healthy(file: str, test: str, paths: list[str]) -> bool:
     if (file, test) not in _healthy:
         one = "::" in test
-        seen = _run([test.partition("::")[0]] if one else paths, [test] if one else [], [], 600, _copy / "healthy.log")
+        seen = _run([test.partition("::")[0]] if one else paths, [test] if one else [], [], 600, _copy.with_suffix(".log"))
         _healthy[file, test] = seen["code"] == 0 if one else seen["code"] in (0, 5)
     return _healthy[file, test]
 
@@ -174,7 +175,7 @@ def _is_healthy(file: str, test: str, paths: list[str]) -> bool:
 def _run(paths: list[str], names: list[str] | None, without: list[str], limit: float, log: Path) -> dict:
     """Run pytest in a fork until a test fails. Returns: its ``code`` (None: out of time), which ``test`` failed (or
     was running), its ``message``, and how many tests ``run``."""
-    notes = _copy / ".first_failure.json"
+    notes = _copy.with_suffix(".json")
     notes.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
@@ -183,19 +184,20 @@ def _run(paths: list[str], names: list[str] | None, without: list[str], limit: f
             code = _pytest(paths, names, without, log, notes)
         finally:
             os._exit(code)
-    ends, code = time.monotonic() + max(0, limit), None
+    ends, code, parent = time.monotonic() + max(0, limit), None, os.getppid()
     try:
-        while time.monotonic() < ends:
+        while time.monotonic() < ends and os.getppid() == parent:  # else whoever asked has been killed
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 code = os.waitstatus_to_exitcode(status)
                 break
             time.sleep(0.02)
     finally:
+        if code is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         with contextlib.suppress(ProcessLookupError):  # its own group: what tests started and left behind
             os.killpg(child, signal.SIGKILL)
-        if code is None:
-            os.waitpid(child, 0)
     seen = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
     if code is not None and code < 0:
         seen["message"] = f"the process ended by signal {-code}"
@@ -204,6 +206,7 @@ def _run(paths: list[str], names: list[str] | None, without: list[str], limit: f
 
 def _pytest(paths: list[str], names: list[str] | None, without: list[str], log: Path, notes: Path) -> int:
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script in the background ignores it
     os.chdir(_copy)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
