@@ -41,7 +41,8 @@ class Fault:
 
     def line(self, source: str) -> int:
         """The number of the first line that changes."""
-        return source[: source.index(self.old)].count("\n") + 1
+        start = source.index(self.old) + len(os.path.commonprefix([self.old, self.new]))
+        return source[:start].count("\n") + 1
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ def _write(path: Path, text: str) -> None:
 def _is_healthy(file: str, test: str, paths: list[str]) -> bool:
     if (file, test) not in _healthy:
         one = "::" in test
-        seen = _run([test.partition("::")[0]] if one else paths, [test] if one else [], [], 600, _copy.with_suffix(".log"))
+        paths, names = ([test.partition("::")[0]], [test]) if one else (paths, [])
+        seen = _run(paths, names, [], 600, _copy.with_suffix(".log"))
         _healthy[file, test] = seen["code"] == 0 if one else seen["code"] in (0, 5)
     return _healthy[file, test]
 

@@ -123,6 +123,11 @@ def test_a_fault_that_cannot_be_made_says_why(parcel, change, words):
     assert bool(words) == bool(misfit(fault, parcel))
 
 
+def test_the_changed_line_is_the_first_that_differs():
+    fault = Fault("a", "parcel/code.py", "if x > most:\n        return most", "if x > most:\n        return x", "why")
+    assert fault.line(SOURCE) == 11
+
+
 @pytest.mark.parametrize(
     ("line", "asked"),
     [
