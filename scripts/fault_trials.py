@@ -41,8 +41,9 @@ class Fault:
 
     def line(self, source: str) -> int:
         """The number of the first line that changes."""
-        start = source.index(self.old) + len(os.path.commonprefix([self.old, self.new]))
-        return source[:start].count("\n") + 1
+        pairs = enumerate(zip(self.old, self.new, strict=False))
+        same = next((place for place, (old, new) in pairs if old != new), min(len(self.old), len(self.new)))
+        return source[: source.index(self.old) + same].count("\n") + 1
 
 
 @dataclass(frozen=True)
