@@ -83,18 +83,20 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that copies are removed then too
-    outcomes = []
-    for outcome in try_all(faults, batches, tree, chosen.jobs, chosen.limit, out):
-        outcomes.append(outcome)
-        by = f"{outcome.test}: {outcome.message}" if outcome.test else outcome.message
-        print(f"{len(outcomes):3}/{len(faults)} {outcome.outcome:12} {outcome.name:34} {outcome.seconds:6.1f} s  {by}")
-        sys.stdout.flush()
-    outcomes.sort(key=lambda one: [fault.name for fault in faults].index(one.name))
     before = {}
     if chosen.against:
         before = {one["name"]: one["outcome"] for one in json.loads(chosen.against.read_text(encoding="utf-8"))}
-    (out / "faults.json").write_text(json.dumps([asdict(one) for one in outcomes], indent=1) + "\n", encoding="utf-8")
-    (out / "faults.md").write_text(table(outcomes, before), encoding="utf-8")
+    order = [fault.name for fault in faults]
+    outcomes = []
+    for outcome in try_all(faults, batches, tree, chosen.jobs, chosen.limit, out):
+        outcomes = sorted([*outcomes, outcome], key=lambda one: order.index(one.name))
+        by = f"{outcome.test}: {outcome.message}" if outcome.test else outcome.message
+        print(f"{len(outcomes):3}/{len(faults)} {outcome.outcome:12} {outcome.name:34} {outcome.seconds:6.1f} s  {by}")
+        sys.stdout.flush()
+        # Every time, so that a run that is stopped leaves what it found.
+        text = json.dumps([asdict(one) for one in outcomes], indent=1) + "\n"
+        (out / "faults.json").write_text(text, encoding="utf-8")
+        (out / "faults.md").write_text(table(outcomes, before), encoding="utf-8")
     lost = [one.name for one in outcomes if one.outcome != CAUGHT and before.get(one.name, CAUGHT) == CAUGHT]
     print(f"{sum(one.outcome == CAUGHT for one in outcomes)} of {len(outcomes)} caught; see {out / 'faults.md'}")
     if lost:
