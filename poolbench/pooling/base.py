@@ -86,7 +86,9 @@ class Pool(nn.Module):
         if not isinstance(input, Tensor):
             raise ValueError(f"{self._name()}: it takes a tensor (N, C, H, W), got {type(input).__name__}")
         if input.dim() != 4:
-            raise ValueError(f"{self._name()}: it takes maps (N, C, H, W), of four dimensions, got {tuple(input.shape)}")
+            raise ValueError(
+                f"{self._name()}: it takes maps (N, C, H, W), of four dimensions, got {tuple(input.shape)}"
+            )
         if not input.is_floating_point():
             raise ValueError(f"{self._name()}: it takes maps of a floating point dtype, got {input.dtype}")
         if not recorded():  # sizes may stand for any there

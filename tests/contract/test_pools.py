@@ -155,6 +155,13 @@ def test_it_takes_its_map_by_the_name_that_torch_gives_it():
         assert torch.equal(pool(input=x), pool(x)), name
 
 
+@pytest.mark.parametrize("name", ["lp", "median", "mixed"])  # whose formula is another where nothing is differentiated
+def test_a_trace_is_the_same_with_and_without_gradients(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that become constants
+        torch.jit.trace(make(name, {}), (torch.randn(1, 4, 6, 6),), check_trace=True)
+
+
 # The exporter before torch.export knows less: it follows no size through a crop or a border.
 NOT_FOR_THE_OLD_EXPORTER = {"blur_conv", "tips"}
 
@@ -175,7 +182,9 @@ def test_the_older_exporter_to_onnx_gives_the_same_or_says_why_not():
             torch.onnx.export(pool, (x,), file, dynamo=False)
         session = onnxruntime.InferenceSession(file.getvalue(), quiet)
         (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(y.copy()), pool(x), rtol=1e-3, atol=1e-4, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(
+            torch.from_numpy(y.copy()), pool(x), rtol=1e-3, atol=1e-4, msg=lambda m: f"{name}: {m}"
+        )
 
 
 @every_pool
