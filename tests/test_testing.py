@@ -314,6 +314,29 @@ class FxSeesAnotherFormula(Halving):
         return super().forward(x) if isinstance(x, torch.Tensor) else F.max_pool2d(x, 2)
 
 
+class ForgetsTheDevice(Halving):
+    def forward(self, x):
+        return super().forward(x) + torch.zeros(1, dtype=x.dtype)
+
+
+class MadeOnTheCpu(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_buffer("share", torch.ones(1, device="cpu"))
+
+
+class ResetForgetsABuffer(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.register_buffer("share", torch.full((1, channels, 1, 1), 0.5), persistent=False)
+
+    def reset_parameters(self):
+        pass
+
+    def forward(self, x):
+        return super().forward(x) * self.share
+
+
 class SaysNoOnnx(Halving):
     onnx = False
 
@@ -338,6 +361,7 @@ BROKEN = {
     "tracing": [TracesItsBatch, TracesAnotherFormula, FxSeesAnotherFormula],
     "transforms": [LooksAtValues, NoTransforms],
     "flops": [CountsInFractions],
+    "devices": [ForgetsTheDevice, MadeOnTheCpu, ResetForgetsABuffer],
     "constants": [SaysItKeepsConstants],
     "channels": [FewerChannels, SaysItMixes],
     "bounds": [SaysBounded],
@@ -373,6 +397,11 @@ def test_a_sound_pool_that_says_nothing_of_itself_fails_nothing():
     assert [outcome for outcome in outcomes if outcome.state == "failed"] == []
     assert {outcome.check for outcome in outcomes if outcome.state == "skipped"} >= {"oddness", "constants", "flops"}
     assert all(outcome.explanation for outcome in outcomes if outcome.state == "skipped")
+
+
+def test_a_pool_of_somebody_that_looks_at_values_is_not_held_to_devices_without_any():
+    (outcome,) = check_pool(LooksAtValues, ["devices"])
+    assert (outcome.state, "without values" in outcome.explanation) == ("skipped", True)
 
 
 def test_what_is_claimed_and_what_is_not_are_both_held_against_ours():

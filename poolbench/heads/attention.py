@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, number, positive_int
+from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
 
 
 class Attention(Head):
@@ -68,13 +69,16 @@ class Attention(Head):
         if self.kind == "query":
             nn.init.zeros_(self.score.weight)
         else:
-            nn.init.trunc_normal_(self.token, std=0.02)
+            nn.init.normal_(self.token, std=0.02)  # the authors' is truncated, at 100 deviations
 
     def pool(self, x: Tensor) -> Tensor:
         positions = x.flatten(2).transpose(1, 2)
         if self.kind == "query":
-            return _average(self.score(positions).transpose(1, 2), positions)
-        token = self.token.to(x.dtype).expand(len(x), 1, -1)
+            with full_precision(x):  # rounded scores would be shares that are off by several per cent
+                wider = wide(positions)
+                scores = F.linear(wider, wide(self.score.weight))
+                return _average(scores.transpose(1, 2), wider).to(x.dtype)
+        token = self.token.to(x.dtype).expand(x.shape[0], 1, -1)
         for block in self.blocks:
             token = block(token, positions)
         return self.norm(token).flatten(1)

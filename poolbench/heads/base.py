@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -21,8 +22,11 @@ class Head(nn.Module):
         dropout: share of the values of each hidden layer that training sets to 0; None for heads without the option.
         least_side, least_cells: rows and columns, and their product, that a map must have at least.
         because: why, for the message that refuses a smaller one.
-    Shape: ``(N, C, H, W) -> (N, K)``.
-    Raises: ValueError naming the option for a value that is not allowed, and the sizes for a map that is too small.
+    Shape: ``(N, C, H, W) -> (N, K)``, ``N`` of 0 too.
+    Raises: ValueError naming the option for a value that is not allowed; for maps with another number of axes or of
+        channels, of whole numbers, or too small, saying which.
+
+    A subclass says how by ``pool``, or by ``logits`` where no vector comes first.
 
     A head with a loss of its own overrides ``criterion`` (of the logits alone: training and evaluation use it) or
     ``training_loss`` (of the maps and the images too: training only). One that is fitted to the features of the
@@ -74,9 +78,15 @@ class Head(nn.Module):
         """``(N, C, H, W) -> (N, features)``."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor) -> Tensor:
-        self._check_size(*x.shape[-2:])
+    def logits(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, K)``, of maps that are checked already."""
         return self.classifier(self.pool(x))
+
+    def forward(self, input: Tensor) -> Tensor:  # named as torch's layers name it
+        if isinstance(input, torch.fx.Proxy):  # a net is traced by its symbols: a layer as torch's own, not its formula
+            return _as_layer(self, input)
+        self._check_map(input)
+        return self.logits(input)
 
     def criterion(self, logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """Mean loss of logits ``(N, K)`` for labels ``(N,)``: cross-entropy."""
@@ -91,6 +101,16 @@ class Head(nn.Module):
         """Floating point operations of ``pool`` for one image with a last map of ``size``, two for a multiply-add;
         what convolutions, matrix products and fully connected layers cost is counted where it happens."""
         raise NotImplementedError
+
+    def _check_map(self, x: Tensor) -> None:
+        """Raises: ValueError for what is no map that this head was made for."""
+        if x.dim() != 4:
+            raise ValueError(f"{self._name()}: it takes maps (N, C, H, W), got a tensor of shape {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"{self._name()}: it takes maps of floating point numbers, got {x.dtype}: convert them")
+        if x.shape[1] != self.channels:
+            raise ValueError(f"{self._name()}: it was made for maps of {self.channels} channels, got {x.shape[1]}")
+        self._check_size(x.shape[2], x.shape[3])
 
     def _check_size(self, height: int, width: int) -> None:
         """Raises: ValueError for a map with less than ``least_side`` or ``least_cells``."""
@@ -107,6 +127,20 @@ class Head(nn.Module):
 def wide(x: Tensor) -> Tensor:
     """``x`` in float32 or wider: for powers and roots, which overflow or vanish in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Where autocast takes no operation on ``x`` to half precision."""
+    kind = x.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)  # on meta there is no autocast
+
+
+def _as_layer(head: Head, x: torch.fx.Proxy) -> torch.fx.Proxy:
+    """A call of ``head`` in the graph that torch.fx makes of a net."""
+    path = x.tracer.path_of_module(head)
+    if not path:
+        raise ValueError(f"{head._name()}: torch.fx takes it as one layer: trace the net that it stands in")
+    return x.tracer.create_proxy("call_module", path, (x,), {})
 
 
 def choice(owner: Head, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, positive_int, wide
+from poolbench.heads.base import Head, choice, full_precision, positive_int, wide
 
 
 class Bilinear(Head):
@@ -74,12 +74,10 @@ class Bilinear(Head):
         if dimension is not None:
             conv = nn.Conv2d(channels, d, 1, bias=False)
             self.reduction = nn.Sequential(conv, nn.BatchNorm2d(d), nn.ReLU(inplace=True))
-        rows, columns = torch.triu_indices(d, d)
-        self.register_buffer("triangle", rows * d + columns, persistent=False)
 
     def pool(self, x: Tensor) -> Tensor:
         reduced = self.reduction(x)
-        with torch.autocast(x.device.type, enabled=False):  # it would take matrix products to half precision
+        with full_precision(x):  # autocast would take matrix products to half precision
             features = wide(reduced).flatten(2)
             pooled = self._root(features) if self.normalisation == "sqrt" else self._signed_root(features)
         return pooled.to(reduced.dtype)
@@ -98,7 +96,9 @@ class Bilinear(Head):
         # In a map that is the same everywhere nothing varies, and nothing may be divided by 0.
         trace = covariance.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-12)
         root = newton_schulz(covariance / trace.view(-1, 1, 1), self.iterations)
-        return root.flatten(1).index_select(1, self.triangle) * trace.sqrt().unsqueeze(1)
+        # Made anew, not kept: weights that are loaded into memory without content would not bring it.
+        rows, columns = torch.triu_indices(self.dimension, self.dimension, device=x.device)
+        return root.flatten(1).index_select(1, rows * self.dimension + columns) * trace.sqrt().unsqueeze(1)
 
     def _signed_root(self, x: Tensor) -> Tensor:
         """``(N, d, M) -> (N, d * d)``."""

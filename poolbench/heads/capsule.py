@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, einsum, nn
 
-from poolbench.heads.base import Head, choice, number, positive_int, wide
+from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
 
 _PRESENT, _ABSENT, _WEIGHT_OF_ABSENT = 0.9, 0.1, 0.5  # margins of the loss, section 3
 _DECODER = (512, 1024)  # widths of the hidden layers, figure 2
@@ -125,10 +125,10 @@ class Capsule(Head):
 
     def capsules(self, x: Tensor) -> Tensor:
         """The class capsules ``(N, K, class_size)`` of maps ``(N, C, H, W)``."""
-        self._check_size(*x.shape[-2:])
+        self._check_map(x)
         self._positions((x.shape[-2], x.shape[-1]))  # says which sizes do not fit
         u = self.primary(x)
-        with torch.autocast(u.device.type, enabled=False):
+        with full_precision(u):
             u = squash(wide(u).flatten(2).unflatten(1, (self.types, self.primary_size)), 2)
             if not self.shared:
                 u = u.transpose(2, 3).flatten(1, 2).unsqueeze(3)

@@ -75,6 +75,7 @@ class GeM(Head):
         p = self.p
         # Divided by the peak no power overflows; the mean is homogeneous, so the peak may be held constant (see lp).
         peak = cells.detach().amax(2)
+        peak = peak.masked_fill(peak == math.inf, 1)  # nothing brings infinity below 1, and infinity is its mean
         # A cell that vanishes beside the peak must not become 0, whose logarithm the gradient for p would meet.
         logs = (cells / peak.unsqueeze(2)).clamp(min=torch.finfo(cells.dtype).tiny).log()
         powers = (logs * (p.unsqueeze(1) if isinstance(p, Tensor) else p)).exp()

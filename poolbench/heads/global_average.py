@@ -44,9 +44,9 @@ class GlobalAverage(Head):
     def pool(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         if not self.class_maps:
-            return super().forward(x)
+            return super().logits(x)
         return self.classifier(x.permute(0, 2, 3, 1)).relu().mean((1, 2))  # a linear layer there is a 1x1 convolution
 
     def flops(self, size: tuple[int, int]) -> int:

@@ -53,6 +53,7 @@ class GlobalLp(Head):
         # Divided by the peak no power overflows. The norm is homogeneous, so that factor may be held constant: it
         # cancels from the value and all derivatives.
         peak = cells.detach().amax(2, keepdim=True)
+        peak = peak.masked_fill(peak == math.inf, 1)  # nothing brings infinity below 1, and infinity is its norm
         mean = (cells / peak.masked_fill(peak == 0, 1)).pow(self.p).mean(2)
         # Its least is 1 / HW where there is a peak; a map of zeros, where the root has no slope, gets none.
         root = mean.clamp(min=0.5 / cells.shape[2]).pow(1 / self.p)

@@ -1,13 +1,13 @@
 """Multi-scale orderless pooling: windows of several sizes, each size told by its residuals to a codebook (MOP-CNN)."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, number, positive_int, wide
+from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
 from poolbench.heads.vlad import residuals, unit
 
 _CHUNK = 256  # images that are encoded at once: what lies between map and vector stays small
@@ -108,25 +108,32 @@ class Mop(Head):
         self.register_buffer("bias", torch.zeros(num_classes))
         self._is_fitted = False  # the buffer's value where a graph is traced, and without waiting for an accelerator
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Forget the fit."""
+        for buffer in self.buffers():
+            buffer.zero_()
+        self._is_fitted = False
+
     def pool(self, x: Tensor) -> Tensor:
         """The average until it is fitted, the whole vector from then on."""
         if not self._is_fitted:
             return x.mean((2, 3))
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             return self._encoded(wide(x))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         if not self._is_fitted:
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
+            return super().logits(x)
+        with full_precision(x):
             vector = self.pool(x)
             return F.linear(vector, self.weight.to(vector), self.bias.to(vector)).to(self.weight.dtype)
 
     @torch.no_grad()
     def fit(self, maps: Maps, generator: torch.Generator) -> None:
         """Learn components and codebooks from some images, then encode all and learn the classifier; see ``Head``."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            sample = _sample(maps(), self.fit_samples, generator)
+        with full_precision(self.weight):
+            sample = _sample(self._checked(maps()), self.fit_samples, generator)
             for scale in self.scales:
                 try:
                     scale.fit(sample, generator)
@@ -134,7 +141,7 @@ class Mop(Head):
                     raise ValueError(f"{self._name()}: {error}") from error
             del sample
             encoded, labels = [], []
-            for x, y in maps():
+            for x, y in self._checked(maps()):
                 encoded += [self._encoded(wide(part)) for part in x.split(_CHUNK)]
                 labels.append(y)
             weight, bias = logistic_regression(torch.cat(encoded), torch.cat(labels), self.num_classes, self.penalty)
@@ -155,6 +162,11 @@ class Mop(Head):
     def _encoded(self, x: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, features)``."""
         return torch.cat([unit(x.mean((2, 3))), *(scale(x) for scale in self.scales)], 1)
+
+    def _checked(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in batches:
+            self._check_map(x)
+            yield x, y
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)

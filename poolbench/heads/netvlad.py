@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, number, positive_int, wide
+from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
 from poolbench.heads.vlad import inverse_length, residuals, unit
 
 
@@ -68,19 +68,20 @@ class NetVlad(Head):
         self.assignment_weight.copy_(2 * alpha * self.centres)
         self.assignment_bias.copy_(-alpha * self.centres.square().sum(1))
 
-    def _paper_alpha(self) -> float:
+    def _paper_alpha(self) -> Tensor | float:
         """``log(100)`` over the mean gap between the squared distances to the nearest and the second centre."""
         if len(self.centres) == 1:
             return 1.0  # there is no second
         # Drawn, from a stream of its own that is always the same: the gap has no closed form.
-        draws = torch.Generator().manual_seed(0)
-        x = F.normalize(torch.randn(1024, self.channels, generator=draws))
-        distances = torch.cdist(x, self.centres.float().cpu()).square()
+        draws = torch.Generator("cpu").manual_seed(0)
+        x = torch.randn(1024, self.channels, generator=draws, dtype=torch.float32, device="cpu")
+        distances = torch.cdist(F.normalize(x).to(self.centres.device), self.centres.float()).square()
         nearest = distances.topk(2, largest=False).values
-        return math.log(100) / max(float((nearest[:, 1] - nearest[:, 0]).mean()), 1e-6)
+        # Not read as a number: on meta there is none. In float64, as a number would be.
+        return math.log(100) / (nearest[:, 1] - nearest[:, 0]).mean().double().clamp(min=1e-6)
 
     def pool(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             x = wide(x).flatten(2)
             weight, bias, centres = (wide(p) for p in (self.assignment_weight, self.assignment_bias, self.centres))
             # 1 / |x_i| goes to the few logits and shares of a pixel, not to its many channels.

@@ -33,14 +33,19 @@ class MirroredConv2d(nn.Module):
     Shape: ``(N, alone + 2 * pairs, H, W) -> (N, 2 * out, H, W)``.
     """
 
+    draws_in_turn = True  # see poolbench.models.sites.initialise
+
     def __init__(self, alone: int, pairs: int, out: int):
         super().__init__()
         even, odd = alone + pairs, pairs
         self.alone, self.pairs, self.out = alone, pairs, out
         self.even = nn.Parameter(torch.empty(out, 2 * even + odd, 3, 1))
         self.odd = nn.Parameter(torch.empty(out, 2 * odd + even, 3, 1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
         # Half as many as those that torch would draw for 3x3 filters, so that the filters come out as large.
-        bound = math.sqrt(2 / (9 * (alone + 2 * pairs)))
+        bound = math.sqrt(2 / (9 * (self.alone + 2 * self.pairs)))
         for weight in (self.even, self.odd):
             nn.init.uniform_(weight, -bound, bound)
 
@@ -97,11 +102,16 @@ class MirroredPatches2d(nn.Conv2d):
     Shape: ``(N, channels, H, W) -> (N, 8 * channels, H - 1, W - 1)``: ``4 * channels`` alone, then as many in pairs.
     """
 
+    draws_in_turn = True  # see poolbench.models.sites.initialise
+
     def __init__(self, channels: int):
         super().__init__(channels, 8 * channels, 2)
-        with torch.no_grad():
-            symmetric, rest = self.weight[: 2 * channels], self.weight[2 * channels : 4 * channels]
-            self.set_filters(symmetric + symmetric.flip(3), rest - rest.flip(3))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        symmetric, rest, *_ = self.weight.split(2 * self.in_channels)
+        self.set_filters(symmetric + symmetric.flip(3), rest - rest.flip(3))
 
     @torch.no_grad()
     def set_filters(self, symmetric: Tensor, antisymmetric: Tensor) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -189,7 +190,8 @@ def build(
     name = getattr(model, "__name__", str(model))
     if not isinstance(input_size, Sequence) or len(input_size) != 2:
         raise ValueError(f"model {name!r}: input_size must be (height, width) in pixels, got {input_size!r}")
-    with torch.random.fork_rng(devices=[]):
+    device = torch.get_default_device()
+    with torch.random.fork_rng(devices=[]), made_for(device):
         _seed(derive(seed, "model"))
         # A model with weights for every position asks for the size.
         tied = {"input_size": tuple(input_size)} if "input_size" in signature(model).parameters else {}
@@ -202,6 +204,32 @@ def build(
             net.head = head(channels=net.channels, num_classes=num_classes, size=size)
         initialise(net, seed)
         tie(net)
+    return moved(net, device)
+
+
+def made_for(device: torch.device) -> AbstractContextManager[Any]:
+    """Where the weights of what goes to ``device`` are made: on the CPU, so that a seed gives the same ones for every
+    device; for meta, where there are none, on meta."""
+    place = torch.device("meta" if device.type == "meta" else "cpu")
+    return nullcontext() if torch.get_default_device().type == place.type else place
+
+
+def moved(net: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    """``net``, newly made, with its parameters and buffers on ``device``, those of fractions in ``dtype``."""
+
+    def there(x: Tensor) -> Tensor:
+        return x.to(device, dtype if x.is_floating_point() else None)
+
+    # Module.to does it too, but not with the imagined devices of torch's FakeTensorMode, in which nets are tried out.
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in net.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and there(parameter) is not parameter:
+                if parameter not in made:  # tied ones stay tied
+                    made[parameter] = nn.Parameter(there(parameter.detach()), parameter.requires_grad)
+                module._parameters[name] = made[parameter]
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else there(buffer)
     return net
 
 
@@ -217,10 +245,14 @@ def tie(net: nn.Module) -> None:
 def initialise(model: nn.Module, seed: int) -> None:
     """Draw each layer's weights from a generator seeded by ``seed`` and the layer's name, so that two models agree in
     every layer that they share, whatever stands at their sites. A layer says how by ``reset_parameters``; what is made
-    of layers has the last word on them by its own."""
+    of layers has the last word on them by its own. Layers with ``draws_in_turn`` draw from one generator, in order."""
     with torch.random.fork_rng(devices=[]):
+        _seed(derive(seed, "model"))
+        for module in model.modules():
+            if getattr(module, "draws_in_turn", False):
+                module.reset_parameters()
         for name, module in reversed(list(model.named_modules())):  # the inner ones first
-            if callable(getattr(module, "reset_parameters", None)):
+            if callable(getattr(module, "reset_parameters", None)) and not getattr(module, "draws_in_turn", False):
                 _seed(derive(seed, name))
                 module.reset_parameters()
 

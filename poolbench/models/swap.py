@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poolbench.models.sites import Sites, derive, initialise, tie
-from poolbench.models.survey import Place, image_size, survey, window_of
+from poolbench.models.sites import Sites, derive, initialise, made_for, moved, tie
+from poolbench.models.survey import Place, image_size, survey, undrawn, window_of
 from poolbench.models.swapped import SwappedPool2d, pooled_kind
 from poolbench.registry import nearest
 
@@ -150,9 +150,10 @@ def replace(
     for (place, _), reason in zip(wanted, reasons, strict=True):
         new = None
         if not reason:
-            new, reason = _pools_for(place, pool, strict)
+            with made_for(like.device):
+                new, reason = _pools_for(place, pool, strict)
         if new is not None:
-            pools.append((place, new.to(like.device, like.dtype)))
+            pools.append((place, moved(new, like.device, like.dtype)))
         entries.append(_entry(place, reason))
     if pool.per_site:
         pool.finish()
@@ -328,10 +329,9 @@ def exchange(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 def _try(site: nn.Module, place: Place, like: Tensor) -> None:
     modes = [(module, module.training) for module in site.modules()]
-    devices = [like.device] if like.device.type == "cuda" else []
     site.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.no_grad(), undrawn(like.device):
             map = torch.zeros(2, *place.inputs[0][1:], device=like.device, dtype=like.dtype)
             shape = tuple(site(map).shape[1:])
     except (ValueError, RuntimeError, IndexError, AttributeError) as error:

@@ -140,7 +140,8 @@ def _keep_small_maps(net: nn.Module, name: str) -> None:
         )
     conv = nn.Conv2d(3, first.out_channels, 3, padding=1, bias=first.bias is not None)
     with torch.no_grad():  # drawn as the net draws its filters, for a window of 3x3
-        conv.weight.normal_(0, first.weight.std().item() * math.sqrt(first.weight[0, 0].numel() / 9))
+        # The deviation is not read as a number: on meta there is none. In float64, as a number would be.
+        conv.weight.normal_().mul_(first.weight.std().double() * math.sqrt(first.weight[0, 0].numel() / 9))
         if first.bias is not None:
             conv.bias.copy_(first.bias)
     exchange(net, first, conv)

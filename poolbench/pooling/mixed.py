@@ -69,16 +69,19 @@ class MixedPool2d(Pool):
         count = channels if per == "channel" else 1
         if weight == "learned":
             self.logit = nn.Parameter(torch.empty(count))
-            self.reset_parameters()
         elif weight == "random":
             self.random = True
-            self.register_buffer("drawn_max", torch.zeros(count))
-            self.register_buffer("drawn", torch.zeros(()))
+            self.register_buffer("drawn_max", torch.empty(count))
+            self.register_buffer("drawn", torch.empty(()))
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Put a learned share back to where it starts."""
+        """Put a learned share back to where it starts; forget what was drawn."""
         if self.weight == "learned":
             nn.init.constant_(self.logit, math.log(self.share / (1 - self.share)))
+        elif self.weight == "random":
+            self.drawn_max.zero_()
+            self.drawn.zero_()
 
     def share_with(self, other: "MixedPool2d") -> None:
         """Learn one share with ``other``: one for a whole net once all its pools do so with the first. Raises:

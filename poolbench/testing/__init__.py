@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from poolbench.testing import behaviour, claims, derivatives, export, inputs, values
+from poolbench.testing import behaviour, claims, derivatives, devices, export, inputs, values
 from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped
 
 __all__ = ["CHANNELS", "CHECKS", "Failed", "Maker", "Outcome", "Skipped", "check_pool", "promised"]
@@ -87,6 +87,7 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         inputs.tracing,
         behaviour.transforms,
         behaviour.flops,
+        devices.devices,
         claims.constants,
         claims.channels,
         claims.bounds,

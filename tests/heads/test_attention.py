@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -135,3 +137,14 @@ def test_flops_are_what_a_counter_does_not_see():
     assert head.flops((5, 4)) == 20 + 21 + 21 + 20 + 21 + 5 * 6
     matrices = 2 * 6 * 6 * (1 + 21 + 21 + 1 + 8)  # query, keys, values, output, the layers after
     assert _count(head, x) == matrices + 2 * (2 * 21 * 6) + 2 * 6 * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_are_not_rounded_in_half_precision(dtype):
+    """Scores of 50 are rounded to 1/32 in float16: shares would be off by 3 per cent."""
+    head = create_head("attention", channels=32, num_classes=3).to(dtype)
+    with torch.no_grad():
+        head.score.weight.fill_(3)
+    x = torch.rand(2, 32, 6, 6).to(dtype)
+    expected = copy.deepcopy(head).float().pool(x.float())
+    torch.testing.assert_close(head.pool(x), expected.to(dtype), rtol=4 * torch.finfo(dtype).eps, atol=0)
