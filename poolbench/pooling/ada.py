@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number
-from poolbench.pooling.soft import dot, exponentials
+from poolbench.pooling.infinite import share_of
+from poolbench.pooling.soft import dot, exponentials, limit_average, limit_exponentials
 from poolbench.pooling.windows import over_windows
 
 # Keeps the likeness of a window of zeros at 0, where the formula has 0 / 0; its inverse is finite.
@@ -89,9 +90,9 @@ class AdaPool2d(Pool):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.learnable:
-            return over_windows(self, _mix, (x,), (self.logit.sigmoid(),), _slopes)
-        combine, slope = (partial(f, beta=self.start) for f in (_mix, _slope))
-        return over_windows(self, combine, (x,), slope=slope)
+            return over_windows(self, _mix, (x,), (self.logit.sigmoid(),), _slopes, _limits)
+        combine, slope, limits = (partial(f, beta=self.start) for f in (_mix, _slope, _limits))
+        return over_windows(self, combine, (x,), slope=slope, limits=limits)
 
     def flops_per_window(self) -> int:
         # Mean (a sum and one division); likeness: two products, square, sum, absolute value, division; its exponential,
@@ -117,6 +118,14 @@ def _mix(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor
     powers = exponentials(inside, windows)
     large = dot(powers, windows) / powers.sum(0)
     return large + beta * (near - large)
+
+
+def _limits(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor:
+    # Beside an infinite cell the likeness of the others is 0, its own that to a mean of its sign: no weight vanishes.
+    endless = windows.isinf().any(0)
+    usual = _mix(inside, windows.masked_fill(endless, 0), beta)
+    near, large = windows.sum(0), limit_average(limit_exponentials(inside, windows), windows)
+    return torch.where(endless, share_of(beta, near) + share_of(1 - beta, large), usual)
 
 
 def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, beta: float) -> tuple[Tensor]:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from poolbench.pooling.infinite import may_look, seen_finite
+
 # Up to this side one small matrix for all rows (and one for all columns) is faster than a convolution of each channel:
 # at 32 pixels it takes 1.05 times a max pooling for any filter, the convolutions 1.8 (3 taps) to 2.4 (7 taps); at 64
 # they are even, at 96 the convolution takes two thirds.
@@ -46,10 +48,14 @@ def filtered(x: Tensor, taps: list[float], stride: int, before: int, output: tup
     """
     size = (x.shape[-2], x.shape[-1])
     pads = [_pads(side, len(taps), stride, before, n, border) for side, n in zip(size, output, strict=True)]
-    if max(size) <= LARGEST_FILTER_MATRIX:
+    if may_look(x) and max(size) <= LARGEST_FILTER_MATRIX:
         rows = _matrix(x, taps, stride, size[0], output[0], pads[0])
         square = size[0] == size[1]
-        return separable(x, rows, rows if square else _matrix(x, taps, stride, size[1], output[1], pads[1]))
+        y = separable(x, rows, rows if square else _matrix(x, taps, stride, size[1], output[1], pads[1]))
+        # 0 times infinity: one cell that is not finite spreads over its whole map, so that any pixel shows it. The
+        # convolution below keeps it where the filter is.
+        if seen_finite(y[..., 0, 0]):
+            return y
     (top, bottom, mode), (left, right, other) = pads
     if mode == other:  # at once, since each time copies the map
         x = F.pad(x, [left, right, top, bottom], mode)

@@ -55,7 +55,7 @@ class RegularizedPool2d(Pool):
         with torch.no_grad():
             # Numbers of cells are beyond half precision.
             (picked,) = over_images(self._picked, x.detach().to(torch.promote_types(x.dtype, torch.float32)))
-        return over_windows(self, _pick, (x,), (picked,), _slope)
+        return over_windows(self, _pick, (x,), (picked,), _slope, _pick_exactly)
 
     def _picked(self, x: Tensor) -> tuple[Tensor]:
         """Which cell of its window each output takes, counted row by row, ``(N, C, H', W')``."""
@@ -109,6 +109,13 @@ def _pick(inside: Tensor | None, windows: Tensor, picked: Tensor) -> Tensor:
     y = windows[-1]
     for i in reversed(range(len(windows) - 1)):
         y = chosen(greater(picked.new_full((), i + 0.5), picked), y, windows[i])
+    return y
+
+
+def _pick_exactly(inside: Tensor | None, windows: Tensor, picked: Tensor) -> Tensor:
+    y = windows[-1]
+    for i in reversed(range(len(windows) - 1)):
+        y = torch.where(picked < i + 0.5, windows[i], y)
     return y
 
 

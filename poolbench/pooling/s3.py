@@ -9,6 +9,7 @@ from torch import Tensor
 
 from poolbench.pooling.base import Pool, choice, positive_int
 from poolbench.pooling.images import over_images
+from poolbench.pooling.infinite import seen_finite
 from poolbench.pooling.picked import max_of_picked
 
 
@@ -72,7 +73,17 @@ class S3Pool2d(Pool):
         if self.evaluation == "average":
             return (F.avg_pool2d(z, k, padding=k // 2, count_include_pad=False),)
         rows, columns = (self._chances(n).to(z) for n in (height, width))
-        return (torch.einsum("nchw,ih,jw->ncij", z, rows, columns),)
+        y = torch.einsum("nchw,ih,jw->ncij", z, rows, columns)
+        if seen_finite(y[..., 0, 0]):
+            return (y,)
+        # 0 times infinity: what is not finite may reach only where it has a chance.
+        reached = [
+            torch.einsum("nchw,ih,jw->ncij", there.to(z.dtype), rows.sign(), columns.sign()) > 0
+            for there in (z == math.inf, z == -math.inf, z.isnan())
+        ]
+        y = torch.einsum("nchw,ih,jw->ncij", torch.where(z.isfinite(), z, 0), rows, columns)
+        y = y.masked_fill(reached[0], math.inf).masked_fill(reached[1], -math.inf)
+        return (y.masked_fill((reached[0] & reached[1]) | reached[2], math.nan),)
 
     def _strips(self, out: int) -> list[tuple[int, int, int]]:
         """For the ``out`` rows to keep, strip by strip: its first row, its rows, how many of them are kept."""

@@ -59,9 +59,10 @@ class SoftPool2d(Pool):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.learnable:
-            return over_windows(self, _soft_average, (x,), (self.log_temperature.exp().view(1, -1, 1, 1),), _slopes)
-        combine, slope = (partial(f, temperature=self.start) for f in (_soft_average, _slope))
-        return over_windows(self, combine, (x,), slope=slope)
+            temperature = self.log_temperature.exp().view(1, -1, 1, 1)
+            return over_windows(self, _soft_average, (x,), (temperature,), _slopes, _limits)
+        combine, slope, limits = (partial(f, temperature=self.start) for f in (_soft_average, _slope, _limits))
+        return over_windows(self, combine, (x,), slope=slope, limits=limits)
 
     def flops_per_window(self) -> int:
         # Per cell a comparison, a subtraction, a division by T, an exponential, a product and two sums; a division.
@@ -77,6 +78,23 @@ def exponentials(inside: Tensor | None, logits: Tensor) -> Tensor:
     if inside is not None:
         logits = logits.masked_fill(~inside, -torch.inf)
     return (logits - logits.detach().amax(0)).exp_()  # the shift cancels, so it needs no gradient
+
+
+def limit_exponentials(inside: Tensor | None, logits: Tensor) -> Tensor:
+    """:func:`exponentials` of logits that may be infinite: beside plus infinity the others vanish, minus infinity
+    vanishes beside any other, and infinities alike weigh alike."""
+    if inside is not None:
+        logits = logits.masked_fill(~inside, -torch.inf)
+    peak = logits.detach().amax(0)
+    endless = peak.isinf()
+    among = torch.zeros_like(logits).masked_fill(logits != peak, -torch.inf)
+    powers = torch.where(endless, among, logits - peak.masked_fill(endless, 0)).exp()
+    return powers if inside is None else powers * inside
+
+
+def limit_average(powers: Tensor, windows: Tensor) -> Tensor:
+    """Average weighted by ``powers``; what weighs nothing does not count, infinities neither."""
+    return dot(powers, windows.masked_fill(powers == 0, 0)) / powers.sum(0)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -97,6 +115,13 @@ def _exponentials(inside: Tensor | None, windows: Tensor, temperature: Tensor | 
 def _soft_average(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
     powers = _exponentials(inside, windows, temperature)
     return dot(powers, windows) / powers.sum(0)
+
+
+def _limits(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
+    endless = windows.isinf()
+    # Not divided, since the gradient by the temperature would be infinite times 0.
+    logits = torch.where(endless, windows, windows.masked_fill(endless, 0) / temperature)
+    return limit_average(limit_exponentials(inside, logits), windows)
 
 
 def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, temperature: float) -> tuple[Tensor]:

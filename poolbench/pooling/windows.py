@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from poolbench.pooling.base import Pool
+from poolbench.pooling.infinite import seen_finite, transformed
 
 # Of the maps, per thread. Found by timing: at half and at double this the operators are up to a tenth slower, at 16
 # times this (out of the cache) twice as slow.
@@ -22,6 +23,7 @@ def over_windows(
     maps: Sequence[Tensor],
     others: Sequence[Tensor] = (),
     slope: Callable[..., Sequence[Tensor | None]] | None = None,
+    limits: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """``combine`` of every window of ``pool``.
 
@@ -38,12 +40,15 @@ def over_windows(
         slope: called as ``slope(gradient, inside, *windows, *others)``, gives one gradient (or None) for each of the
             windows and the others, where that is faster than differentiating ``combine`` by torch. Shapes that
             broadcast to the argument's are fine, and so is more than one element per element, which are summed.
+        limits: called as ``combine``, which it replaces where that gives something that is not finite (and where
+            nobody may look): what the formula tends to where cells are infinite. For finite cells it is ``combine``.
     Returns: ``(N, C, H', W')`` of the input's dtype and memory format.
     """
     x = maps[0]
     plan = _Plan(
         combine,
         slope,
+        limits,
         pool.kernel_size,
         pool.stride,
         pool.padding,
@@ -53,7 +58,7 @@ def over_windows(
         is_channels_last(x),
     )
     # A compiler fuses the plain formula by itself, and function transforms see through it.
-    if torch.compiler.is_compiling() or _transformed(x):
+    if torch.compiler.is_compiling() or transformed(x):
         return plan.plain(*maps, *others)
     return _OverWindows.apply(plan, *maps, *others)
 
@@ -70,6 +75,7 @@ class _Plan:
 
     combine: Callable[..., Tensor]
     slope: Callable[..., Sequence[Tensor | None]] | None
+    limits: Callable[..., Tensor] | None
     kernel_size: int
     stride: int
     padding: int
@@ -186,7 +192,8 @@ class _Plan:
             ]
             windows.append(torch.stack(cells))
         others = [self.lay_out(one).to(wide) for one in tensors[self.maps :]]
-        return self.back(self.combine(self.inside(x.device), *windows, *others)).to(x.dtype)
+        combine = self.limits or self.combine
+        return self.back(combine(self.inside(x.device), *windows, *others)).to(x.dtype)
 
     def chunks(self, x: Tensor) -> list[slice]:
         """Slices of the batch that fit into the cache."""
@@ -200,24 +207,30 @@ class _OverWindows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> Tensor:
         ctx.plan = plan
-        ctx.save_for_backward(*tensors)
         x = tensors[0]
+        ctx.parts = plan.chunks(x)
+        ctx.infinite = set()  # which of them have something infinite
+        ctx.save_for_backward(*tensors)
         wide, inside = _wide(x.dtype), plan.inside(x.device)
         laid = [plan.lay_out(one) for one in tensors]
         height, width = plan.output_size
         shape = (len(x), x.shape[1], height, width)
         memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
         out = plan.lay_out(torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format))
-        for part in plan.chunks(x):
+        for number, part in enumerate(ctx.parts):
             windows = [plan.windows(one[part].to(wide)) for one in laid[: plan.maps]]
             others = [_part(one, part, len(x)).to(wide) for one in laid[plan.maps :]]
             out[part] = plan.combine(inside, *windows, *others)
+            if plan.limits is not None and not seen_finite(out[part]):
+                ctx.infinite.add(number)
+                limits = plan.limits(inside, *windows, *others)
+                out[part] = torch.where(out[part].isfinite(), out[part], limits)
         return plan.back(out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, tensors, wanted = ctx.plan, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or _transformed(gradient):
+        if torch.is_grad_enabled() or transformed(gradient):
             # Somebody wants derivatives of these derivatives, or many at once.
             with torch.enable_grad():
                 # Views, since where one of the tensors was made from another its gradient must not count twice.
@@ -234,10 +247,11 @@ class _OverWindows(torch.autograd.Function):
             if yes:  # filled part by part, or summed in full precision
                 whole = index < plan.maps or _has_batch(one, len(x))
                 results[index] = torch.empty_like(one) if whole else torch.zeros_like(one, dtype=wide)
-        for part in plan.chunks(x):
+        for number, part in enumerate(ctx.parts):
             windows = [plan.windows(one[part].to(wide)) for one in laid[: plan.maps]]
             others = [_part(one, part, len(x)).to(wide) for one in laid[plan.maps :]]
-            slopes = _slopes(plan, gradient[part].to(wide), inside, [*windows, *others], wanted)
+            combine, slope = (plan.limits, None) if number in ctx.infinite else (plan.combine, plan.slope)
+            slopes = _slopes(combine, slope, gradient[part].to(wide), inside, [*windows, *others], wanted)
             for index, (slope, result) in enumerate(zip(slopes, results, strict=True)):
                 if result is None:
                     continue
@@ -257,23 +271,22 @@ class _OverWindows(torch.autograd.Function):
 
 
 def _slopes(
-    plan: _Plan, gradient: Tensor, inside: Tensor | None, arguments: list[Tensor], wanted: Sequence[bool]
+    combine: Callable[..., Tensor],
+    slope: Callable[..., Sequence[Tensor | None]] | None,
+    gradient: Tensor,
+    inside: Tensor | None,
+    arguments: list[Tensor],
+    wanted: Sequence[bool],
 ) -> Sequence[Tensor | None]:
     """Gradients for the arguments of ``combine``."""
-    if plan.slope is not None:
-        return plan.slope(gradient, inside, *arguments)
+    if slope is not None:
+        return slope(gradient, inside, *arguments)
     with torch.enable_grad():
         leaves = [one.detach().requires_grad_(yes) for one, yes in zip(arguments, wanted, strict=True)]
-        y = plan.combine(inside, *leaves)
+        y = combine(inside, *leaves)
         of = [one for one, yes in zip(leaves, wanted, strict=True) if yes]
         found = iter(torch.autograd.grad(y, of, gradient, allow_unused=True) if y.requires_grad else [None] * len(of))
     return [next(found) if yes else None for yes in wanted]
-
-
-def _transformed(x: Tensor) -> bool:
-    """Whether a transform of ``torch.func`` is at work, or ``x`` stands for many tensors, as in vectorised Jacobians.
-    Torch has no public question for either."""
-    return torch._C._are_functorch_transforms_active() or "Batched" in repr(torch._C._dispatch_keys(x))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

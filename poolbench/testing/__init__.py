@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from poolbench.testing import behaviour, claims, derivatives, export, values
+from poolbench.testing import behaviour, claims, derivatives, export, precision, values
 from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped
 
 __all__ = ["CHANNELS", "CHECKS", "Failed", "Maker", "Outcome", "Skipped", "check_pool", "promised"]
@@ -79,7 +79,8 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         behaviour.randomness,
         behaviour.evaluation,
         behaviour.state,
-        behaviour.bfloat16,
+        precision.low_precision,
+        precision.locality,
         export.compiles,
         export.exports,
         behaviour.transforms,
