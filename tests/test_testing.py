@@ -48,6 +48,11 @@ class ForgetsTheFormat(Halving):
         return super().forward(x).contiguous()
 
 
+class CutsOff(Halving):
+    def forward(self, x):
+        return F.avg_pool2d(x, 2, ceil_mode=True)[..., : x.shape[2] // 2, : x.shape[3] // 2]
+
+
 class WorksInPlace(Halving):
     def forward(self, x):
         return super().forward(x.relu_() if not x.requires_grad else x.relu())
@@ -268,7 +273,7 @@ class SaysNoOnnx(Halving):
 BROKEN = {
     "shape": [FewerChannels, WrongSize, WrongRatio],
     "images_apart": [SeesTheBatch],
-    "memory_format": [ForgetsTheFormat],
+    "memory_format": [ForgetsTheFormat, CutsOff],
     "input_untouched": [WorksInPlace, GivesAView],
     "gradients": [WrongSlope, WrongSlopeOfSomeWeights],
     "zero_maps": [NaNAtZero],

@@ -149,13 +149,19 @@ def cropped(x: Tensor, pool: Pool) -> Tensor:
     return F.pad(x, (0, -right, 0, -bottom)) if bottom or right else x
 
 
+def leading(y: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns of ``y``: itself where it has no others, else a copy in one piece of memory."""
+    bottom, right = y.shape[-2] - height, y.shape[-1] - width
+    return F.pad(y, (0, -right, 0, -bottom)) if bottom or right else y
+
+
 def max_windows(x: Tensor, pool: Pool) -> Tensor:
     """Maximum of each window of ``pool``, ``(N, C, H, W) -> (N, C, H', W')``; cells outside never win."""
     (height, width), missing, ceil_mode = _fit(pool, x.shape[-2:])
     if any(missing):
         x = F.pad(x, (0, missing[1], 0, missing[0]), value=-math.inf)
     y = F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, ceil_mode=ceil_mode)
-    return y[..., :height, :width]
+    return leading(y, height, width)
 
 
 def average_windows(x: Tensor, pool: Pool) -> Tensor:
@@ -170,7 +176,7 @@ def average_windows(x: Tensor, pool: Pool) -> Tensor:
         y = average(F.pad(x, pad)) / average(F.pad(torch.ones_like(x[:1, :1]), pad))
     else:
         y = average(x)
-    return y[..., :height, :width]
+    return leading(y, height, width)
 
 
 def sum_windows(x: Tensor, pool: Pool) -> Tensor:
@@ -191,7 +197,8 @@ def weigh_windows(x: Tensor, weight: Tensor, pool: Pool) -> Tensor:
     if bottom > pad or right > pad:  # a convolution pads all sides alike
         x, around = F.pad(x, (pad, right, pad, bottom)), 0
     weight = weight.to(x.dtype).expand(x.shape[1], k, k).unsqueeze(1)
-    y = F.conv2d(x, weight, None, s, around, groups=x.shape[1])[..., :height, :width]
+    y = F.conv2d(x, weight, None, s, around, groups=x.shape[1])
+    y = leading(y, height, width)
     if pad or bottom or right:
         y = y * (k * k / cells_inside(pool, (size[0], size[1]), x))
     return y

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number, positive_int
+from poolbench.pooling.base import Pool, choice, leading, number, positive_int
 
 SMALLEST_SIGMA = 1e-3
 
@@ -79,7 +79,7 @@ class GaussianPool2d(Pool):
             x = F.pad(x, sides, mode="replicate" if small else self.padding_mode)
         # One filter of k x k instead of a row and a column: at 4 pixels torch is a tenth faster with it.
         y = F.conv2d(x, self._filter(x), stride=s, groups=self.channels)
-        return y if y.shape[-2:] == (height, width) else y[..., :height, :width]
+        return leading(y, height, width)
 
     def _filter(self, x: Tensor) -> Tensor:
         """``(C, 1, k, k)``, worked out in float32 or better."""

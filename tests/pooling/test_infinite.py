@@ -7,11 +7,10 @@ import torch
 
 from poolbench import create_pool
 from poolbench.pooling import POOLS
-from poolbench.pooling.infinite import blend, seen_finite, share_of
 
 CASES = [(name, options) for name in POOLS.table for options in ({}, *POOLS.find(name).variants)]
 # Whose every output depends on the whole map, or on torch's own convolutions and normalisations of it.
-WIDE = ("spectral", "diff_stride", "tips", "lps", "polyphase", "lift", "carafe", "patch_merge", "convnext_down", "adown")
+WIDE = ("spectral", "diff_stride", "tips", "lps", "polyphase", "lift", "carafe")
 
 
 def _maps(far, positive):
