@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.base import Pool, choice, leading, number
 from poolbench.pooling.soft import dot
 from poolbench.pooling.windows import over_windows
 
@@ -94,7 +94,7 @@ class DetailPreservingPool2d(Pool):
         alpha = self.log_alpha.clamp(max=math.log(LARGEST_ALPHA)).exp().view(1, -1, 1, 1)
         others = [half, alpha]
         if self.full:
-            others.append(self.surroundings(x)[..., :height, :width])
+            others.append(leading(self.surroundings(x), height, width))
         combine, slope, limits = (partial(f, symmetric=self.symmetric) for f in (_average, _slopes, _limits))
         return over_windows(self, combine, (x,), others, slope, limits)
 

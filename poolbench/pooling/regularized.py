@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, positive_int
+from poolbench.pooling.base import Pool, is_open, positive_int
 from poolbench.pooling.images import over_images
 from poolbench.pooling.ranks import chosen, greater
 from poolbench.pooling.windows import over_windows
@@ -78,7 +78,9 @@ class RegularizedPool2d(Pool):
     def _inside(self, place: Tensor, side: int, axis: int) -> Tensor:
         """The places in their windows along ``axis``, moved into the map."""
         n = place.shape[axis]
-        if not self.padding and (n - 1) * self.stride + self.kernel_size <= side:
+        if not self.padding and (
+            self.kernel_size <= self.stride if is_open(place) else (n - 1) * self.stride + self.kernel_size <= side
+        ):
             return place
         starts = torch.arange(n, dtype=place.dtype, device=place.device) * self.stride - self.padding
         starts = starts.view(-1, 1) if axis == 2 else starts

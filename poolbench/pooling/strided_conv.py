@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, leading
+from poolbench.pooling.base import Pool, is_open, leading
 
 
 class StridedConv2d(Pool):
@@ -48,6 +48,9 @@ class StridedConv2d(Pool):
     def forward(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k, s, pad = self.kernel_size, self.stride, self.padding
+        if is_open(x):
+            after = max(0, k - s - 2 * pad)
+            return self.activation(self.norm(leading(self.conv(F.pad(x, (0, after, 0, after))), height, width)))
         bottom = max(0, (height - 1) * s + k - 2 * pad - x.shape[-2])
         right = max(0, (width - 1) * s + k - 2 * pad - x.shape[-1])
         if bottom or right:  # an even filter at stride 1 is one row and column short

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, is_open
 from poolbench.pooling.infinite import seen_finite, transformed
 
 # Of the maps, per thread. Found by timing: at half and at double this the operators are up to a tenth slower, at 16
@@ -56,6 +56,7 @@ def over_windows(
         pool.output_size((x.shape[-2], x.shape[-1])),
         len(maps),
         is_channels_last(x),
+        is_open(x),
     )
     # A compiler fuses the plain formula by itself, and function transforms see through it.
     if torch.compiler.is_compiling() or transformed(x):
@@ -83,6 +84,7 @@ class _Plan:
     output_size: tuple[int, int]
     maps: int
     channels_last: bool
+    open: bool  # exported with a height or width that is left open
 
     @property
     def needed(self) -> tuple[int, int]:
@@ -97,6 +99,11 @@ class _Plan:
         return bottom, right
 
     @property
+    def after(self) -> int:
+        """The most that a border may be, whatever the size."""
+        return max(0, self.kernel_size - self.stride - self.padding)
+
+    @property
     def axes(self) -> tuple[int, int]:
         """Where rows and columns are, laid out."""
         return (1, 2) if self.channels_last else (2, 3)
@@ -109,7 +116,7 @@ class _Plan:
 
     def inside(self, device: torch.device) -> Tensor | None:
         """``(K, ...)``, laid out: which cells lie in the map; None where all do."""
-        if not (self.padding or any(self.border)):
+        if not (self.padding or (self.after if self.open else any(self.border))):
             return None
         lines = []
         for n, side in zip(self.output_size, self.size, strict=True):
@@ -122,6 +129,9 @@ class _Plan:
 
     def fitted(self, x: Tensor) -> Tensor:
         """The laid out map with its border, without the rows and columns that no window needs."""
+        if self.open:
+            pad = [self.padding, self.after] * 2
+            return F.pad(x, [0, 0, *pad] if self.channels_last else pad) if any(pad) else x
         if self.padding or any(self.border):
             bottom, right = self.border
             pad = [self.padding, right, self.padding, bottom]
@@ -217,14 +227,19 @@ class _OverWindows(torch.autograd.Function):
         shape = (len(x), x.shape[1], height, width)
         memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
         out = plan.lay_out(torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format))
-        for number, part in enumerate(ctx.parts):
+
+        def arguments(part: slice) -> list[Tensor]:
             windows = [plan.windows(one[part].to(wide)) for one in laid[: plan.maps]]
-            others = [_part(one, part, len(x)).to(wide) for one in laid[plan.maps :]]
-            out[part] = plan.combine(inside, *windows, *others)
-            if plan.limits is not None and not seen_finite(out[part]):
-                ctx.infinite.add(number)
-                limits = plan.limits(inside, *windows, *others)
-                out[part] = torch.where(out[part].isfinite(), out[part], limits)
+            return [*windows, *(_part(one, part, len(x)).to(wide) for one in laid[plan.maps :])]
+
+        for part in ctx.parts:
+            out[part] = plan.combine(inside, *arguments(part))
+        if plan.limits is not None and not seen_finite(out):
+            for number, part in enumerate(ctx.parts):
+                finite = out[part].isfinite()
+                if not finite.all():
+                    ctx.infinite.add(number)
+                    out[part] = torch.where(finite, out[part], plan.limits(inside, *arguments(part)))
         return plan.back(out)
 
     @staticmethod

@@ -94,6 +94,5 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         claims.signs,
         claims.mirrors,
         claims.stationarity,
-        export.onnx,
     )
 }
