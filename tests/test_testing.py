@@ -48,6 +48,11 @@ class ForgetsTheFormat(Halving):
         return super().forward(x).contiguous()
 
 
+class CutsOff(Halving):
+    def forward(self, x):
+        return F.avg_pool2d(x, 2, ceil_mode=True)[..., : x.shape[2] // 2, : x.shape[3] // 2]
+
+
 class WorksInPlace(Halving):
     def forward(self, x):
         return super().forward(x.relu_() if not x.requires_grad else x.relu())
@@ -154,6 +159,18 @@ class GivesFloat32(Halving):
         return super().forward(x.float())
 
 
+class SquaresInHalf(Halving):
+    def forward(self, x):
+        y = super().forward(x)
+        return y * (y.square().mean(1, keepdim=True) + 1e-6).rsqrt()
+
+
+class MultipliesByZeros(Halving):
+    def forward(self, x):
+        lines = torch.eye(x.shape[2], dtype=x.dtype)[::2] @ x
+        return lines @ torch.eye(x.shape[3], dtype=x.dtype)[:, ::2]
+
+
 class LooksAtValues(Halving):
     def forward(self, x):
         return super().forward(x if x.sum().item() > -1e9 else -x)
@@ -162,6 +179,14 @@ class LooksAtValues(Halving):
 class KnowsItsBatch(Halving):
     def forward(self, x):
         return super().forward(x.reshape(len(x) // 1 if torch.compiler.is_compiling() is False else 2, *x.shape[1:]))
+
+
+class KnowsItsSize(Halving):
+    dynamic_sizes = True
+
+    def forward(self, x):
+        lines = torch.arange(int(x.shape[2]) // 2) * 2
+        return super().forward(x[:, :, : 2 * (9 // 2)] if torch.compiler.is_compiling() else x) + 0 * lines.sum()
 
 
 class NoTransforms(Halving):
@@ -344,7 +369,7 @@ class SaysNoOnnx(Halving):
 BROKEN = {
     "shape": [FewerChannels, WrongSize, WrongRatio],
     "images_apart": [SeesTheBatch],
-    "memory_format": [ForgetsTheFormat],
+    "memory_format": [ForgetsTheFormat, CutsOff],
     "input_untouched": [WorksInPlace, GivesAView],
     "refusals": [RoundsToNothing, TakesRowsForChannels, TakesTheFirstOfFive, BroadcastsChannels],
     "empty_batch": [NeedsAnImage, GivesAnEmptyMap, CutsTheGraphOfNothing, CountsNothing],
@@ -355,10 +380,11 @@ BROKEN = {
     "randomness": [SilentlyRandom, OtherRandomNumbers, IgnoresItsGenerator],
     "evaluation": [RandomInEvaluation, CountsInEvaluation, RemadeInEveryPass],
     "state": [NotPickled],
-    "bfloat16": [GivesFloat32],
+    "low_precision": [GivesFloat32, SquaresInHalf],
+    "locality": [MultipliesByZeros],
     "compiles": [LooksAtValues],
-    "exports": [LooksAtValues, KnowsItsBatch],
     "tracing": [TracesItsBatch, TracesAnotherFormula, FxSeesAnotherFormula],
+    "exports": [LooksAtValues, KnowsItsBatch, KnowsItsSize, SaysNoOnnx],
     "transforms": [LooksAtValues, NoTransforms],
     "flops": [CountsInFractions],
     "devices": [ForgetsTheDevice, MadeOnTheCpu, ResetForgetsABuffer],
@@ -371,7 +397,6 @@ BROKEN = {
     "signs": [SaysItKeepsSigns],
     "mirrors": [SaysItMirrors],
     "stationarity": [SaysStationary],
-    "onnx": [SaysNoOnnx],
 }
 
 
@@ -383,7 +408,7 @@ def test_every_check_is_shown_a_pool_that_breaks_it():
     ("check", "pool"), [(check, pool) for check, pools in BROKEN.items() for pool in pools], ids=lambda v: str(v)
 )
 def test_a_broken_pool_fails_the_check_that_it_breaks(check, pool):
-    if check == "onnx":
+    if pool is SaysNoOnnx:
         pytest.importorskip("onnxruntime")
     (outcome,) = check_pool(pool, [check])
     assert outcome.state == "failed", outcome
@@ -459,5 +484,5 @@ def test_nothing_of_the_checks_needs_more_than_torch():
 
 def test_the_global_generator_is_the_only_thing_that_a_check_moves():
     before = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
-    check_pool(lambda channels: create_pool("max", channels=channels), ["gradients", "compiles", "bfloat16"])
+    check_pool(lambda channels: create_pool("max", channels=channels), ["gradients", "compiles", "low_precision"])
     assert (torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()) == before

@@ -1,13 +1,15 @@
 """Learned mix of two exponential averages: one favours what is like the window's mean, one what is large."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number
-from poolbench.pooling.soft import dot, exponentials
+from poolbench.pooling.infinite import share_of
+from poolbench.pooling.soft import GRADIENTS, dot, exponentials, limit_average, limit_exponentials
 from poolbench.pooling.windows import over_windows
 
 # Keeps the likeness of a window of zeros at 0, where the formula has 0 / 0; its inverse is finite.
@@ -31,12 +33,17 @@ class AdaPool2d(Pool):
     default, since the pixels' ties a net to one image size; and it starts at a half, kept inside (0, 1) by a sigmoid,
     where the code's cut lets it stick at the ends or, in its usual path, leave them.
 
+    Their kernels (adaPool, pytorch/CUDA/adapool_cuda_kernel.cu) hold the weights of both parts constant: a cell gets
+    its weight of the output's gradient, which is not the derivative. ``gradient="published"`` does the same; ``beta``
+    keeps its derivative, as where torch mixes their two averages (their one kernel for both gives it none).
+
     Args:
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         beta: share of the first part, from 0 to 1; where the learning starts, then not 0 or 1.
         learnable: whether ``beta`` is learned.
         size: ``(H, W)`` of the maps to come, for one ``beta`` for each pixel of the output; None for one in all.
+        gradient: ``"exact"``, the derivative, or ``"published"``, the authors', with the weights held constant.
     Use: for detail in images and maps, at more than twice the cost of ``soft``, of which it is a mixture with a
         weighting by similarity.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
@@ -59,8 +66,10 @@ class AdaPool2d(Pool):
         beta: float = 0.5,
         learnable: bool = True,
         size: tuple[int, int] | None = None,
+        gradient: str = "exact",
     ):
         super().__init__(channels, kernel_size, stride, padding)
+        self.gradient = choice(self, "gradient", gradient, GRADIENTS)
         self.learnable = choice(self, "learnable", learnable, (False, True))
         self.start = number(self, "beta", beta, least=0, most=1, open=learnable)
         self.odd = self.homogeneous = self.start == 1
@@ -88,10 +97,13 @@ class AdaPool2d(Pool):
         return super().output_size(size)
 
     def pool(self, x: Tensor) -> Tensor:
+        mix, slopes, limits = (
+            (_mix, _slopes, _limits) if self.gradient == "exact" else (_held, _held_slopes, _held_limits)
+        )
         if self.learnable:
-            return over_windows(self, _mix, (x,), (self.logit.sigmoid(),), _slopes)
-        combine, slope = (partial(f, beta=self.start) for f in (_mix, _slope))
-        return over_windows(self, combine, (x,), slope=slope)
+            return over_windows(self, mix, (x,), (self.logit.sigmoid(),), slopes, limits)
+        combine, slope, limits = (partial(f, beta=self.start) for f in (mix, partial(_first, slopes), limits))
+        return over_windows(self, combine, (x,), slope=slope, limits=limits)
 
     def flops_per_window(self) -> int:
         # Mean (a sum and one division); likeness: two products, square, sum, absolute value, division; its exponential,
@@ -100,7 +112,8 @@ class AdaPool2d(Pool):
         return k2 + (k2 * 6 + 1) + (k2 * 4 - 1) + (k2 * 6 - 2) + 4
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, beta={self.start}, learnable={self.learnable}, size={self.size}"
+        text = f"beta={self.start}, learnable={self.learnable}, size={self.size}, gradient={self.gradient!r}"
+        return f"{super().extra_repr()}, {text}"
 
 
 def _likeness(inside: Tensor | None, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,8 +132,43 @@ def _mix(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor
     return large + beta * (near - large)
 
 
-def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, beta: float) -> tuple[Tensor]:
-    return _slopes(gradient, inside, windows, beta)[:1]
+def _limits(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor:
+    # Beside an infinite cell the likeness of the others is 0, its own that to a mean of its sign: no weight vanishes.
+    endless = windows.isinf().any(0)
+    usual = _mix(inside, windows.masked_fill(endless, 0), beta)
+    near, large = windows.sum(0), limit_average(limit_exponentials(inside, windows), windows)
+    return torch.where(endless, share_of(beta, near) + share_of(1 - beta, large), usual)
+
+
+def _held(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor:
+    """The mix whose weights have no gradient by the map; they have one by ``beta``."""
+    near, large = _held_weights(inside, windows.detach())
+    return dot(large + beta * (near - large), windows)
+
+
+def _held_limits(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor:
+    endless = windows.isinf().any(0)
+    usual = _held(inside, windows.masked_fill(endless, 0), beta)
+    return torch.where(endless, _limits(inside, windows.detach(), beta), usual)
+
+
+def _held_slopes(
+    gradient: Tensor, inside: Tensor | None, windows: Tensor, beta: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    near, large = _held_weights(inside, windows)
+    by_beta = dot(near, windows).sub_(dot(large, windows)).mul_(gradient)
+    return near.sub_(large).mul_(beta).add_(large).mul_(gradient), by_beta
+
+
+def _held_weights(inside: Tensor | None, windows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the cells, ``(K, ...)``, in either average."""
+    _, near, _ = _likeness(inside, windows)
+    large = exponentials(inside, windows)
+    return near / near.sum(0), large / large.sum(0)
+
+
+def _first(slopes: Callable[..., tuple[Tensor, Tensor]], *args: Tensor, beta: float) -> tuple[Tensor]:
+    return slopes(*args, beta)[:1]
 
 
 def _slopes(gradient: Tensor, inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,7 @@ class Pool(nn.Module):
     mirrors: bool | None = False  # does it commute with a horizontal mirror of maps of which nothing is cropped?
     stationary: bool = True  # does moving the input by a stride move the output by a pixel?
     onnx: bool = True  # does torch.onnx export it, with the same values in onnxruntime?
+    dynamic_sizes: bool = True  # also with a height and width that are open? Others refuse that
 
     # Further sets of options with which the contract is tested, beside the defaults.
     variants: ClassVar[tuple[dict[str, Any], ...]] = ()
@@ -188,25 +189,66 @@ def positive_int(owner: nn.Module, option: str, value: int) -> int:
     return value
 
 
+def is_open(x: Tensor) -> bool:
+    """Whether ``x`` is exported with a height or width that is left open: what is done must not depend on it."""
+    return torch.compiler.is_exporting() and any(isinstance(side, torch.SymInt) for side in x.shape[-2:])
+
+
+def _first(x: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns, by their numbers: of a slice an export asks whether it leaves anything out."""
+    rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
+    return x.index_select(-2, rows).index_select(-1, columns)
+
+
+def refuse_open(x: Tensor, pool: Pool, why: str) -> None:
+    """Raises: ValueError where :func:`is_open` of a pool that cannot be exported so, instead of wrong values."""
+    if is_open(x):
+        raise ValueError(f"{pool._name()}: height and width cannot be left open in an export: {why}")
+
+
+def _around(pool: Pool) -> tuple[int, int, int, int]:
+    """Cells to pad so that whatever the size the last windows fit: at least a step falls to each output."""
+    after = max(0, pool.kernel_size - pool.stride - pool.padding)
+    return (pool.padding, after, pool.padding, after)
+
+
 def cropped(x: Tensor, pool: Pool) -> Tensor:
     """``x`` without the last rows and columns that make no whole step of ``pool``."""
     height, width = pool.output_size((x.shape[-2], x.shape[-1]))
     bottom, right = x.shape[-2] - height * pool.stride, x.shape[-1] - width * pool.stride
+    if is_open(x):
+        return _first(x, height * pool.stride, width * pool.stride)
     # The gradient of a slice would be in the default memory format, whatever that of x.
     return F.pad(x, (0, -right, 0, -bottom)) if bottom or right else x
 
 
+def leading(y: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns of ``y``: itself where it has no others, else a copy in one piece of memory."""
+    if is_open(y):
+        return _first(y, height, width)
+    bottom, right = y.shape[-2] - height, y.shape[-1] - width
+    return F.pad(y, (0, -right, 0, -bottom)) if bottom or right else y
+
+
 def max_windows(x: Tensor, pool: Pool) -> Tensor:
     """Maximum of each window of ``pool``, ``(N, C, H, W) -> (N, C, H', W')``; cells outside never win."""
+    if is_open(x):
+        height, width = pool.output_size((x.shape[-2], x.shape[-1]))
+        x = F.pad(x, _around(pool), value=-math.inf)
+        return leading(F.max_pool2d(x, pool.kernel_size, pool.stride), height, width)
     (height, width), missing, ceil_mode = _fit(pool, x.shape[-2:])
     if any(missing):
         x = F.pad(x, (0, missing[1], 0, missing[0]), value=-math.inf)
     y = F.max_pool2d(x, pool.kernel_size, pool.stride, pool.padding, ceil_mode=ceil_mode)
-    return y[..., :height, :width]
+    return leading(y, height, width)
 
 
 def average_windows(x: Tensor, pool: Pool) -> Tensor:
     """Average of each window of ``pool`` over its cells inside the map, ``(N, C, H, W) -> (N, C, H', W')``."""
+    if is_open(x):
+        size = (x.shape[-2], x.shape[-1])
+        y = leading(F.avg_pool2d(F.pad(x, _around(pool)), pool.kernel_size, pool.stride), *pool.output_size(size))
+        return y * (pool.kernel_size**2 / cells_inside(pool, size, x))
     (height, width), missing, ceil_mode = _fit(pool, x.shape[-2:])
 
     def average(map: Tensor) -> Tensor:
@@ -217,7 +259,7 @@ def average_windows(x: Tensor, pool: Pool) -> Tensor:
         y = average(F.pad(x, pad)) / average(F.pad(torch.ones_like(x[:1, :1]), pad))
     else:
         y = average(x)
-    return y[..., :height, :width]
+    return leading(y, height, width)
 
 
 def sum_windows(x: Tensor, pool: Pool) -> Tensor:
@@ -232,13 +274,18 @@ def weigh_windows(x: Tensor, weight: Tensor, pool: Pool) -> Tensor:
     equal weights give a multiple of the average everywhere."""
     size, k, s, pad = x.shape[-2:], pool.kernel_size, pool.stride, pool.padding
     height, width = pool.output_size((size[0], size[1]))
+    weight = weight.to(x.dtype).expand(x.shape[1], k, k).unsqueeze(1)
+    if is_open(x):
+        y = leading(F.conv2d(F.pad(x, _around(pool)), weight, None, s, groups=x.shape[1]), height, width)
+        return y * (k * k / cells_inside(pool, (size[0], size[1]), x))
     # By how much the last windows pass the map.
     bottom, right = (max(0, (n - 1) * s + k - pad - side) for n, side in zip((height, width), size, strict=True))
     around = pad
     if bottom > pad or right > pad:  # a convolution pads all sides alike
         x, around = F.pad(x, (pad, right, pad, bottom)), 0
     weight = weight.to(x.dtype).expand(pool.channels, k, k).unsqueeze(1)
-    y = F.conv2d(x, weight, None, s, around, groups=pool.channels)[..., :height, :width]
+    y = F.conv2d(x, weight, None, s, around, groups=pool.channels)
+    y = leading(y, height, width)
     if pad or bottom or right:
         y = y * (k * k / cells_inside(pool, (size[0], size[1]), x))
     return y

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, positive_int
+from poolbench.pooling.base import Pool, leading, positive_int
 from poolbench.pooling.soft import dot
 from poolbench.pooling.windows import over_windows
 
@@ -66,7 +66,7 @@ class CarafePool2d(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
-        logits = self.encoder(self.compressor(x))[..., :height, :width]
+        logits = leading(self.encoder(self.compressor(x)), height, width)
         # (K, N, 1, H', W'): laid out as the windows are.
         weights = logits.softmax(1).movedim(1, 0).unsqueeze(2)
         return over_windows(self, _weighted, (x,), (weights,), _slopes)

@@ -51,6 +51,9 @@ def normalise_channels(x: Tensor, norm: nn.LayerNorm) -> Tensor:
     """Layer normalisation of each pixel of ``x`` ``(N, C, H, W)`` over its channels, in the memory format of ``x``."""
     if x.stride(1) == 1:
         return norm(x.movedim(1, -1)).to(x.dtype).movedim(-1, 1)
-    centred = x - x.mean(1, keepdim=True)
+    # In full precision, as torch's own: in half, squares overflow and those of small numbers vanish.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    maps, weight, bias = (one.to(wide) for one in (x, norm.weight.view(-1, 1, 1), norm.bias.view(-1, 1, 1)))
+    centred = maps - maps.mean(1, keepdim=True)
     scale = (centred.square().mean(1, keepdim=True) + norm.eps).rsqrt()
-    return torch.addcmul(norm.bias.view(-1, 1, 1), centred * scale, norm.weight.view(-1, 1, 1)).to(x.dtype)
+    return torch.addcmul(bias, centred * scale, weight).to(x.dtype)

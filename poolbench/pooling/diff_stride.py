@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.base import Pool, choice, number, refuse_open
 from poolbench.pooling.filters import separable
 
 
@@ -48,6 +48,7 @@ class DiffStride2d(Pool):
     """
 
     odd = homogeneous = follows_offset = True
+    dynamic_sizes = False
     variants = ({"shared": True, "smoothness": 1.0}, {"learnable": False})
 
     def __init__(
@@ -100,6 +101,7 @@ class DiffStride2d(Pool):
         return height, width
 
     def pool(self, x: Tensor) -> Tensor:
+        refuse_open(x, self, "its transforms are matrices made for the size")
         size = (x.shape[-2], x.shape[-1])
         outputs = self.output_size(size)
         strides = _held(self.strides, 1.0)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.base import Pool, choice, leading, number
 from poolbench.pooling.soft import dot
 from poolbench.pooling.windows import over_windows
 
@@ -94,9 +94,9 @@ class DetailPreservingPool2d(Pool):
         alpha = self.log_alpha.clamp(max=math.log(LARGEST_ALPHA)).exp().view(1, -1, 1, 1)
         others = [half, alpha]
         if self.full:
-            others.append(self.surroundings(x)[..., :height, :width])
-        combine, slope = (partial(f, symmetric=self.symmetric) for f in (_average, _slopes))
-        return over_windows(self, combine, (x,), others, slope)
+            others.append(leading(self.surroundings(x), height, width))
+        combine, slope, limits = (partial(f, symmetric=self.symmetric) for f in (_average, _slopes, _limits))
+        return over_windows(self, combine, (x,), others, slope, limits)
 
     def flops_per_window(self) -> int:
         # The mean or the filter; a difference, square, constant, sum, division, logarithm, product, exponential, alpha,
@@ -138,6 +138,25 @@ def _average(
     if inside is not None:
         weights = weights * inside
     return dot(weights, windows) / weights.sum(0)
+
+
+def _limits(
+    inside: Tensor | None,
+    windows: Tensor,
+    half: Tensor,
+    alpha: Tensor,
+    center: Tensor | None = None,
+    *,
+    symmetric: bool,
+) -> Tensor:
+    # All weights are above 0, so an infinite cell makes the average infinite; from infinite surroundings all cells
+    # differ alike.
+    endless = windows.isinf().any(0)
+    if center is not None:
+        endless = endless | center.isinf()
+        center = center.masked_fill(endless, 0)
+    usual = _average(inside, windows.masked_fill(endless, 0), half, alpha, center, symmetric=symmetric)
+    return torch.where(endless, windows.sum(0) / (len(windows) if inside is None else inside.sum(0)), usual)
 
 
 def _slopes(

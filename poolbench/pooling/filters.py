@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from poolbench.pooling.base import is_open
+from poolbench.pooling.infinite import may_look, seen_finite
+
 # Up to this side one small matrix for all rows (and one for all columns) is faster than a convolution of each channel:
 # at 32 pixels it takes 1.05 times a max pooling for any filter, the convolutions 1.8 (3 taps) to 2.4 (7 taps); at 64
 # they are even, at 96 the convolution takes two thirds.
@@ -45,19 +48,48 @@ def filtered(x: Tensor, taps: list[float], stride: int, before: int, output: tup
             replication, for rows and columns apart.
     """
     size = (x.shape[-2], x.shape[-1])
+    if is_open(x):
+        for axis in (2, 3):
+            x = _bordered(x, axis, before, (output[axis - 2] - 1) * stride + len(taps), border)
+        return _convolved(x, taps, stride)
     pads = [_pads(side, len(taps), stride, before, n, border) for side, n in zip(size, output, strict=True)]
-    if max(size) <= LARGEST_FILTER_MATRIX:
+    if may_look(x) and max(size) <= LARGEST_FILTER_MATRIX:
         rows = _matrix(x, taps, stride, size[0], output[0], pads[0])
         square = size[0] == size[1]
-        return separable(x, rows, rows if square else _matrix(x, taps, stride, size[1], output[1], pads[1]))
+        y = separable(x, rows, rows if square else _matrix(x, taps, stride, size[1], output[1], pads[1]))
+        # 0 times infinity: one cell that is not finite spreads over its whole map, so that any pixel shows it. The
+        # convolution below keeps it where the filter is.
+        if seen_finite(y[..., 0, 0]):
+            return y
     (top, bottom, mode), (left, right, other) = pads
     if mode == other:  # at once, since each time copies the map
         x = F.pad(x, [left, right, top, bottom], mode)
     else:
         x = F.pad(F.pad(x, [0, 0, top, bottom], mode), [left, right, 0, 0], other)
+    return _convolved(x, taps, stride)
+
+
+def _convolved(x: Tensor, taps: list[float], stride: int) -> Tensor:
     weight = torch.tensor(taps, dtype=x.dtype, device=x.device)
     weight = (weight[:, None] * weight).expand(x.shape[1], 1, -1, -1)
     return F.conv2d(x, weight, stride=stride, groups=x.shape[1]).to(x.dtype)
+
+
+def _bordered(x: Tensor, axis: int, before: int, needed: int, border: str) -> Tensor:
+    """The ``needed`` lines of ``x`` from ``before`` its first one on, its border filled, whatever the side."""
+    side = x.shape[axis]
+    place = torch.arange(needed, device=x.device) - before
+    inside = place.clamp(min=0).minimum(torch.full_like(place, side - 1))
+    if border == "reflect":
+        mirrored = (side - 1) - ((side - 1) - place.abs()).abs()
+        # Reflection needs more lines than it adds; else all of this side's are repeated.
+        fits = (torch.full_like(place, needed - before) < 2 * side) & (torch.full_like(place, side) > before)
+        inside = torch.where(fits, mirrored, inside)
+    found = x.index_select(axis, inside)
+    if border == "zero":
+        there = ((place >= 0) & (place < side)).to(x.dtype)
+        found = found * (there[:, None] if axis == 2 else there)
+    return found
 
 
 def _pads(side: int, taps: int, stride: int, before: int, output: int, border: str) -> tuple[int, int, str]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from poolbench.pooling.base import Pool, number
 from poolbench.pooling.ranks import chosen, greater
-from poolbench.pooling.soft import dot
+from poolbench.pooling.soft import dot, limit_average
 from poolbench.pooling.windows import over_windows
 
 
@@ -50,8 +50,8 @@ class FuzzyPool2d(Pool):
             self.odd = self.homogeneous = self.follows_offset = True
 
     def pool(self, x: Tensor) -> Tensor:
-        combine, slope = (partial(f, maximum=self.maximum) for f in (_average, _slope))
-        return over_windows(self, combine, (x,), slope=slope)
+        combine, slope, limits = (partial(f, maximum=self.maximum) for f in (_average, _slope, _limits))
+        return over_windows(self, combine, (x,), slope=slope, limits=limits)
 
     def flops_per_window(self) -> int:
         # A cell's place between the bends; small, medium and large of it (2, 3 and 2 operations with their limits);
@@ -81,6 +81,12 @@ def _average(inside: Tensor | None, windows: Tensor, maximum: float) -> Tensor:
     *sets, _ = _memberships(inside, windows, maximum)
     used, _, _ = _used(*sets)
     return dot(used, windows) / used.sum(0)
+
+
+def _limits(inside: Tensor | None, windows: Tensor, maximum: float) -> Tensor:
+    *sets, _ = _memberships(inside, windows, maximum)
+    used, _, _ = _used(*sets)
+    return limit_average(used, windows)
 
 
 def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, maximum: float) -> tuple[Tensor]:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number, weigh_windows
 from poolbench.pooling.images import over_images
+from poolbench.pooling.infinite import blend, seen_finite, within
 
 
 class GatedPool2d(Pool):
@@ -59,8 +60,12 @@ class GatedPool2d(Pool):
         return over_images(self._mix, x, shared=(self.gate,))[0]
 
     def _mix(self, x: Tensor, gate: Tensor) -> tuple[Tensor]:
-        share = weigh_windows(x, gate[:, 0], self).sigmoid().to(x.dtype)  # autocast gives it another
-        return (torch.lerp(average_windows(x, self), max_windows(x, self), share),)
+        low, high = average_windows(x, self), max_windows(x, self)
+        y = torch.lerp(low, high, self._share(x, gate))
+        return (y if seen_finite(y) else blend(low, high, self._share(within(x), gate)),)
+
+    def _share(self, x: Tensor, gate: Tensor) -> Tensor:
+        return weigh_windows(x, gate[:, 0], self).sigmoid().to(x.dtype)  # autocast gives it another
 
     def flops_per_window(self) -> int:
         # Comparisons; additions and a division; the gate and its sigmoid (3); a difference and a multiply-add.

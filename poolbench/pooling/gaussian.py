@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number, positive_int
+from poolbench.pooling.base import Pool, choice, is_open, leading, number, positive_int, refuse_open
 
 SMALLEST_SIGMA = 1e-3
 
@@ -53,6 +53,7 @@ class GaussianPool2d(Pool):
         self.start = number(self, "sigma", sigma, least=SMALLEST_SIGMA, open=bool(learnable))
         self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
         self.padding_mode = choice(self, "padding_mode", padding_mode, ("reflect", "replicate"))
+        self.dynamic_sizes = max(self.padding, self.kernel_size - self.stride - self.padding) < self.stride
         if learnable:
             self.rho = nn.Parameter(torch.empty(1 if learnable == "layer" else channels))
             self.reset_parameters()
@@ -71,6 +72,12 @@ class GaussianPool2d(Pool):
     def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k, s, pad = self.kernel_size, self.stride, self.padding
+        if is_open(x):
+            after = max(0, k - s - pad)
+            if max(pad, after) >= s:
+                refuse_open(x, self, "of maps too small to be reflected the outermost pixels are repeated")
+            x = F.pad(x, (pad, after, pad, after), mode=self.padding_mode)
+            return leading(F.conv2d(x, self._filter(x), stride=s, groups=self.channels), height, width)
         bottom = (height - 1) * s + k - pad - x.shape[-2]  # below 0: rows that no filter sees
         right = (width - 1) * s + k - pad - x.shape[-1]
         sides = (pad, max(0, right), pad, max(0, bottom))
@@ -79,7 +86,7 @@ class GaussianPool2d(Pool):
             x = F.pad(x, sides, mode="replicate" if small else self.padding_mode)
         # One filter of k x k instead of a row and a column: at 4 pixels torch is a tenth faster with it.
         y = F.conv2d(x, self._filter(x), stride=s, groups=self.channels)
-        return y if y.shape[-2:] == (height, width) else y[..., :height, :width]
+        return leading(y, height, width)
 
     def _filter(self, x: Tensor) -> Tensor:
         """``(C, 1, k, k)``, worked out in float32 or better."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from poolbench.pooling.infinite import transformed
 from poolbench.pooling.tracing import recorded
-from poolbench.pooling.windows import CHUNK_BYTES, _transformed, _wide, is_channels_last
+from poolbench.pooling.windows import CHUNK_BYTES, _wide, is_channels_last
 
 
 def over_images(
@@ -38,7 +39,7 @@ def over_images(
     """
     plan = _Plan(formula, fast or formula, slope, len(per_image))
     # Function transforms see through the plain formula too.
-    if recorded() or _transformed(x):
+    if recorded() or transformed(x):
         return plan.plain(x, *per_image, *shared)
     return _OverImages.apply(plan, x, *per_image, *shared)
 
@@ -101,7 +102,7 @@ class _OverImages(torch.autograd.Function):
         given = [one for one in gradients if one is not None]
         if not given:
             return (None,) * (2 + len(others))
-        if torch.is_grad_enabled() or any(_transformed(one) for one in given):
+        if torch.is_grad_enabled() or any(transformed(one) for one in given):
             # Somebody wants derivatives of these derivatives, or many at once.
             with torch.enable_grad():
                 found = _differentiate(plan.plain(x, *others), (x, *others), gradients, wanted, create_graph=True)

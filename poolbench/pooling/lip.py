@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number, positive_int
-from poolbench.pooling.soft import dot, exponentials
+from poolbench.pooling.soft import dot, exponentials, limit_average, limit_exponentials
 from poolbench.pooling.windows import over_windows
 
 
@@ -93,7 +93,7 @@ class LipPool2d(Pool):
         return softmax_average(self, x, self._scores(x), self.gate if self.gated else None)
 
     def _scores(self, x: Tensor) -> Tensor:
-        one_pixel = x.shape[-2] == x.shape[-1] == 1
+        one_pixel = x.shape[-2] == 1 and x.shape[-1] == 1  # nor asks an export whether the map is square
         g = x
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.Conv2d):
@@ -122,8 +122,8 @@ class LipPool2d(Pool):
 def softmax_average(pool: Pool, x: Tensor, scores: Tensor, gate: float | None = None) -> Tensor:
     """Average of each window of ``x`` ``(N, C, H, W)`` weighted by the softmax of ``scores`` ``(N, C or 1, H, W)``,
     which first pass a gate from 0 to ``gate`` if there is one."""
-    combine, slope = (partial(f, gate=gate) for f in (_average, _slope))
-    return over_windows(pool, combine, (x, scores), slope=slope)
+    combine, slope, limits = (partial(f, gate=gate) for f in (_average, _slope, _limits))
+    return over_windows(pool, combine, (x, scores), slope=slope, limits=limits)
 
 
 def _powers(inside: Tensor | None, scores: Tensor, gate: float | None) -> Tensor:
@@ -133,6 +133,10 @@ def _powers(inside: Tensor | None, scores: Tensor, gate: float | None) -> Tensor
 def _average(inside: Tensor | None, windows: Tensor, scores: Tensor, gate: float | None) -> Tensor:
     powers = _powers(inside, scores, gate)
     return dot(powers, windows) / powers.sum(0)
+
+
+def _limits(inside: Tensor | None, windows: Tensor, scores: Tensor, gate: float | None) -> Tensor:
+    return limit_average(limit_exponentials(inside, scores if gate is None else gate * scores.sigmoid()), windows)
 
 
 def _slope(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.infinite import seen_finite
 from poolbench.pooling.windows import over_windows
 
 
@@ -58,9 +59,9 @@ class LogSumExpPool2d(Pool):
     def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
             sharpness = self.log_sharpness.exp().view(1, -1, 1, 1)
-            return over_windows(self, _smooth_maximum, (x,), (sharpness,), _learned_slope)
-        combine, slope = (partial(f, sharpness=self.start) for f in (_smooth_maximum, _slope))
-        return over_windows(self, combine, (x,), slope=slope)
+            return over_windows(self, _smooth_maximum, (x,), (sharpness,), _learned_slope, _limits)
+        combine, slope, limits = (partial(f, sharpness=self.start) for f in (_smooth_maximum, _slope, _limits))
+        return over_windows(self, combine, (x,), slope=slope, limits=limits)
 
     def flops_per_window(self) -> int:
         # Per cell a comparison, difference, product, exponential, addition; then two divisions, a logarithm, a sum.
@@ -78,6 +79,18 @@ def _smooth_maximum(inside: Tensor | None, windows: Tensor, sharpness: Tensor | 
     return peak + (total / (len(windows) if inside is None else inside.sum(0))).log() / sharpness
 
 
+def _limits(inside: Tensor | None, windows: Tensor, sharpness: Tensor | float) -> Tensor:
+    count = len(windows)
+    if inside is not None:
+        windows, count = windows.masked_fill(~inside, -torch.inf), inside.sum(0)
+    highest = windows.amax(0)
+    endless = highest.isinf()
+    gone = windows.isinf() | endless
+    away = windows.masked_fill(gone, 0) - highest.detach().masked_fill(endless, 0)
+    total = (away * sharpness).masked_fill(gone, -torch.inf).exp().sum(0).masked_fill(endless, 1)
+    return torch.where(endless, highest, highest.detach() + (total / count).log() / sharpness)
+
+
 def _weights(inside: Tensor | None, windows: Tensor, sharpness: Tensor | float) -> Tensor:
     logits = windows * sharpness
     return (logits if inside is None else logits.masked_fill(~inside, -torch.inf)).softmax(0)
@@ -92,5 +105,8 @@ def _learned_slope(
 ) -> tuple[Tensor, Tensor]:
     weights = _weights(inside, windows, sharpness)
     # dy/dr = (the softmax-weighted average - y) / r
-    by_sharpness = (weights * windows).sum(0).sub_(_smooth_maximum(inside, windows, sharpness)).div_(sharpness)
+    average = (weights * windows).sum(0)
+    if not seen_finite(average):
+        average = (weights * windows.masked_fill(weights == 0, 0)).sum(0)
+    by_sharpness = average.sub_(_smooth_maximum(inside, windows, sharpness)).div_(sharpness)
     return weights.mul_(gradient), by_sharpness.mul_(gradient)

@@ -85,16 +85,17 @@ class LpPool2d(Pool):
         mean = self.norm == "mean"
         if self.learnable:
             formula = PowerMean(None, mean)
-            return over_windows(self, formula.combine, (x,), (self.p.view(1, -1, 1, 1),), formula.slope)
+            return over_windows(self, formula.combine, (x,), (self.p.view(1, -1, 1, 1),), formula.slope, formula.limits)
         if self.start == math.inf:
             return max_windows(x.abs(), self)
         if self.start == 1:
             return (average_windows if mean else sum_windows)(x.abs(), self)
         if self.start == 2:
             combine, slope = (partial(f, mean=mean) for f in (root_mean_square, root_mean_square_slope))
-            return over_windows(self, combine, (x,), slope=slope)
+            # Where squares overflow the careful form takes over.
+            return over_windows(self, combine, (x,), slope=slope, limits=PowerMean(2, mean).limits)
         formula = PowerMean(self.start, mean)
-        return over_windows(self, formula.combine, (x,), slope=formula.slope)
+        return over_windows(self, formula.combine, (x,), slope=formula.slope, limits=formula.limits)
 
     def flops_per_window(self) -> int:
         k2, mean = self.kernel_size**2, self.norm == "mean"

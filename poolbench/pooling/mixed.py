@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number
+from poolbench.pooling.infinite import blend
 
 
 class MixedPool2d(Pool):
@@ -97,8 +98,8 @@ class MixedPool2d(Pool):
     def pool(self, x: Tensor) -> Tensor:
         top, mean = max_windows(x, self), average_windows(x, self)
         if self.weight == "fixed":
-            return torch.lerp(mean, top, self.share)
-        return torch.lerp(mean, top, self._weight(x).to(x.dtype).view(1, -1, 1, 1))
+            return blend(mean, top, self.share)
+        return blend(mean, top, self._weight(x).to(x.dtype).view(1, -1, 1, 1))
 
     def _weight(self, x: Tensor) -> Tensor:
         if self.weight == "learned":

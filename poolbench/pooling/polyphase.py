@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice
+from poolbench.pooling.base import Pool, choice, is_open, leading, refuse_open
 from poolbench.pooling.images import over_images
 
 NORMS = {"l1": torch.abs, "l2": torch.square, "linf": torch.abs}  # what of a cell is summed, or is largest
@@ -46,6 +46,7 @@ class PolyphasePool2d(Pool):
         self.criterion = choice(self, "criterion", criterion, tuple(NORMS))
         self.filter_size = choice(self, "filter_size", filter_size, tuple(range(1, 8)))
         self.border = choice(self, "border", border, ("crop", "circular"))
+        self.dynamic_sizes = border == "crop"
         if filter_size % 2 == 0:
             self.mirrors = False
 
@@ -60,6 +61,8 @@ class PolyphasePool2d(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         self.output_size((x.shape[-2], x.shape[-1]))
+        if not self.dynamic_sizes:
+            refuse_open(x, self, "whether a row and column are repeated depends on the size")
         return over_images(self._plain, x, (self.phase(x.detach()),), fast=self._fast, slope=self._slope)[0]
 
     def phase(self, x: Tensor) -> Tensor:
@@ -70,7 +73,8 @@ class PolyphasePool2d(Pool):
         x = self._prepared(x)
         # First over the channels, which does not depend on where a cell lies, then in double precision: so a shift
         # changes no norm by more than its last digits, and no decision.
-        cells = NORMS[self.criterion](x[..., : x.shape[-2] // 2 * 2, : x.shape[-1] // 2 * 2])
+        height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
+        cells = NORMS[self.criterion](leading(x, height, width) if is_open(x) else x[..., :height, :width])
         if self.criterion == "linf":
             phases = cells.amax(1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).amax((1, 3))
         else:

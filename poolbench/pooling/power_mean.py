@@ -76,7 +76,7 @@ class PowerMeanPool2d(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
-            return over_windows(self, self._any, (x,), (self.p.view(1, -1, 1, 1),), self._any_slope)
+            return over_windows(self, self._any, (x,), (self.p.view(1, -1, 1, 1),), self._any_slope, self._any_limits)
         if self.start == math.inf:
             return max_windows(x.clamp(min=self.eps), self)
         if self.start == -math.inf:
@@ -87,13 +87,25 @@ class PowerMeanPool2d(Pool):
             return over_windows(self, self._geometric, (x,), slope=self._geometric_slope)
         if abs(self.start) < 0.5:  # the formula for these is exact near 0, the faster one is not
             p = x.new_full((1, 1, 1, 1), self.start, dtype=torch.promote_types(x.dtype, torch.float32))
-            return over_windows(self, self._any, (x,), (p,), self._any_slope)
+            return over_windows(self, self._any, (x,), (p,), self._any_slope, self._any_limits)
         formula = PowerMean(self.start, least=self.eps)
-        return over_windows(self, formula.combine, (x,), slope=formula.slope)
+        return over_windows(self, formula.combine, (x,), slope=formula.slope, limits=formula.limits)
 
     def _any(self, inside: Tensor | None, windows: Tensor, p: Tensor) -> Tensor:
         parts = self._parts(inside, windows, p)
         return (parts.centre + parts.level).exp_()
+
+    def _any_limits(self, inside: Tensor | None, windows: Tensor, p: Tensor) -> Tensor:
+        infinite = windows == torch.inf
+        endless = infinite.any(0)
+        usual = self._any(inside, windows.masked_fill(endless, 1), p)
+        # With p below 0 the power of an infinite cell is 0, with others it is all that counts.
+        below = torch.where(p < 0, p, -1)
+        logits = windows.masked_fill(infinite, 1).clamp(min=self.eps).log() * below
+        gone = infinite if inside is None else infinite | ~inside
+        logits = logits.masked_fill(gone, -torch.inf).masked_fill(~endless, 0)
+        finite = ((logits.logsumexp(0) - torch.as_tensor(cells_of(inside, windows)).log()) / below).exp()
+        return torch.where(endless, torch.where(p < 0, finite, torch.inf), usual)
 
     def _any_slope(self, gradient: Tensor, inside: Tensor | None, windows: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         parts = self._parts(inside, windows, p)

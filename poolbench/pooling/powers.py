@@ -29,6 +29,17 @@ class PowerMean:
         peak, _, _, _, total = self._parts(inside, windows, p)
         return peak * (total.log() / self._order(p)).exp()
 
+    def limits(self, inside: Tensor | None, windows: Tensor, p: Tensor | None = None) -> Tensor:
+        """:meth:`combine` of windows in which cells may be infinite."""
+        r = windows.abs() if self.least is None else windows.clamp(min=self.least)
+        endless = r == torch.inf
+        if self.p is None or self.p > 0:
+            endless = endless.any(0)  # the others vanish beside it
+            return self.combine(inside, windows.masked_fill(endless, 1), p).masked_fill(endless, torch.inf)
+        # An infinite cell counts as one whose power is 0, which the formula has right unless all are such.
+        endless = (endless if inside is None else endless | ~inside).all(0)
+        return self.combine(inside, windows.masked_fill(endless, 1), p).masked_fill(endless, torch.inf)
+
     def slope(
         self, gradient: Tensor, inside: Tensor | None, windows: Tensor, p: Tensor | None = None
     ) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from poolbench.pooling.base import Pool
+from poolbench.pooling.infinite import share_of
 from poolbench.pooling.tracing import differentiated, recorded
 from poolbench.pooling.windows import over_windows
 
@@ -30,7 +31,8 @@ def sum_by_rank(pool: Pool, x: Tensor, weigh: Weigh, others: Sequence[Tensor] = 
         learned: whether the gradient by the first of ``others`` is wanted.
     Returns: ``(N, C, H', W')``.
     """
-    return over_windows(pool, partial(_sum, weigh=weigh), (x,), others, partial(_slope, weigh=weigh, learned=learned))
+    combine, limits = partial(_sum, weigh=weigh), partial(_limits, weigh=weigh)
+    return over_windows(pool, combine, (x,), others, partial(_slope, weigh=weigh, learned=learned), limits)
 
 
 def comparisons(weights: Sequence[float]) -> int:
@@ -83,6 +85,15 @@ def _sum(inside: Tensor | None, windows: Tensor, *others: Tensor, weigh: Weigh) 
     for weight, one in used[1:]:
         total = torch.add(total, one, alpha=weight / first)
     return total * first
+
+
+def _limits(inside: Tensor | None, windows: Tensor, *others: Tensor, weigh: Weigh) -> Tensor:
+    """:func:`_sum` of windows in which cells may be infinite: a rank that weighs nothing does not count."""
+    weights = weigh(inside, windows, *others)
+    if inside is not None:
+        windows = windows.masked_fill(~inside, -torch.inf)
+    cells, _ = _sorted(None, windows, _pairs(weights, windows.shape[0]), note=torch.is_grad_enabled())
+    return sum(share_of(weight, one) for weight, one in zip(weights, cells, strict=True))
 
 
 def _slope(

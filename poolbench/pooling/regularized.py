@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, positive_int
+from poolbench.pooling.base import Pool, is_open, positive_int
 from poolbench.pooling.images import over_images
 from poolbench.pooling.ranks import chosen, greater
 from poolbench.pooling.windows import over_windows
@@ -55,7 +55,7 @@ class RegularizedPool2d(Pool):
         with torch.no_grad():
             # Numbers of cells are beyond half precision.
             (picked,) = over_images(self._picked, x.detach().to(torch.promote_types(x.dtype, torch.float32)))
-        return over_windows(self, _pick, (x,), (picked,), _slope)
+        return over_windows(self, _pick, (x,), (picked,), _slope, _pick_exactly)
 
     def _picked(self, x: Tensor) -> tuple[Tensor]:
         """Which cell of its window each output takes, counted row by row, ``(N, C, H', W')``."""
@@ -78,7 +78,9 @@ class RegularizedPool2d(Pool):
     def _inside(self, place: Tensor, side: int, axis: int) -> Tensor:
         """The places in their windows along ``axis``, moved into the map."""
         n = place.shape[axis]
-        if not self.padding and (n - 1) * self.stride + self.kernel_size <= side:
+        if not self.padding and (
+            self.kernel_size <= self.stride if is_open(place) else (n - 1) * self.stride + self.kernel_size <= side
+        ):
             return place
         starts = torch.arange(n, dtype=place.dtype, device=place.device) * self.stride - self.padding
         starts = starts.view(-1, 1) if axis == 2 else starts
@@ -109,6 +111,13 @@ def _pick(inside: Tensor | None, windows: Tensor, picked: Tensor) -> Tensor:
     y = windows[-1]
     for i in reversed(range(len(windows) - 1)):
         y = chosen(greater(picked.new_full((), i + 0.5), picked), y, windows[i])
+    return y
+
+
+def _pick_exactly(inside: Tensor | None, windows: Tensor, picked: Tensor) -> Tensor:
+    y = windows[-1]
+    for i in reversed(range(len(windows) - 1)):
+        y = torch.where(picked < i + 0.5, windows[i], y)
     return y
 
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, positive_int
+from poolbench.pooling.base import Pool, choice, cropped, is_open, positive_int, refuse_open
 from poolbench.pooling.images import over_images
+from poolbench.pooling.infinite import seen_finite
 from poolbench.pooling.picked import max_of_picked
 
 
@@ -54,11 +55,14 @@ class S3Pool2d(Pool):
         self.random = kernel_size > 1
         self.stationary = self.grid_size == kernel_size or evaluation == "average"
         self.odd = kernel_size == 1
+        self.dynamic_sizes = evaluation == "average"
         self.mirrors = kernel_size == 1 or (kernel_size % 2 == 1 and evaluation == "average")
 
     def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k = self.kernel_size
+        if not self.dynamic_sizes:
+            refuse_open(x, self, "the chances of its rows are made for the size")
         if self.training:
             window = torch.arange(k, device=x.device)[:, None]
             rows, columns = (self._drawn(n, x.device) + window for n in (height, width))
@@ -68,11 +72,21 @@ class S3Pool2d(Pool):
     def _evaluated(self, x: Tensor) -> tuple[Tensor]:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k = self.kernel_size
-        z = F.max_pool2d(x[..., : height * k, : width * k], k, stride=1)
+        z = F.max_pool2d(cropped(x, self) if is_open(x) else x[..., : height * k, : width * k], k, stride=1)
         if self.evaluation == "average":
             return (F.avg_pool2d(z, k, padding=k // 2, count_include_pad=False),)
         rows, columns = (self._chances(n).to(z) for n in (height, width))
-        return (torch.einsum("nchw,ih,jw->ncij", z, rows, columns),)
+        y = torch.einsum("nchw,ih,jw->ncij", z, rows, columns)
+        if seen_finite(y[..., 0, 0]):
+            return (y,)
+        # 0 times infinity: what is not finite may reach only where it has a chance.
+        reached = [
+            torch.einsum("nchw,ih,jw->ncij", there.to(z.dtype), rows.sign(), columns.sign()) > 0
+            for there in (z == math.inf, z == -math.inf, z.isnan())
+        ]
+        y = torch.einsum("nchw,ih,jw->ncij", torch.where(z.isfinite(), z, 0), rows, columns)
+        y = y.masked_fill(reached[0], math.inf).masked_fill(reached[1], -math.inf)
+        return (y.masked_fill((reached[0] & reached[1]) | reached[2], math.nan),)
 
     def _strips(self, out: int) -> list[tuple[int, int, int]]:
         """For the ``out`` rows to keep, strip by strip: its first row, its rows, how many of them are kept."""

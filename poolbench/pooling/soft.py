@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from poolbench.pooling.base import Pool, choice, number
 from poolbench.pooling.windows import over_windows
 
+GRADIENTS = ("exact", "published")
+
 
 class SoftPool2d(Pool):
     r"""Average of each window weighted by the softmax of its own activations.
@@ -18,12 +20,18 @@ class SoftPool2d(Pool):
     to 0. Each window is shifted by its own maximum, so no activation is too large for it. The gradient of a cell is
     negative where it lies more than ``T`` below ``y``: lowering it takes weight from it.
 
+    The authors' kernels (SoftPool, pytorch/CUDA/softpool_cuda_kernel.cu) give another gradient than this derivative:
+    they hold the weights constant, so that each cell gets its weight of the output's gradient, and none is negative.
+    For the window 0, 1, 2, 4 that is .015, .041, .112, .831, where the derivative is -.039, -.066, -.066, 1.172.
+    ``gradient="published"`` does the same; what the paper reports was trained so.
+
     Args:
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
         temperature: ``T`` > 0, in units of the activations; where the learning starts if it is learned. The paper has
             1.
         learnable: ``False``, ``"layer"`` (one temperature for all channels) or ``"channel"`` (one each).
+        gradient: ``"exact"``, the derivative, or ``"published"``, the authors'; then the temperature is fixed.
     Use: as a drop-in between average and maximum without parameters, after a normalisation, since the scale of
         activations decides how close to the maximum it is.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
@@ -33,6 +41,7 @@ class SoftPool2d(Pool):
 
     bounded = follows_offset = keeps_sign = mirrors = True
     variants = ({"temperature": 0.25, "kernel_size": 3, "padding": 1}, {"learnable": "channel"})
+    # gradient="published" is no variant: the contract holds gradients to the function.
 
     def __init__(
         self,
@@ -42,8 +51,15 @@ class SoftPool2d(Pool):
         padding: int = 0,
         temperature: float = 1.0,
         learnable: bool | str = False,
+        gradient: str = "exact",
     ):
         super().__init__(channels, kernel_size, stride, padding)
+        self.gradient = choice(self, "gradient", gradient, GRADIENTS)
+        if learnable and gradient == "published":
+            raise ValueError(
+                f"{self._name()}: gradient='published' holds the weights constant, so that no temperature could be "
+                f"learned, got learnable={learnable!r}"
+            )
         self.start = number(self, "temperature", temperature, least=0, open=True)
         self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
         if learnable:
@@ -59,16 +75,20 @@ class SoftPool2d(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         if self.learnable:
-            return over_windows(self, _soft_average, (x,), (self.log_temperature.exp().view(1, -1, 1, 1),), _slopes)
-        combine, slope = (partial(f, temperature=self.start) for f in (_soft_average, _slope))
-        return over_windows(self, combine, (x,), slope=slope)
+            temperature = self.log_temperature.exp().view(1, -1, 1, 1)
+            return over_windows(self, _soft_average, (x,), (temperature,), _slopes, _limits)
+        formulas = (_soft_average, _slope, _limits) if self.gradient == "exact" else (_held, _held_slope, _held_limits)
+        combine, slope, limits = (partial(f, temperature=self.start) for f in formulas)
+        return over_windows(self, combine, (x,), slope=slope, limits=limits)
 
     def flops_per_window(self) -> int:
         # Per cell a comparison, a subtraction, a division by T, an exponential, a product and two sums; a division.
         return self.kernel_size**2 * 7 - 2
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, temperature={self.start}, learnable={self.learnable}"
+        return (
+            f"{super().extra_repr()}, temperature={self.start}, learnable={self.learnable}, gradient={self.gradient!r}"
+        )
 
 
 def exponentials(inside: Tensor | None, logits: Tensor) -> Tensor:
@@ -77,6 +97,23 @@ def exponentials(inside: Tensor | None, logits: Tensor) -> Tensor:
     if inside is not None:
         logits = logits.masked_fill(~inside, -torch.inf)
     return (logits - logits.detach().amax(0)).exp_()  # the shift cancels, so it needs no gradient
+
+
+def limit_exponentials(inside: Tensor | None, logits: Tensor) -> Tensor:
+    """:func:`exponentials` of logits that may be infinite: beside plus infinity the others vanish, minus infinity
+    vanishes beside any other, and infinities alike weigh alike."""
+    if inside is not None:
+        logits = logits.masked_fill(~inside, -torch.inf)
+    peak = logits.detach().amax(0)
+    endless = peak.isinf()
+    among = torch.zeros_like(logits).masked_fill(logits != peak, -torch.inf)
+    powers = torch.where(endless, among, logits - peak.masked_fill(endless, 0)).exp()
+    return powers if inside is None else powers * inside
+
+
+def limit_average(powers: Tensor, windows: Tensor) -> Tensor:
+    """Average weighted by ``powers``; what weighs nothing does not count, infinities neither."""
+    return dot(powers, windows.masked_fill(powers == 0, 0)) / powers.sum(0)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -99,12 +136,34 @@ def _soft_average(inside: Tensor | None, windows: Tensor, temperature: Tensor | 
     return dot(powers, windows) / powers.sum(0)
 
 
+def _limits(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
+    endless = windows.isinf()
+    # Not divided, since the gradient by the temperature would be infinite times 0.
+    logits = torch.where(endless, windows, windows.masked_fill(endless, 0) / temperature)
+    return limit_average(limit_exponentials(inside, logits), windows)
+
+
 def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, temperature: float) -> tuple[Tensor]:
     powers = _exponentials(inside, windows, temperature)
     total = powers.sum(0)
     y = dot(powers, windows) / total
     above = windows - (y - temperature)
     return (above.mul_(powers.mul_(gradient / (temperature * total))),)
+
+
+def _held(inside: Tensor | None, windows: Tensor, temperature: float) -> Tensor:
+    """The average whose weights have no gradient."""
+    powers = _exponentials(inside, windows.detach(), temperature)
+    return dot(powers, windows) / powers.sum(0)
+
+
+def _held_limits(inside: Tensor | None, windows: Tensor, temperature: float) -> Tensor:
+    return limit_average(limit_exponentials(inside, windows.detach() / temperature), windows)
+
+
+def _held_slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, temperature: float) -> tuple[Tensor]:
+    powers = _exponentials(inside, windows, temperature)
+    return (powers.mul_(gradient / powers.sum(0)),)
 
 
 def _slopes(gradient: Tensor, inside: Tensor | None, windows: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:

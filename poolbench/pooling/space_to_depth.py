@@ -49,6 +49,8 @@ class SpaceToDepth2d(Pool):
             return self.conv(self.activation(self.norm(stack_cells(x, self))))
         # The 1x1 convolution of the stacked cells is this one of the map, which need not be copied then.
         s = self.stride
+        if s == 1:  # the turned weights would look like channels_last
+            return self.activation(self.norm(self.conv(x)))
         weight = self.conv.weight.view(self.channels, s, s, self.channels).permute(0, 3, 2, 1)
         y = F.conv2d(cropped(x, self), weight, stride=s)
         return self.activation(self.norm(y))

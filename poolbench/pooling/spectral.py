@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, number
+from poolbench.pooling.base import Pool, choice, number, refuse_open
 from poolbench.pooling.filters import LARGEST_MATRIX, separable
 
 NORMS = ("forward", "ortho", "backward")
@@ -51,6 +51,7 @@ class SpectralPool2d(Pool):
     """
 
     odd = homogeneous = follows_offset = True
+    dynamic_sizes = False
     variants = (
         {"nyquist": "real"},
         {"ratio": 1.25, "nyquist": "energy", "norm": "ortho"},
@@ -93,6 +94,7 @@ class SpectralPool2d(Pool):
         return height, width
 
     def pool(self, x: Tensor) -> Tensor:
+        refuse_open(x, self, "its transforms are matrices made for the size")
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         share = self._band(x)
         if max(x.shape[-2:]) > LARGEST_MATRIX:

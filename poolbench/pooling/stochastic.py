@@ -58,10 +58,10 @@ class StochasticPool2d(Pool):
 
     def pool(self, x: Tensor) -> Tensor:
         if self.training or self.evaluation == "draw":
-            return over_windows(self, _drawn, (x,), (uniform(self, x),), _slope_of_drawn)
+            return over_windows(self, _drawn, (x,), (uniform(self, x),), _slope_of_drawn, _limits_of_drawn)
         if self.evaluation == "max":
             return max_windows(x, self).relu()
-        return over_windows(self, _expected, (x,), slope=_slope_of_expected)
+        return over_windows(self, _expected, (x,), slope=_slope_of_expected, limits=_limits_of_expected)
 
     def flops_per_window(self) -> int:
         k2 = self.kernel_size**2
@@ -97,6 +97,12 @@ def _expected(inside: Tensor | None, windows: Tensor) -> Tensor:
     return dot(positive, positive) / (total + (total == 0))
 
 
+def _limits_of_expected(inside: Tensor | None, windows: Tensor) -> Tensor:
+    highest = windows.amax(0)
+    endless = highest == torch.inf  # it takes all of the probability
+    return torch.where(endless, highest, _expected(inside, windows.masked_fill(endless, 0)))
+
+
 def _slope_of_expected(gradient: Tensor, inside: Tensor | None, windows: Tensor) -> tuple[Tensor]:
     positive = windows.relu()
     total = positive.sum(0)
@@ -127,6 +133,12 @@ def _drawn(inside: Tensor | None, windows: Tensor, u: Tensor) -> Tensor:
     for one, total in zip(reversed(positive[:-1].unbind(0)), reversed(sums[:-1]), strict=True):
         y = chosen(greater(total, threshold), y, one)
     return y
+
+
+def _limits_of_drawn(inside: Tensor | None, windows: Tensor, u: Tensor) -> Tensor:
+    highest = windows.amax(0)
+    endless = highest == torch.inf
+    return torch.where(endless, highest, _drawn(inside, windows.masked_fill(endless, 0), u))
 
 
 def _slope_of_drawn(gradient: Tensor, inside: Tensor | None, windows: Tensor, u: Tensor) -> tuple[Tensor, None]:

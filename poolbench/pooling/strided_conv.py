@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, is_open, leading
 
 
 class StridedConv2d(Pool):
@@ -48,13 +48,14 @@ class StridedConv2d(Pool):
     def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
         k, s, pad = self.kernel_size, self.stride, self.padding
+        if is_open(x):
+            after = max(0, k - s - 2 * pad)
+            return self.activation(self.norm(leading(self.conv(F.pad(x, (0, after, 0, after))), height, width)))
         bottom = max(0, (height - 1) * s + k - 2 * pad - x.shape[-2])
         right = max(0, (width - 1) * s + k - 2 * pad - x.shape[-1])
         if bottom or right:  # an even filter at stride 1 is one row and column short
             x = F.pad(x, (0, right, 0, bottom))
-        y = self.conv(x)
-        if y.shape[-2:] != (height, width):  # an odd last row or column, where torch would start one more window
-            y = y[..., :height, :width]
+        y = leading(self.conv(x), height, width)  # of an odd side torch would start one more window
         return self.activation(self.norm(y))
 
     def flops_per_window(self) -> int:

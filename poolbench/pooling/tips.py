@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped
+from poolbench.pooling.base import Pool, choice, cropped, is_open
 from poolbench.pooling.windows import over_windows
 
 # The authors' code lists the phases (row, column) as 00, 10, 01, 11 and what the weights come from row by row.
@@ -75,7 +75,7 @@ class TipsPool2d(Pool):
             means = psi.mean((2, 3), keepdim=True) if height < 2 or width < 2 else _phase_means(psi)
             order = [0, 1, 2, 3]
         else:
-            means, order = F.adaptive_avg_pool2d(psi, 2), _ORDER
+            means, order = _quadrant_means(psi) if is_open(x) else F.adaptive_avg_pool2d(psi, 2), _ORDER
         logits = self.scale(means).flatten(2)
         return logits.softmax(-1).to(x.dtype).movedim(2, 0)[order, :, :, None, None]
 
@@ -87,6 +87,13 @@ class TipsPool2d(Pool):
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, source={self.source!r}"
+
+
+def _quadrant_means(x: Tensor) -> Tensor:
+    """``F.adaptive_avg_pool2d(x, 2)`` of any size: of an odd side both halves have the middle."""
+    height, width = x.shape[-2:]
+    rows = torch.stack([x[:, :, : (height + 1) // 2].mean(2), x[:, :, height // 2 :].mean(2)], 2)
+    return torch.stack([rows[..., : (width + 1) // 2].mean(3), rows[..., width // 2 :].mean(3)], 3)
 
 
 def _phase_means(x: Tensor) -> Tensor:

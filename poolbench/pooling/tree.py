@@ -1,10 +1,13 @@
 """A tree of learned filters: its leaves pool a window, its gates choose between them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from poolbench.pooling.base import Pool, choice, number, weigh_windows
 from poolbench.pooling.images import over_images
+from poolbench.pooling.infinite import blend, seen_finite, within
 
 
 class TreePool2d(Pool):
@@ -77,12 +80,20 @@ class TreePool2d(Pool):
 
     def _root(self, x: Tensor, leaves: Tensor, gates: Tensor | None = None) -> tuple[Tensor]:
         nodes = [weigh_windows(x, leaf, self) for leaf in leaves]
-        shares = [] if gates is None else [weigh_windows(x, gate, self).sigmoid() for gate in gates]
+        if gates is None:
+            return (nodes[0],)
+        y = self._up(nodes, [weigh_windows(x, gate, self).sigmoid() for gate in gates], torch.lerp)
+        if seen_finite(y):
+            return (y,)
+        x = within(x)
+        return (self._up(nodes, [weigh_windows(x, gate, self).sigmoid() for gate in gates], blend),)
+
+    def _up(self, nodes: list[Tensor], shares: list[Tensor], mix: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         while len(nodes) > 1:  # up one level; its gates are the next in line
             pairs = zip(nodes[::2], nodes[1::2], shares, strict=False)
-            nodes = [torch.lerp(right, left, share) for left, right, share in pairs]
+            nodes = [mix(right, left, share) for left, right, share in pairs]
             shares = shares[len(nodes) :]
-        return (nodes[0],)
+        return nodes[0]
 
     def flops_per_window(self) -> int:
         leaves = 2 ** (self.levels - 1)

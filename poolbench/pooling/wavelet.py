@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, average_windows, choice
+from poolbench.pooling.base import Pool, average_windows, choice, cropped
 from poolbench.pooling.images import over_images
+from poolbench.pooling.infinite import may_look, seen_finite
 
 # Low-pass filters of the orthonormal transforms; the high-pass ones follow from them.
 _ROOT3, _NORM = math.sqrt(3), 4 * math.sqrt(2)
@@ -58,7 +59,20 @@ class WaveletPool2d(Pool):
         if self.levels == 1 and self.wavelet == "haar":
             y = average_windows(x, self)
             return y if self.normalise else y * 2
-        return over_images(self._transformed, x, slope=self._slope)[0]
+        if may_look(x):
+            y = over_images(self._transformed, x, slope=self._slope)[0]
+            if seen_finite(y[..., 0, 0]):
+                return y
+        # Through the matrices a cell that is not finite reaches the whole map, as in filters.filtered.
+        return self._filtered(x)
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        """The low band by a convolution, whatever the levels."""
+        x = cropped(x, self)
+        low = torch.tensor(FILTERS[self.wavelet], dtype=x.dtype, device=x.device)
+        weight = (low[:, None] * low / (2 if self.normalise else 1)).expand(x.shape[1], 1, -1, -1)
+        x = F.pad(x, (0, len(low) - 2, 0, len(low) - 2), mode="circular")
+        return F.conv2d(x, weight, stride=2, groups=x.shape[1]).to(x.dtype)
 
     def _transformed(self, x: Tensor) -> tuple[Tensor]:
         return (_apply(x, *self._matrices(x)),)

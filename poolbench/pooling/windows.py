@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, is_open
+from poolbench.pooling.infinite import seen_finite, transformed
 from poolbench.pooling.tracing import recorded
 
 # Of the maps, per thread. Found by timing: at half and at double this the operators are up to a tenth slower, at 16
@@ -23,6 +24,7 @@ def over_windows(
     maps: Sequence[Tensor],
     others: Sequence[Tensor] = (),
     slope: Callable[..., Sequence[Tensor | None]] | None = None,
+    limits: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """``combine`` of every window of ``pool``.
 
@@ -39,12 +41,15 @@ def over_windows(
         slope: called as ``slope(gradient, inside, *windows, *others)``, gives one gradient (or None) for each of the
             windows and the others, where that is faster than differentiating ``combine`` by torch. Shapes that
             broadcast to the argument's are fine, and so is more than one element per element, which are summed.
+        limits: called as ``combine``, which it replaces where that gives something that is not finite (and where
+            nobody may look): what the formula tends to where cells are infinite. For finite cells it is ``combine``.
     Returns: ``(N, C, H', W')`` of the input's dtype and memory format.
     """
     x = maps[0]
     plan = _Plan(
         combine,
         slope,
+        limits,
         pool.kernel_size,
         pool.stride,
         pool.padding,
@@ -52,9 +57,10 @@ def over_windows(
         pool.output_size((x.shape[-2], x.shape[-1])),
         len(maps),
         is_channels_last(x),
+        is_open(x),
     )
     # Function transforms see through the plain formula too.
-    if recorded() or _transformed(x):
+    if recorded() or transformed(x):
         return plan.plain(*maps, *others)
     return _OverWindows.apply(plan, *maps, *others)
 
@@ -71,6 +77,7 @@ class _Plan:
 
     combine: Callable[..., Tensor]
     slope: Callable[..., Sequence[Tensor | None]] | None
+    limits: Callable[..., Tensor] | None
     kernel_size: int
     stride: int
     padding: int
@@ -78,6 +85,7 @@ class _Plan:
     output_size: tuple[int, int]
     maps: int
     channels_last: bool
+    open: bool  # exported with a height or width that is left open
 
     @property
     def needed(self) -> tuple[int, int]:
@@ -92,6 +100,11 @@ class _Plan:
         return bottom, right
 
     @property
+    def after(self) -> int:
+        """The most that a border may be, whatever the size."""
+        return max(0, self.kernel_size - self.stride - self.padding)
+
+    @property
     def axes(self) -> tuple[int, int]:
         """Where rows and columns are, laid out."""
         return (1, 2) if self.channels_last else (2, 3)
@@ -104,7 +117,7 @@ class _Plan:
 
     def inside(self, device: torch.device) -> Tensor | None:
         """``(K, ...)``, laid out: which cells lie in the map; None where all do."""
-        if not (self.padding or any(self.border)):
+        if not (self.padding or (self.after if self.open else any(self.border))):
             return None
         lines = []
         for n, side in zip(self.output_size, self.size, strict=True):
@@ -117,6 +130,9 @@ class _Plan:
 
     def fitted(self, x: Tensor) -> Tensor:
         """The laid out map with its border, without the rows and columns that no window needs."""
+        if self.open:
+            pad = [self.padding, self.after] * 2
+            return F.pad(x, [0, 0, *pad] if self.channels_last else pad) if any(pad) else x
         if self.padding or any(self.border):
             bottom, right = self.border
             pad = [self.padding, right, self.padding, bottom]
@@ -187,7 +203,8 @@ class _Plan:
             ]
             windows.append(torch.stack(cells))
         others = [self.lay_out(one).to(wide) for one in tensors[self.maps :]]
-        return self.back(self.combine(self.inside(x.device), *windows, *others)).to(x.dtype)
+        combine = self.limits or self.combine
+        return self.back(combine(self.inside(x.device), *windows, *others)).to(x.dtype)
 
     def chunks(self, x: Tensor) -> list[slice]:
         """Slices of the batch that fit into the cache."""
@@ -201,24 +218,35 @@ class _OverWindows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> Tensor:
         ctx.plan = plan
-        ctx.save_for_backward(*tensors)
         x = tensors[0]
+        ctx.parts = plan.chunks(x)
+        ctx.infinite = set()  # which of them have something infinite
+        ctx.save_for_backward(*tensors)
         wide, inside = _wide(x.dtype), plan.inside(x.device)
         laid = [plan.lay_out(one) for one in tensors]
         height, width = plan.output_size
         shape = (len(x), x.shape[1], height, width)
         memory_format = torch.channels_last if plan.channels_last else torch.contiguous_format
         out = plan.lay_out(torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format))
-        for part in plan.chunks(x):
+
+        def arguments(part: slice) -> list[Tensor]:
             windows = [plan.windows(one[part].to(wide)) for one in laid[: plan.maps]]
-            others = [_part(one, part, len(x)).to(wide) for one in laid[plan.maps :]]
-            out[part] = plan.combine(inside, *windows, *others)
+            return [*windows, *(_part(one, part, len(x)).to(wide) for one in laid[plan.maps :])]
+
+        for part in ctx.parts:
+            out[part] = plan.combine(inside, *arguments(part))
+        if plan.limits is not None and not seen_finite(out):
+            for number, part in enumerate(ctx.parts):
+                finite = out[part].isfinite()
+                if not finite.all():
+                    ctx.infinite.add(number)
+                    out[part] = torch.where(finite, out[part], plan.limits(inside, *arguments(part)))
         return plan.back(out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, tensors, wanted = ctx.plan, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or _transformed(gradient):
+        if torch.is_grad_enabled() or transformed(gradient):
             # Somebody wants derivatives of these derivatives, or many at once.
             with torch.enable_grad():
                 # Views, since where one of the tensors was made from another its gradient must not count twice.
@@ -235,10 +263,11 @@ class _OverWindows(torch.autograd.Function):
             if yes:  # filled part by part, or summed in full precision
                 whole = index < plan.maps or _has_batch(one, len(x))
                 results[index] = torch.empty_like(one) if whole else torch.zeros_like(one, dtype=wide)
-        for part in plan.chunks(x):
+        for number, part in enumerate(ctx.parts):
             windows = [plan.windows(one[part].to(wide)) for one in laid[: plan.maps]]
             others = [_part(one, part, len(x)).to(wide) for one in laid[plan.maps :]]
-            slopes = _slopes(plan, gradient[part].to(wide), inside, [*windows, *others], wanted)
+            combine, slope = (plan.limits, None) if number in ctx.infinite else (plan.combine, plan.slope)
+            slopes = _slopes(combine, slope, gradient[part].to(wide), inside, [*windows, *others], wanted)
             for index, (slope, result) in enumerate(zip(slopes, results, strict=True)):
                 if result is None:
                     continue
@@ -258,23 +287,22 @@ class _OverWindows(torch.autograd.Function):
 
 
 def _slopes(
-    plan: _Plan, gradient: Tensor, inside: Tensor | None, arguments: list[Tensor], wanted: Sequence[bool]
+    combine: Callable[..., Tensor],
+    slope: Callable[..., Sequence[Tensor | None]] | None,
+    gradient: Tensor,
+    inside: Tensor | None,
+    arguments: list[Tensor],
+    wanted: Sequence[bool],
 ) -> Sequence[Tensor | None]:
     """Gradients for the arguments of ``combine``."""
-    if plan.slope is not None:
-        return plan.slope(gradient, inside, *arguments)
+    if slope is not None:
+        return slope(gradient, inside, *arguments)
     with torch.enable_grad():
         leaves = [one.detach().requires_grad_(yes) for one, yes in zip(arguments, wanted, strict=True)]
-        y = plan.combine(inside, *leaves)
+        y = combine(inside, *leaves)
         of = [one for one, yes in zip(leaves, wanted, strict=True) if yes]
         found = iter(torch.autograd.grad(y, of, gradient, allow_unused=True) if y.requires_grad else [None] * len(of))
     return [next(found) if yes else None for yes in wanted]
-
-
-def _transformed(x: Tensor) -> bool:
-    """Whether a transform of ``torch.func`` is at work, or ``x`` stands for many tensors, as in vectorised Jacobians.
-    Torch has no public question for either."""
-    return torch._C._are_functorch_transforms_active() or "Batched" in repr(torch._C._dispatch_keys(x))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -19,16 +19,21 @@ def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
     # One pool may bear several labels, as a class of the user's own that later got a name: the shortest is its name.
     names: dict[tuple[str, str], str] = {}
     for config in configs:
-        one, label = (group_hash(config), digest(config["pool"])), str(config["names"].get("pool") or "unnamed")
+        one, label = (group_hash(config), digest(pool_of(config))), str(config["names"].get("pool") or "unnamed")
         names[one] = min(names.get(one, label), label, key=lambda text: (len(text), text))
     keys = []
     for config in configs:
-        group, pool = group_hash(config), digest(config["pool"])
+        group, pool = group_hash(config), digest(pool_of(config))
         place = group, names[group, pool]
         keys.append((place, pool))
-        sharing[place][keys[-1][1]] = flatten(config["pool"])
+        sharing[place][keys[-1][1]] = flatten(pool_of(config))
     differing = {place: _differing(pools.values()) for place, pools in sharing.items()}
     return [_with_options(place[1], sharing[place][pool], differing[place]) for place, pool in keys]
+
+
+def pool_of(config: Mapping[str, Any]) -> Any:
+    """What tells the pool from others, whatever version wrote the config: its part of the identity."""
+    return identity({"pool": config["pool"]})["pool"]
 
 
 def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from poolbench.records.probes import DEFAULTS as NO_PROBES
@@ -26,8 +27,11 @@ _ADDED: dict[str, dict[str, Any]] = {
         "test": True,
     },
     "head": {"class_maps": False},
+    "pool": {"gradient": "exact"},
     "model": {"mirror": False},
 }
+# Whose option that is: another pool may have one of the same name that means something else.
+_WITH_GRADIENT = ("SoftPool2d", "AdaPool2d")
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +41,10 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     kept["data"] = {k: v for k, v in kept.get("data", {}).items() if k not in _OUTSIDE_DATA}
     for group, added in _ADDED.items():
         block = kept.get(group)
-        if isinstance(block, dict):
-            kept[group] = {k: v for k, v in block.items() if k not in added or v != added[k]}
+        if group == "pool":
+            kept |= {"pool": _pools(block, _less)} if "pool" in kept else {}
+        elif isinstance(block, dict):
+            kept[group] = _less(block, added)
     if isinstance(kept.get("probe"), dict):
         # Where no test set is read, as in trials of a search, nothing of it is probed either.
         read = counting(kept["probe"]) if kept["trainer"].get("test", True) else {}
@@ -47,14 +53,32 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_added(config: dict[str, Any]) -> dict[str, Any]:
-    """A completed config of an older version with the trainer's options and the probes that came since, meaning what
-    was done then."""
+    """A completed config of an older version with the options of trainer and pools and the probes that came since,
+    meaning what was done then."""
     probe = config.get("probe", {})
     return {
         **config,
+        **({"pool": _pools(config["pool"], _more)} if "pool" in config else {}),
         "trainer": {**_ADDED["trainer"], **config["trainer"]},
         "probe": {**NO_PROBES, **probe} if isinstance(probe, dict) else probe,
     }
+
+
+def _pools(pool: Any, change: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]) -> Any:
+    """A pool's block, or a list of one for each site, in which those that have got an option since are changed."""
+    if isinstance(pool, list | tuple):
+        return [_pools(block, change) for block in pool]
+    target = str(pool.get("_target_", "")) if isinstance(pool, dict) else ""
+    ours = target.startswith("poolbench.pooling.") and target.rpartition(".")[2] in _WITH_GRADIENT
+    return change(pool, _ADDED["pool"]) if ours else pool
+
+
+def _less(block: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in block.items() if k not in added or v != added[k]}
+
+
+def _more(block: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
+    return {**block, **{k: v for k, v in added.items() if k not in block}}
 
 
 def digest(value: Any) -> str:

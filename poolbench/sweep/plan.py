@@ -9,7 +9,7 @@ from typing import Any
 
 from poolbench.configuration import Composer, ConfigError, composer, experiments_dir
 from poolbench.limits import check
-from poolbench.records.groups import group_hash, pool_labels
+from poolbench.records.groups import group_hash, pool_labels, pool_of
 from poolbench.records.identity import digest, run_id
 from poolbench.records.kinds import wrong_config
 from poolbench.records.state import DONE, cell_state
@@ -226,7 +226,7 @@ def _refuse_one_name_for_two(cells: Iterable[Cell]) -> None:
     meant: dict[tuple[str, str], Cell] = {}
     for cell, label in zip(distinct, pool_labels([cell.config for cell in distinct]), strict=True):
         other = meant.setdefault((group_hash(cell.config), label), cell)
-        if digest(other.config["pool"]) != digest(cell.config["pool"]):
+        if digest(pool_of(other.config)) != digest(pool_of(cell.config)):
             targets = " and ".join(_targets(each.config["pool"]) for each in (other, cell))
             raise ConfigError(f"the name {label!r} would stand for two pools in a table: {targets}; rename one")
 

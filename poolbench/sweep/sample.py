@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from poolbench.records.groups import group_hash
+from poolbench.records.groups import group_hash, pool_of
 from poolbench.records.identity import digest
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw(cells: list["Cell"], count: int | None) -> tuple[list["Cell"], list[str
 
     def place(cell: "Cell") -> tuple[int, str, bool, str]:
         seed, group = cell.config["seed"], groups[cell.run_id]
-        return seed, group, firsts[seed, group] != cell.run_id, digest(cell.config["pool"])
+        return seed, group, firsts[seed, group] != cell.run_id, digest(pool_of(cell.config))
 
     drawn = {cell.run_id for cell in sorted(cells, key=place)[:count]}
     taken = [cell for cell in cells if cell.run_id in drawn]

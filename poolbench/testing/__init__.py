@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from poolbench.testing import behaviour, claims, derivatives, devices, export, inputs, values
+from poolbench.testing import behaviour, claims, derivatives, devices, export, inputs, precision, values
 from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped
 
 __all__ = ["CHANNELS", "CHECKS", "Failed", "Maker", "Outcome", "Skipped", "check_pool", "promised"]
@@ -81,7 +81,8 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         behaviour.randomness,
         behaviour.evaluation,
         behaviour.state,
-        behaviour.bfloat16,
+        precision.low_precision,
+        precision.locality,
         export.compiles,
         export.exports,
         inputs.tracing,
@@ -97,6 +98,5 @@ CHECKS: dict[str, Callable[[Maker], None]] = {
         claims.signs,
         claims.mirrors,
         claims.stationarity,
-        export.onnx,
     )
 }

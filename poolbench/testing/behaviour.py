@@ -1,4 +1,4 @@
-"""How a pool behaves: draws, evaluation, state, precisions, transforms, cost."""
+"""How a pool behaves: draws, evaluation, state, transforms, cost."""
 
 import copy
 import io
@@ -69,19 +69,6 @@ def state(make: Maker) -> None:
     ):
         if not torch.equal(run(one, x), expected):
             raise Failed(f"{how} gives another result: is something kept outside of parameters and buffers?")
-
-
-def bfloat16(make: Maker) -> None:
-    """bfloat16 gives bfloat16, near the full precision; so does autocast."""
-    pool, x = new(make), torch.rand(2, CHANNELS, 9, 8).bfloat16()
-    near = getattr(pool, "bfloat16_tolerance", 4e-2)
-    expected = run(pool, x.float())
-    with torch.autocast("cpu", torch.bfloat16):
-        close(run(pool, x).float(), expected, "under autocast", rtol=near, atol=near)
-    y = run(copy.deepcopy(pool).bfloat16(), x)
-    if y.dtype != torch.bfloat16:
-        raise Failed(f"a bfloat16 map gives {y.dtype}")
-    close(y.float(), expected, "in bfloat16", rtol=near, atol=near)
 
 
 def transforms(make: Maker) -> None:

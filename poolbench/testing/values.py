@@ -36,7 +36,7 @@ def images_apart(make: Maker) -> None:
 
 
 def memory_format(make: Maker) -> None:
-    """It keeps the memory format, and gives the same values and gradients in both."""
+    """It keeps the memory format, in one piece of memory, and gives the same values and gradients in both."""
     for size in [(8, 8), (9, 11)]:
         pool = new(make)
         x = torch.randn(2, CHANNELS, *size)
@@ -49,6 +49,9 @@ def memory_format(make: Maker) -> None:
             for what, of in (("output", y), ("gradient", gradient)):
                 if (of.stride(1) == 1) != last:
                     raise Failed(f"the {what} of a map stored as {memory_format} has strides {of.stride()}")
+            if not y.is_contiguous(memory_format=memory_format):
+                words = "a view, so that y.view(...) fails: give a copy, .contiguous(memory_format=...)"
+                raise Failed(f"the output of a map of {size[0]}x{size[1]} has strides {y.stride()}, as of {words}")
             results.append((y, gradient))
         close(results[1][0], results[0][0], "channels_last gives other values than the default format")
         close(results[1][1], results[0][1], "channels_last gives other gradients than the default format")

@@ -10,6 +10,7 @@ from pages.docstrings import config_of, options_listed, parsed
 from pages.markdown import row, wrapped
 from pages.speed import LARGE, multiple, speed_section
 from poolbench.pooling import POOLS, create_pool
+from poolbench.pooling.base import Pool
 
 CHANNELS = 64
 
@@ -95,15 +96,23 @@ def properties_section() -> list[str]:
             "*Constants*: a constant map of at least 0 keeps its level. *Range*: nothing leaves that of the input. "
             "*Odd*: `f(-x) = -f(x)`. *Scale*: `f(a x) = a f(x)` for `a > 0`. *Offset*: `f(x + b) = f(x) + b`. *Sign*: "
             "`x >= 0` gives `f(x) >= 0`. *Mirror*: mirroring before or after is the same. *Places*: moving the map by "
-            "a stride moves the output by a pixel. *ONNX*: `torch.onnx` exports it, and onnxruntime gives the same."
+            "a stride moves the output by a pixel. *ONNX*: `torch.onnx` exports it, and onnxruntime gives the same; ○ "
+            "for one height and width only: an export that leaves them open is refused."
         ),
         row(["pool", *(head for head, _ in shown.values()), "ONNX"]),
         f"|---|{':-:|' * (len(shown) + 1)}",
     ]
     for name in POOLS.table:
-        said = [getattr(example(name), attribute) for attribute in (*shown, "onnx")]
+        pool = example(name)
+        said = [*(getattr(pool, attribute) for attribute in shown), pool.onnx and (pool.dynamic_sizes or None)]
         lines.append(row([f"[`{name}`](#{name})", *("○" if value is None else "●" * value for value in said)]))
     return lines
+
+
+def _onnx(pool: Pool) -> str:
+    if not pool.onnx:
+        return "no"
+    return "yes, with height and width open too" if pool.dynamic_sizes else "yes, for one height and width"
 
 
 def section(name: str) -> list[str]:
@@ -134,7 +143,7 @@ def section(name: str) -> list[str]:
         "",
         f"**Shape.** {text['Shape']}.",
         "",
-        f"**Cost.** {'; '.join(cost)}. ONNX: {'yes' if pool.onnx else 'no'}.",
+        f"**Cost.** {'; '.join(cost)}. ONNX: {_onnx(pool)}.",
         "",
         f"**Source.** {text['Source']}.",
     ]

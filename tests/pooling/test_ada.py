@@ -33,6 +33,32 @@ def test_it_mixes_the_two_averages_of_the_cells_inside_the_map(beta, case):
     torch.testing.assert_close(slope, known)
 
 
+@given(case=geometries_and_maps())
+def test_the_published_gradient_is_that_of_the_formula_with_its_weights_frozen(case):
+    options, x = case
+    x.requires_grad_()
+
+    def frozen(cells, beta):
+        still = cells.detach()
+        mean = still.mean(-1, keepdim=True)
+        both = still**2 + mean**2
+        likeness = torch.where(both > 0, 2 * (still * mean).abs() / torch.where(both > 0, both, 1), 0)
+        return ((beta * likeness.softmax(-1) + (1 - beta) * still.softmax(-1)) * cells).sum(-1)
+
+    pool = create_pool("ada", channels=x.shape[1], beta=0.3, gradient="published", **options).double()
+    fixed = create_pool("ada", channels=x.shape[1], beta=0.3, learnable=False, gradient="published", **options)
+    near, large = (by_loop(x, partial(frozen, beta=beta), **options) for beta in (1, 0))
+    beta = pool.logit.sigmoid()
+    expected = beta * near + (1 - beta) * large
+    along = torch.arange(expected.numel(), dtype=expected.dtype).cos().view_as(expected)
+    known = torch.autograd.grad(expected, (x, pool.logit), along)
+    torch.testing.assert_close(pool(x), expected)
+    torch.testing.assert_close(torch.autograd.grad(pool(x), (x, pool.logit), along), known)
+    plain = torch.autograd.grad(pool(x), (x, pool.logit), along, create_graph=True)
+    torch.testing.assert_close(plain, known)
+    torch.testing.assert_close(torch.autograd.grad(fixed(x), x, along)[0], known[0])
+
+
 @pytest.mark.parametrize("sized", [False, True])
 @given(case=geometries_and_maps())
 def test_a_learned_mix_has_the_gradient_of_the_formula(sized, case):
@@ -116,6 +142,7 @@ def test_a_map_of_another_size_is_refused():
         ({"learnable": False, "size": (8, 8)}, "size is for a beta that is learned"),
         ({"size": (1, 8)}, "a map of 1x8 pixels is smaller than stride 2"),
         ({"size": 8}, "size must be"),
+        ({"gradient": None}, "gradient must be 'exact' or 'published', got None"),
     ],
     ids=str,
 )

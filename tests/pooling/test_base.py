@@ -1,12 +1,17 @@
 """What the base does for every pool: it checks its input, serves no images, and stays whole for torch.fx."""
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from poolbench import create_pool
+from poolbench.pooling import POOLS
 from poolbench.pooling.base import Pool
+
+GEOMETRIES = ((2, 2, 1), (3, 2, 1), (2, 3, 0), (1, 2, 0), (5, 2, 2), (3, 1, 1))
 
 
 class Watched(Pool):
@@ -87,5 +92,20 @@ def test_torch_fx_sees_one_call_and_says_so_of_a_pool_alone():
     pool = create_pool("lip", channels=4).eval()
     net = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1), pool, nn.ReLU()))
     assert [node.op for node in net.graph.nodes] == ["placeholder", *["call_module"] * 3, "output"]
-    with pytest.raises(ValueError, match="takes LipPool2d as one call.*trace the net that holds it"):
+    with pytest.raises(ValueError, match=r"takes LipPool2d as one call.*trace the net that holds it"):
         torch.fx.symbolic_trace(pool)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_what_is_cut_off_leaves_an_output_in_one_piece_of_memory(memory_format):
+    for name in POOLS.table:
+        taken = inspect.signature(POOLS.find(name)).parameters
+        for geometry in GEOMETRIES:
+            options = dict(zip(("kernel_size", "stride", "padding"), geometry, strict=True))
+            try:
+                pool = create_pool(name, channels=4, **{k: v for k, v in options.items() if k in taken})
+            except ValueError:
+                continue
+            for size in ((8, 8), (9, 11), (13, 6)):
+                y = pool(torch.randn(2, 4, *size).to(memory_format=memory_format))
+                assert y.is_contiguous(memory_format=memory_format), (name, options, size, y.stride())

@@ -87,11 +87,44 @@ def test_a_learned_temperature_has_the_gradient_of_the_formula(temperature):
     torch.testing.assert_close(gradient / temperature, expected)
 
 
+def test_the_published_gradient_is_the_weight_of_a_cell_and_the_exact_one_the_derivative():
+    x = torch.tensor([[[[0.0, 1.0], [2.0, 4.0]]]], requires_grad=True)
+    for gradient, expected in (
+        ("published", [0.015, 0.041, 0.112, 0.831]),
+        ("exact", [-0.039, -0.066, -0.066, 1.172]),
+    ):
+        y = create_pool("soft", channels=1, gradient=gradient)(x)
+        (slope,) = torch.autograd.grad(y, x)
+        torch.testing.assert_close(slope.flatten(), torch.tensor(expected), atol=6e-4, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+@given(case=geometries_and_maps())
+def test_the_published_gradient_is_that_of_the_formula_with_its_weights_frozen(temperature, case):
+    options, x = case
+    x.requires_grad_()
+
+    def frozen(cells):
+        return ((cells.detach() / temperature).softmax(-1) * cells).sum(-1)
+
+    expected = by_loop(x, frozen, **options)
+    pool = create_pool("soft", channels=x.shape[1], temperature=temperature, gradient="published", **options)
+    y = pool(x)
+    torch.testing.assert_close(y, expected)
+    (known,) = torch.autograd.grad(expected, x, torch.ones_like(y))
+    (slope,) = torch.autograd.grad(y, x, torch.ones_like(y), create_graph=True)  # the plain formula
+    (fast,) = torch.autograd.grad(pool(x), x, torch.ones_like(y))
+    torch.testing.assert_close(slope, known)
+    torch.testing.assert_close(fast, known)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"temperature": 0}, "temperature must be a number above 0, got 0"),
         ({"temperature": "1"}, "temperature must be"),
+        ({"gradient": "other"}, "gradient must be 'exact' or 'published', got 'other'"),
+        ({"gradient": "published", "learnable": "layer"}, "no temperature could be learned, got learnable='layer'"),
         ({"learnable": True}, "learnable must be false, 'layer' or 'channel', got True"),
     ],
     ids=str,

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from poolbench.configuration import composer, flatten
+from poolbench.records.groups import pool_labels
 from poolbench.records.identity import digest, identity, run_id, with_added
 
 CONFIG = {
@@ -109,6 +110,28 @@ def test_a_cell_without_probes_keeps_the_name_that_it_had_before_there_were_any(
     # Trials of a search read no test set, and so no probe.
     trials = [{**config, "trainer": {**config["trainer"], "test": False}} for config in (before, probed)]
     assert len({hash_of(config) for config in trials}) == 1
+
+
+@pytest.mark.parametrize("name", ["soft", "ada"])
+def test_a_pool_with_the_exact_gradient_keeps_the_name_that_it_had_before_there_was_a_choice(name):
+    with composer() as compose:
+        plain, listed = compose.complete([f"pool={name}"]), compose.complete([f"pool=[max,{name},max]"])
+        published = compose.complete([f"pool={name}", "pool.gradient=published"])
+    for config in (plain, listed):
+        before = copy.deepcopy(config)
+        block = before["pool"] if isinstance(before["pool"], dict) else before["pool"][1]
+        assert block.pop("gradient") == "exact"
+        assert hash_of(config) == hash_of(before) == hash_of(with_added(before))
+        assert with_added(before)["pool"] == config["pool"]
+        assert pool_labels([config, before]) == [config["names"]["pool"]] * 2  # one arm of a table
+    assert hash_of(published) != hash_of(plain)
+    assert len(set(pool_labels([plain, published]))) == 2
+
+
+def test_a_pool_of_somebody_else_keeps_an_option_of_that_name():
+    own = {**CONFIG, "pool": {"_target_": "mypools.SoftPool2d", "gradient": "exact"}}
+    assert hash_of(own) != hash_of({**own, "pool": {"_target_": "mypools.SoftPool2d"}})
+    assert with_added({**own, "pool": {"_target_": "mypools.SoftPool2d"}})["pool"] == {"_target_": "mypools.SoftPool2d"}
 
 
 def test_the_order_of_keys_and_the_kind_of_a_number_do_not_matter():
