@@ -274,18 +274,16 @@ def weigh_windows(x: Tensor, weight: Tensor, pool: Pool) -> Tensor:
     equal weights give a multiple of the average everywhere."""
     size, k, s, pad = x.shape[-2:], pool.kernel_size, pool.stride, pool.padding
     height, width = pool.output_size((size[0], size[1]))
-    weight = weight.to(x.dtype).expand(x.shape[1], k, k).unsqueeze(1)
+    weight = weight.to(x.dtype).expand(pool.channels, k, k).unsqueeze(1)
     if is_open(x):
-        y = leading(F.conv2d(F.pad(x, _around(pool)), weight, None, s, groups=x.shape[1]), height, width)
+        y = leading(F.conv2d(F.pad(x, _around(pool)), weight, None, s, groups=pool.channels), height, width)
         return y * (k * k / cells_inside(pool, (size[0], size[1]), x))
     # By how much the last windows pass the map.
     bottom, right = (max(0, (n - 1) * s + k - pad - side) for n, side in zip((height, width), size, strict=True))
     around = pad
     if bottom > pad or right > pad:  # a convolution pads all sides alike
         x, around = F.pad(x, (pad, right, pad, bottom)), 0
-    weight = weight.to(x.dtype).expand(pool.channels, k, k).unsqueeze(1)
-    y = F.conv2d(x, weight, None, s, around, groups=pool.channels)
-    y = leading(y, height, width)
+    y = leading(F.conv2d(x, weight, None, s, around, groups=pool.channels), height, width)
     if pad or bottom or right:
         y = y * (k * k / cells_inside(pool, (size[0], size[1]), x))
     return y
