@@ -27,8 +27,8 @@ class Watched(Pool):
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        (torch.zeros(4, 8, 8), r"it takes maps \(N, C, H, W\), of four dimensions, got \(4, 8, 8\)"),
-        (torch.zeros(1, 2, 4, 8, 8), r"of four dimensions, got \(1, 2, 4, 8, 8\)"),
+        (torch.zeros(4, 8, 8), r"it takes maps \(N, C, H, W\) of 4 dimensions, got \(4, 8, 8\)"),
+        (torch.zeros(1, 2, 4, 8, 8), r"of 4 dimensions, got \(1, 2, 4, 8, 8\)"),
         (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), "it takes maps of a floating point dtype, got torch.uint8"),
         (torch.zeros(2, 4, 8, 8, dtype=torch.complex64), "a floating point dtype, got torch.complex64"),
         (torch.zeros(2, 3, 8, 8), r"it was made for maps of 4 channels, got 3: \(2, 3, 8, 8\)"),
@@ -87,5 +87,5 @@ def test_torch_fx_sees_one_call_and_says_so_of_a_pool_alone():
     pool = create_pool("lip", channels=4).eval()
     net = torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(3, 4, 1), pool, nn.ReLU()))
     assert [node.op for node in net.graph.nodes] == ["placeholder", *["call_module"] * 3, "output"]
-    with pytest.raises(ValueError, match="takes LipPool2d as one call.*trace the net that holds it"):
+    with pytest.raises(ValueError, match=r"takes LipPool2d as one call.*trace the net that holds it"):
         torch.fx.symbolic_trace(pool)
