@@ -87,19 +87,16 @@ class Pool(nn.Module):
         if not isinstance(input, Tensor):
             raise ValueError(f"{self._name()}: it takes a tensor (N, C, H, W), got {type(input).__name__}")
         if input.dim() != 4:
-            raise ValueError(
-                f"{self._name()}: it takes maps (N, C, H, W), of four dimensions, got {tuple(input.shape)}"
-            )
+            raise ValueError(f"{self._name()}: it takes maps (N, C, H, W) of 4 dimensions, got {tuple(input.shape)}")
         if not input.is_floating_point():
             raise ValueError(f"{self._name()}: it takes maps of a floating point dtype, got {input.dtype}")
-        if not recorded():  # sizes may stand for any there
-            if input.shape[1] != self.channels:
-                raise ValueError(
-                    f"{self._name()}: it was made for maps of {self.channels} channels, got {input.shape[1]}: "
-                    f"{tuple(input.shape)}"
-                )
-            if input.shape[0] == 0:
-                return self._pool_nothing(input)
+        if not torch.jit.is_tracing() and input.shape[1] != self.channels:  # a trace has no numbers for sizes
+            raise ValueError(
+                f"{self._name()}: it was made for maps of {self.channels} channels, got {input.shape[1]}: "
+                f"{tuple(input.shape)}"
+            )
+        if not recorded() and input.shape[0] == 0:  # what is recorded stands for batches of any size
+            return self._pool_nothing(input)
         return self.pool(input)
 
     def _pool_nothing(self, input: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Watched(Pool):
 @pytest.mark.parametrize(
     ("x", "words"),
     [
-        (torch.zeros(4, 8, 8), r"it takes maps \(N, C, H, W\), of four dimensions, got \(4, 8, 8\)"),
-        (torch.zeros(1, 2, 4, 8, 8), r"of four dimensions, got \(1, 2, 4, 8, 8\)"),
+        (torch.zeros(4, 8, 8), r"it takes maps \(N, C, H, W\) of 4 dimensions, got \(4, 8, 8\)"),
+        (torch.zeros(1, 2, 4, 8, 8), r"of 4 dimensions, got \(1, 2, 4, 8, 8\)"),
         (torch.zeros(2, 4, 8, 8, dtype=torch.uint8), "it takes maps of a floating point dtype, got torch.uint8"),
         (torch.zeros(2, 4, 8, 8, dtype=torch.complex64), "a floating point dtype, got torch.complex64"),
         (torch.zeros(2, 3, 8, 8), r"it was made for maps of 4 channels, got 3: \(2, 3, 8, 8\)"),
