@@ -55,7 +55,7 @@ def _entry(name: str, *parts: str) -> None:
 
 def _files(what: str) -> Iterator[tuple[str, str]]:
     """What stands for itself in files of configs, with their first comment."""
-    from poolbench.configuration import config_dir, experiments_dir
+    from poolbench.config_files import config_dir, experiments_dir
 
     folder = config_dir() / what.removesuffix("s")
     files = [(path.stem, path) for path in sorted(folder.glob("*.yaml")) if path.stem != "grid"]
