@@ -45,7 +45,7 @@ def meant_options(key: str, options: Sequence[str], words: Iterable[str] = ()) -
     if near:  # an option of the same group is meant before that of another
         return [f"{group}.{name}" for name in near]
     # There are so many options that something is always a little like what was typed.
-    return [option for name in closest(last, list(names), 1, cutoff=0.7) for option in names[name]]
+    return [option for name in closest(last, list(names), 1, cutoff=0.75) for option in names[name]]
 
 
 def unknown_option(key: str, options: Sequence[str], words: Iterable[str] = (), own: bool = False) -> str:

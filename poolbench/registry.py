@@ -104,12 +104,8 @@ class Registry:
     def _meant(self, name: str) -> str:
         if of_class := self.name_of(name):
             return said([of_class])
-        own = (
-            f" A class of your own is named with its module, as mypkg.{name}."
-            if re.fullmatch(r"[A-Z]\w*", name)
-            else ""
-        )
-        return nearest(name, self.names()) or own
+        own = f" A class of your own is named with its module, as mypkg.{name}."
+        return likely(name, self.names()) or (own if re.fullmatch(r"[A-Z]\w*", name) else "")
 
     def describe(self, name: str) -> tuple[str, str]:
         """First sentence of the docstring of ``name`` and its ``Source:``, read from the file, nothing imported."""

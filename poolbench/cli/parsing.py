@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from poolbench.messages import meant_options
 from poolbench.registry import closest, nearest, said
 
 
@@ -98,7 +99,7 @@ def _refuse_flag(parser: Parser, text: str, arguments: argparse.Namespace, comma
     flag = f"--{key.replace('_', '-')}"
     if action := parser.flags.get(flag):
         raise UsageError(f"{key!r} is no option of a config: {flag}{'' if action.nargs == 0 else f' {value}'}")
-    if any(option.rpartition(".")[2] == key for option in _options(arguments)):
+    if meant_options(key, _options(arguments)):
         return  # what is wrong with it is said where options are read
     if others := _taken_by(flag, commands):
         named = " and ".join(f"`poolbench {other}`" for other in others)

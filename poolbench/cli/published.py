@@ -50,9 +50,8 @@ def refresh(root: Path) -> Iterator[str]:
         for name in claimed:
             if name not in judged:
                 judged[name] = judge(claims[name], [])
-                parts[f"claims: {name}"] = (
-                    f"No record is published yet: `poolbench reproduce {name}` trains {counted(len(plans[name].cells), 'cell')}."
-                )
+                count = counted(len(plans[name].cells), "cell")
+                parts[f"claims: {name}"] = f"No record is published yet: `poolbench reproduce {name}` trains {count}."
         if claimed:
             parts["history"] = history(
                 (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()

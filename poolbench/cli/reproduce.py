@@ -82,9 +82,8 @@ def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Recor
         arm = tuple(text for text in cell.overrides if not text.startswith("seed="))
         arms.setdefault(arm, Counter())[shown[cell.run_id]] += 1
     common = [text for text in next(iter(arms)) if all(text in arm for arm in arms)]
-    lines = [
-        f"{plan.name}: {counted(len(claims), 'claim')}, {counted(len(plan.cells), 'cell')}: {_counted(Counter(shown.values()))}"
-    ]
+    total = f"{counted(len(claims), 'claim')}, {counted(len(plan.cells), 'cell')}"
+    lines = [f"{plan.name}: {total}: {_counted(Counter(shown.values()))}"]
     lines += [f"  all: {shlex.join(common)}"] if common else []
     lines += [f"  {_counted(count):<12} {shlex.join(t for t in arm if t not in common)}" for arm, count in arms.items()]
     workers = cells_at_once(plan)

@@ -102,8 +102,8 @@ class _Trainer:
         plan = self._in_time(open_cells(wave))
         rung = self.search.rungs[wave.rung]
         print(
-            f"rung {wave.rung + 1} of {len(self.search.rungs)}, {_epochs(rung.epochs)}: {counted(len(wave.plan.cells), 'cell')}, "
-            f"{len(wave.plan.cells) - len(plan.cells)} done before",
+            f"rung {wave.rung + 1} of {len(self.search.rungs)}, {_epochs(rung.epochs)}: "
+            f"{counted(len(wave.plan.cells), 'cell')}, {len(wave.plan.cells) - len(plan.cells)} done before",
             flush=True,
         )
         if not plan.cells:
@@ -153,12 +153,10 @@ def _show_plan(search: "Search") -> None:
     for number, rung in enumerate(search.rungs, start=1):
         count = search.cells(rung)
         cells, epochs = cells + count, epochs + count * rung.epochs
-        print(
-            f"  rung {number}: {counted(rung.trials, 'trial'):>10} each, {_epochs(rung.epochs)}: {counted(count, 'cell')}"
-        )
-    print(
-        f"  in all {counted(cells, 'cell')}, {_epochs(epochs)}, {_epochs(epochs // len(search.treatments))} a treatment"
-    )
+        trials = counted(rung.trials, "trial")
+        print(f"  rung {number}: {trials:>10} each, {_epochs(rung.epochs)}: {counted(count, 'cell')}")
+    each = _epochs(epochs // len(search.treatments))
+    print(f"  in all {counted(cells, 'cell')}, {_epochs(epochs)}, {each} a treatment")
 
 
 def _show_outcomes(search: "Search", outcomes: "list[Outcome]") -> None:

@@ -97,9 +97,8 @@ class Sites:
         """Called when all sites are filled. Raises: ValueError when a list does not name one pool per site, or when
         none stands anywhere: one pool would shrink a map more than the whole model should, or there is no site."""
         if self.per_site and self.count < len(self.makers):
-            raise ValueError(
-                f"pool: a list of {counted(len(self.makers), 'pool')}, but the model has {counted(self.count, 'site')} for it"
-            )
+            named, there = counted(len(self.makers), "pool"), counted(self.count, "site")
+            raise ValueError(f"pool: a list of {named}, but the model has {there} for it")
         if not self.count and not self.per_site and self.native:
             return  # a paper may have had no pool at all
         if not self.count and self.refused is None:
