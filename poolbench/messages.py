@@ -19,7 +19,7 @@ def described(value: Any) -> str:
     if isinstance(value, dict):
         return f"options ({', '.join(map(str, value))[:60]})" if value else "no options"
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        return f"a list of {len(value)}" if value else "an empty list"
     if isinstance(value, str):
         return f"the text {value[:40]!r}"
     return f"{'a truth value' if isinstance(value, bool) else 'a number'}, {str(value)[:40]}"
@@ -40,6 +40,8 @@ def meant_options(key: str, options: Sequence[str], words: Iterable[str] = ()) -
             names.setdefault(option.rpartition(".")[2], []).append(option)
     if last in names:
         return names[last]
+    if group in options:  # it has a value, and no parts
+        return [group]
     own = [option.rpartition(".")[2] for option in options if group and option.startswith(f"{group}.")]
     near = closest(last, own, cutoff=0.6)
     if near:  # an option of the same group is meant before that of another
@@ -60,6 +62,8 @@ def unknown_option(key: str, options: Sequence[str], words: Iterable[str] = (), 
     group = key.rpartition(".")[0]
     same = [option for option in options if option.rpartition(".")[0] == group and not option.endswith("._target_")]
     allowed = f" Options there: {', '.join(same)}." if group and same else ""
+    if not group and not hint and words:
+        allowed = f" There are {', '.join(words)}, and the options of each group, as trainer.epochs."
     more = f" (An option of your own component: +{key}=...)" if own else ""
     return f"unknown option {key!r}.{hint}{allowed}{more}"
 

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from poolbench.messages import meant_options
+from poolbench.messages import meant_options, unknown_option
 from poolbench.registry import closest, nearest, said
 
 
@@ -90,20 +90,22 @@ def _unknown(
 
 
 def _refuse_flag(parser: Parser, text: str, arguments: argparse.Namespace, commands: Iterable[str]) -> None:
-    """Raises: UsageError for ``baseline=lp``, an option of a command and not of a config: ``--baseline lp``."""
-    from poolbench.configuration import WORDS
+    """Raises: UsageError for a word that stands alone and is no option of a config, as ``baseline=lp``, which is one of
+    a command, ``--baseline lp``, or ``lr=1``, which is a part of one."""
+    from poolbench.configuration import MADE, WORDS
 
     key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier() or key in WORDS:
+    if not equals or not key.isidentifier() or key in (*WORDS, *MADE):
         return
     flag = f"--{key.replace('_', '-')}"
     if action := parser.flags.get(flag):
         raise UsageError(f"{key!r} is no option of a config: {flag}{'' if action.nargs == 0 else f' {value}'}")
-    if meant_options(key, _options(arguments)):
-        return  # what is wrong with it is said where options are read
-    if others := _taken_by(flag, commands):
+    options = _options(arguments)
+    if not meant_options(key, options) and (others := _taken_by(flag, commands)):
         named = " and ".join(f"`poolbench {other}`" for other in others)
         raise UsageError(f"{key!r} is no option of a config: {named} take it, as {flag} {value}")
+    # Said here, where no cell has been composed yet: nothing else stands alone.
+    raise UsageError(unknown_option(key, [option for option in options if option not in WORDS], WORDS))
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:

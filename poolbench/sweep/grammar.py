@@ -55,8 +55,8 @@ def count_of_seeds(value: Any, where: str = "") -> int:
     if isinstance(value, list) and value:
         which = ",".join(map(str, value))
         raise ConfigError(
-            f"{where}seeds says how many, from seed 0, got {which}: these would be seed={which}, so many are "
-            f"seeds={len(value)}"
+            f"{where}seeds must be a whole number of at least 1 (6 means seed 0 to 5), got {which}: these seeds are "
+            f"seed={which}, so many are seeds={len(value)}"
         )
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(
