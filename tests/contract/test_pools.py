@@ -182,11 +182,7 @@ def test_the_older_exporter_to_onnx_gives_the_same_or_says_why_not():
             torch.onnx.export(pool, (x,), file, dynamo=False)
         session = onnxruntime.InferenceSession(file.getvalue(), quiet)
         (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-<<<<<<< HEAD
-        assert torch.allclose(torch.from_numpy(y.copy()), pool(x), rtol=1e-3, atol=1e-4), name
-=======
         torch.testing.assert_close(torch.from_numpy(y.copy()), pool(x), rtol=1e-3, atol=1e-4, msg=name)
->>>>>>> pools
 
 
 @every_pool
