@@ -312,7 +312,20 @@ def composer(folders: Iterable[Path] = ()) -> Iterator[Composer]:
     # Hydra 1.4 drops version_base and warns of it.
     old = {"version_base": "1.3"} if __version__.startswith(("1.2", "1.3")) else {}
     with initialize_config_dir(config_dir=str(config_dir()), job_name="poolbench", **old):
-        yield Composer([config_dir(), *own])
+        yield _composer_of([config_dir(), *own])
+
+
+_latest: dict[Any, Composer] = {}  # no more than one
+
+
+def _composer_of(folders: list[Path]) -> Composer:
+    """The latest one where it is of these folders and no file of theirs has changed: what it composed still holds."""
+    files = sorted(path for folder in folders for path in folder.rglob("*.yaml"))
+    key = (*folders, *((path, (seen := path.stat()).st_mtime_ns, seen.st_size, seen.st_ino) for path in files))
+    if key not in _latest:
+        _latest.clear()
+        _latest[key] = Composer(folders)
+    return _latest[key]
 
 
 def installed(group: str) -> dict[str, str]:
