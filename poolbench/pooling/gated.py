@@ -60,8 +60,8 @@ class GatedPool2d(Pool):
         return over_images(self._mix, x, shared=(self.gate,))[0]
 
     def _mix(self, x: Tensor, gate: Tensor) -> tuple[Tensor]:
-        low, high = average_windows(x, self), max_windows(x, self)
-        y = torch.lerp(low, high, self._share(x, gate))
+        share, low, high = self._share(x, gate), average_windows(x, self), max_windows(x, self)
+        y = torch.lerp(low, high, share)
         return (y if seen_finite(y) else blend(low, high, self._share(within(x), gate)),)
 
     def _share(self, x: Tensor, gate: Tensor) -> Tensor:
