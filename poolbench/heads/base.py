@@ -129,6 +129,13 @@ def wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def plus(x: Tensor, eps: float) -> Tensor:
+    """``x + eps`` with an ``eps`` of up to 1e-8, which the optimiser of torch.onnx takes for 0 and leaves out."""
+    if torch.compiler.is_compiling():
+        return (x * (1 / eps) + 1) / (1 / eps)
+    return x + eps
+
+
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Where autocast takes no operation on ``x`` to half precision."""
     kind = x.device.type

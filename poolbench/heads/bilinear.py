@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, full_precision, positive_int, wide
+from poolbench.heads.base import Head, choice, full_precision, plus, positive_int, wide
 
 
 class Bilinear(Head):
@@ -103,7 +103,7 @@ class Bilinear(Head):
     def _signed_root(self, x: Tensor) -> Tensor:
         """``(N, d, M) -> (N, d * d)``."""
         products = (x @ x.mT / x.shape[2]).flatten(1)
-        return F.normalize(products.sign() * (products.abs() + 1e-8).sqrt())
+        return F.normalize(products.sign() * plus(products.abs(), 1e-8).sqrt())
 
 
 def newton_schulz(a: Tensor, iterations: int) -> Tensor:

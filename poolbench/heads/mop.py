@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
+from poolbench.heads.base import Head, choice, full_precision, number, plus, positive_int, wide
 from poolbench.heads.vlad import residuals, unit
 
 _CHUNK = 256  # images that are encoded at once: what lies between map and vector stays small
@@ -203,7 +203,8 @@ class Scale(nn.Module):
 
     def windows(self, x: Tensor) -> Tensor:
         """Descriptors ``(N, P, C)`` of the windows of maps ``(N, C, H, W)``."""
-        (height, rows), (width, columns) = (self._layout(length) for length in x.shape[-2:])
+        # Of one size where a graph is made for several: how many windows there are has no formula in it.
+        (height, rows), (width, columns) = (self._layout(int(length)) for length in x.shape[-2:])
         # Sums along one axis, then along the other, of all windows at once, by matrices of zeros and ones.
         down, across = _membership(x.shape[-2], height, rows, x), _membership(x.shape[-1], width, columns, x)
         sums = torch.einsum("nchw,ih,jw->nijc", x, down, across)
@@ -214,7 +215,7 @@ class Scale(nn.Module):
         centres = self.centres.to(descriptors)
         shares = assigned(descriptors, centres, self.assignment, self.softness)
         vector = residuals(shares.transpose(1, 2), descriptors, centres).flatten(1)
-        return unit(vector / (vector.abs() + 1e-12).sqrt())  # the slope of a plain root at 0 is infinite
+        return unit(vector / plus(vector.abs(), 1e-12).sqrt())  # the slope of a plain root at 0 is infinite
 
     def fit(self, sample: Tensor, generator: torch.Generator) -> None:
         """Learn components and codebook from maps ``(N, C, H, W)``. Raises: ValueError for too few windows."""

@@ -90,9 +90,10 @@ class SpatialPyramid(Head):
 
     def _edges(self, a: int, n: int) -> list[tuple[int, int]]:
         """Where the ``n`` bins of an axis of ``a`` pixels begin and end."""
+        # No whole part of a negative number: ONNX, where a may be unknown, rounds it the other way.
         if self.bins == "adaptive":
-            return [(i * a // n, -(-(i + 1) * a // n)) for i in range(n)]
-        return [(i * (a // n), i * (a // n) + -(-a // n)) for i in range(n)]
+            return [(i * a // n, ((i + 1) * a + n - 1) // n) for i in range(n)]
+        return [(i * (a // n), i * (a // n) + (a + n - 1) // n) for i in range(n)]
 
     def _reduced(self, x: Tensor, dim: int) -> Tensor:
         return x.mean(dim) if self.reduce == "average" else x.max(dim).values  # to one cell its gradient

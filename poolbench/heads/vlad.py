@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from poolbench.heads.base import plus
+
 _TINY = 1e-6  # a vector much shorter than this stays short; the slope of the length stays finite
 
 
@@ -20,7 +22,7 @@ def residuals(shares: Tensor, descriptors: Tensor, centres: Tensor, scale: Tenso
 
 def inverse_length(x: Tensor, dim: int) -> Tensor:
     """``1 / |x|`` along ``dim``, and finite for zeros."""
-    return (torch.linalg.vector_norm(x, dim=dim, keepdim=True).square() + _TINY**2).rsqrt()
+    return plus(torch.linalg.vector_norm(x, dim=dim, keepdim=True).square(), _TINY**2).rsqrt()
 
 
 def unit(x: Tensor) -> Tensor:

@@ -185,3 +185,32 @@ def test_they_are_made_in_any_default_dtype():
             assert (y.dtype, y.isfinite().all()) == (torch.float64, True), words
     finally:
         torch.set_default_dtype(before)
+
+
+def test_onnx_gives_the_same_at_every_size_and_for_zeros():
+    """One export for what it once got wrong: sums with very small numbers, and where the bins of a pyramid end."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList([create_head("spp", 6, 3, levels=(3,)), create_head("netvlad", 6, 3)])
+            self.heads.append(create_head("bilinear", 6, 3, normalisation="signed_sqrt", dimension=None))
+
+        def forward(self, x):
+            return torch.cat([head(x) for head in self.heads], 1)
+
+    module = Three().eval()
+    sides = {2: torch.export.Dim("height", min=4, max=64), 3: torch.export.Dim("width", min=4, max=64)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, (torch.rand(2, 6, 8, 8),), dynamo=True, verbose=False, dynamic_shapes=(sides,)
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), options)
+    for x in (torch.rand(2, 6, 5, 7), torch.rand(2, 6, 9, 4), torch.zeros(2, 6, 8, 8)):
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y.copy()), module(x), rtol=1e-3, atol=1e-3)
