@@ -43,7 +43,7 @@ def meant_options(key: str, options: Sequence[str], words: Iterable[str] = ()) -
     if group in options:  # it has a value, and no parts
         return [group]
     own = [option.rpartition(".")[2] for option in options if group and option.startswith(f"{group}.")]
-    near = closest(last, own, cutoff=0.6)
+    near = closest(last, own)
     if near:  # an option of the same group is meant before that of another
         return [f"{group}.{name}" for name in near]
     # There are so many options that something is always a little like what was typed.

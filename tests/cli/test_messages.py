@@ -111,7 +111,7 @@ REFUSED = [
     (["schedule=step", "schedule.milestones=[0.7,0.5]"], "schedule.milestones"),
     (["+pool.initt=3"], "unknown option 'pool.initt'. Options there: pool.kernel_size"),
     (["+head.centre=3"], "unknown option 'head.centre'"),
-    (["+model.depth=3"], "unknown option 'model.depth'. Did you mean 'model.depths'?"),
+    (["+model.depth=3"], "unknown option 'model.depth'. Did you mean 'model.depths'"),
     (["+optimizer.beta=3"], "unknown option 'optimizer.beta'"),
     (["pool=lp", "pool.p=nan"], "pool.p must be a number, got nan"),
     (["pool=lp", "pool.p=abc"], "pool.p must be a number, got 'abc'"),
