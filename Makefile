@@ -24,13 +24,13 @@ demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 test-all: $(INSTALLED) $(HYDRA_NEXT)/.installed
-	POOLBENCH_TESTS=all $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	POOLBENCH_TESTS=all $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 	$(BIN)/python scripts/check_grid.py --full --workers $(shell nproc 2>/dev/null || echo 1)
 	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -c 'import hydra; print("again on hydra-core", hydra.__version__); assert hydra.__version__ >= "1.4"'
-	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ON_HYDRA)
+	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ON_HYDRA)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -30,6 +30,35 @@ TORCH_NUMBERS = TorchNumbers()  # hypothesis holds but a weak reference
 register_random(TORCH_NUMBERS)
 
 
+# Files whose tests share what takes long to make, as a trained sweep: one worker has all of them.
+SHARING = {
+    f"tests/{name}.py"
+    for name in (
+        "test_torture",
+        "test_resume",
+        "test_probes",
+        "test_trained",
+        "cli/test_cli",
+        "cli/test_reproduce",
+        "cli/test_rerun",
+        "cli/test_tune",
+    )
+}
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """For ``--dist loadscope``: what a worker gets at once is a test with all its parameters, or a file that shares.
+    The largest come first."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Sharing(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return file if file in SHARING else nodeid.partition("[")[0]
+
+    return Sharing(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory):
     """Data is prepared once for all tests, and nothing is left in the user's own cache. Processes that are forked keep

@@ -14,9 +14,6 @@ from poolbench.records.difference import MEASURED
 from poolbench.records.probes import DEFAULTS, TRANSFORMS, names
 from tests.commands import run_poolbench
 
-# One worker has them all: what they share is trained once.
-pytestmark = pytest.mark.xdist_group("probes")
-
 PAGE = Path(__file__).resolve().parents[1] / "docs/probes.md"
 CELL = [
     "data=shapes",

@@ -30,10 +30,7 @@ CELL = [
     "trainer.skip_easy=0.4",
 ]
 
-pytestmark = [
-    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a SIGKILL"),
-    pytest.mark.xdist_group("resume"),  # one worker has them all: what they share is trained once
-]
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a SIGKILL")
 
 
 def start(folder: Path, command: str, *arguments: str) -> subprocess.Popen:

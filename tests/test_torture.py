@@ -23,10 +23,7 @@ import torture_checks
 import torture_sweeps
 from torture_sweeps import BETWEEN, FIRST, LAST, STARTING, Torment
 
-pytestmark = [
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc"),
-    pytest.mark.xdist_group("torture"),  # one worker has them all: what they share is tortured once
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 
 CELLS = torture._options(torture.SWEEP, torture.SHORT, ["trainer.epochs=4", "seeds=1"])
 KILLS = 8 if ALL else 3

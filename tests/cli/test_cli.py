@@ -13,9 +13,6 @@ from poolbench.cli.main import COMMANDS, main
 from poolbench.records import store
 from tests.commands import run_poolbench
 
-# One worker has them all: what they share is trained once.
-pytestmark = pytest.mark.xdist_group("cli")
-
 SMALL = [
     "data=shapes",
     "data.train_samples=300",

@@ -15,9 +15,6 @@ from poolbench.sweep.rerun import MAY_CHANGE
 from tests.commands import run_poolbench
 from tests.report.synthetic import make_config, write_cell
 
-# One worker has them all: what they share is trained once.
-pytestmark = pytest.mark.xdist_group("rerun")
-
 SMALL = ["data.train_samples=60", "data.test_samples=20", "model=convnet_small", "trainer.epochs=2"]
 SMALL += ["trainer.batch_size=20", "trainer.threads=1", "pool=custom", "pool._target_=torch.nn.AvgPool2d"]
 MINE = "from torch import nn\n\nclass Mine(nn.AvgPool2d):\n    pass\n"

@@ -17,9 +17,6 @@ from poolbench.sweep.tune_rungs import Score
 from poolbench.sweep.tune_search import make_search
 from tests.commands import run_poolbench
 
-# One worker has them all: what they share is trained once.
-pytestmark = pytest.mark.xdist_group("tune")
-
 SMALL = [
     "pool=max,average",
     "data=shapes",
