@@ -19,8 +19,8 @@ from tests.width import ALL
 
 CASES = [(name, options) for name in POOLS.table for options in ({}, *POOLS.find(name).variants)]
 # Checks that take a second each. Options that are numbers only put other constants into the same graph, so in the quick
-# suite one variant stands for them (the numbers of CHOOSING choose another formula), and what takes longest, ONNX at any
-# size and a difference for each value, is looked at with the defaults.
+# suite one variant stands for them (the numbers of CHOOSING choose another formula), and what takes longest, ONNX at
+# any size and a difference for each value, is looked at with the defaults.
 SLOW = ("gradients", "compiles", "exports", "tracing")
 CHOOSING = ("p", "levels", "grid_size")
 
