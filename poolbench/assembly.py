@@ -10,7 +10,7 @@ from torch import nn
 
 from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource
-from poolbench.limits import check
+from poolbench.limits import check, check_with_data
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.pooling.draws import random_pools
 from poolbench.registry import call, locate
@@ -87,14 +87,6 @@ def _check_probes(probe: dict[str, Any], model: Trunk, info: DataInfo) -> None:
     """Raises: ConfigError for what cannot be read of ``model`` on these images."""
     for side in probe.get("sizes") or []:
         _check_size(model, info.size, side, "probe.sizes")
-    height, width = info.size
-    for option, side in (("translate_x", width), ("translate_y", height)):
-        if far := [shift for shift in probe.get(option) or [] if abs(shift) >= side]:
-            raise ConfigError(f"probe.{option} must stay below the {side} pixels of an image, got {far[0]!r}")
-    if (probe.get("samples") or 0) > info.test_samples:
-        raise ConfigError(
-            f"probe.samples must be at most the {info.test_samples} test images, got {probe['samples']}; null is all"
-        )
     if probe.get("draws") and not random_pools(model):
         raise ConfigError(
             f"probe.draws={probe['draws']!r} is for nets with random pools, and no pool of this one draws"
@@ -112,13 +104,7 @@ def assemble(config: dict[str, Any]) -> Parts:
     source: DataSource = component("data", config["data"])()
     source.check()
     info = source.info()
-    samples, _ = source.split_sizes(info.train_samples)
-    if trainer["batch_size"] > samples:
-        raise ConfigError(
-            f"trainer.batch_size must be at most the {samples} training images, got {trainer['batch_size']}"
-        )
-    if trainer["alternate_flip"] and not source.augmentation["flip"]:
-        raise ConfigError("trainer.alternate_flip=true needs data.augmentation.flip=true, got false")
+    check_with_data(config, source, info)
     model = build_model(config, info.num_classes, info.size)
     for side in trainer["sizes"] or []:
         _check_size(model, info.size, side, "trainer.sizes")

@@ -9,35 +9,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from poolbench.config_files import (
+    COMPONENTS,
+    GROUPS,
+    ConfigError,
+    check_file,
+    config_dir,
+    reached_from_elsewhere,
+)
 from poolbench.heads import HEADS
+from poolbench.messages import unknown_choice, unknown_option
 from poolbench.models import MODELS
+from poolbench.models.torchvision_names import meant as meant_of_torchvision
 from poolbench.pooling import POOLS
 from poolbench.registry import nearest
 
-COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
-GROUPS = (*COMPONENTS, "trainer", "probe", "sweep")
+REGISTRIES = {"pool": POOLS, "head": HEADS, "model": MODELS}
+WORDS = (*GROUPS, "seed", "runs_dir", "report_dir", "seeds", "scale", "tuned")  # options that stand alone
 MADE = ("names", "data_fingerprint", "run_id", "tuned")  # keys of a completed config that are ours to fill
-
-
-class ConfigError(ValueError):
-    """What is wrong with an option, for the user: names the option, its value and what is allowed."""
-
-
-def config_dir() -> Path:
-    """The folder of configs: ``conf/`` of the checkout when it stands beside the package, else the wheel's copy."""
-    return _shipped("conf")
-
-
-def experiments_dir() -> Path:
-    """``./experiments`` of the working folder where it exists, else the checkout's or the wheel's."""
-    local = Path("experiments")
-    return local.resolve() if local.is_dir() else _shipped("experiments")
-
-
-def _shipped(folder: str) -> Path:
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / folder
-    return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / folder
 
 
 class Composer:
@@ -46,6 +35,7 @@ class Composer:
     def __init__(self, folders: list[Path]):
         self.folders = folders  # of configs, ours first
         self._blocks: dict[tuple[str, str], dict[str, Any]] = {}
+        self._checked: set[tuple[str, str]] = set()  # group, choice
         self._files_interpolate: bool | None = None
         self._reached: set[str] | None = None
         self._alone: dict[tuple[str, str], bool] = {}
@@ -175,7 +165,7 @@ class Composer:
     def _stands_for_itself(self, group: str, choice: str) -> bool:
         """Whether ``group=choice`` puts the content of one file under ``group`` and does nothing else."""
         if self._reached is None:
-            self._reached = _reached_from_elsewhere(self.folders)
+            self._reached = reached_from_elsewhere(self.folders)
         if group in self._reached or group in ("sweep", "data") or not re.fullmatch(r"[\w.\-]+", choice):
             return False
         file = next((path for f in self.folders if (path := f / group / f"{choice}.yaml").is_file()), None)
@@ -256,7 +246,10 @@ class Composer:
             if key in GROUPS and re.fullmatch(r"[\w.\-/]*", value):
                 known = self.choices(key)
                 if value not in known:
-                    raise ConfigError(f"unknown {key} {value!r}.{nearest(value, known)} Known: {', '.join(known)}")
+                    raise ConfigError(unknown_choice(key, value, known, _meant(key, value)))
+                if (key, value) not in self._checked:
+                    check_file(self.folders, key, value)
+                    self._checked.add((key, value))
 
     def _explained(self, error: Exception, overrides: list[str]) -> ConfigError:
         """Hydra's complaint in our words: which option, and what it may have been meant to be."""
@@ -264,41 +257,30 @@ class Composer:
         match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
         if match is None:
             return ConfigError(text.partition("\n")[0])
-        key = next((o.partition("=")[0] for o in overrides if o.partition("=")[0].endswith(match[1])), match[1])
-        known = self._known_keys([o for o in overrides if o.partition("=")[0] in GROUPS])
-        hint = nearest(key, known) or nearest(key.rpartition(".")[2], [k.rpartition(".")[2] for k in known])
-        same = [k for k in known if k.rpartition(".")[0] == key.rpartition(".")[0]]
-        allowed = f" Options there: {', '.join(same)}." if same else ""
-        return ConfigError(f"unknown option {key!r}.{hint}{allowed} (An option of your own component: +{key}=...)")
+        keys = [override.partition("=")[0] for override in overrides]
+        key = match[1] if match[1] in keys else next((key for key in keys if key.endswith(f".{match[1]}")), match[1])
+        options = self.options([o for o in overrides if o.partition("=")[0] in GROUPS])
+        target = options.get(f"{key.partition('.')[0]}._target_", "")
+        own = isinstance(target, str) and target != "" and not target.startswith("poolbench.")
+        return ConfigError(unknown_option(key, list(options), WORDS, own and "." in key))
 
-    def _known_keys(self, overrides: list[str]) -> list[str]:
+    def options(self, overrides: list[str]) -> dict[str, Any]:
+        """Every option with its value, ``optimizer.lr`` and the like, where ``overrides`` choose files.
+
+        Raises: ConfigError.
+        """
         from omegaconf import OmegaConf
 
-        return list(flatten(OmegaConf.to_container(self._compose(overrides))))
+        with self._explaining(overrides):
+            return flatten(OmegaConf.to_container(self._compose(overrides)))
 
 
-def _reached_from_elsewhere(folders: list[Path]) -> set[str]:
-    """Groups of which files outside of their own folder may change options, as a model's may those of the data."""
-    import yaml
-
-    reached: set[str] = set()
-    paths = [path for folder in folders for group in GROUPS for path in (folder / group).rglob("*.yaml")]
-    for path in [*paths, *(folder / "config.yaml" for folder in folders)]:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if "@" not in text and path.name != "config.yaml":
-            continue
-        header = re.search(r"^#\s*@package\s+(\S+)\s*$", text, flags=re.M)
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError:
-            return set(GROUPS)
-        places = [header[1]] if header else []
-        lists = content.get("defaults", []) if isinstance(content, dict) else []
-        if not isinstance(content, dict | None) or places not in ([], ["_global_"]) or "@" in repr(lists):
-            return set(GROUPS)  # it puts things elsewhere in ways of its own
-        if places or path.name == "config.yaml":
-            reached |= {str(key) for key in content or {}}
-    return reached
+def _meant(group: str, value: str) -> str:
+    """What ``group=value`` surely means: a class of ours, a net of torchvision's; empty where nobody knows."""
+    if group in REGISTRIES and (name := REGISTRIES[group].name_of(value)):
+        return f"{group}={name}"
+    net = meant_of_torchvision(value) if group == "model" else ""
+    return f"model=torchvision model.name={net}" if net else ""
 
 
 @cache
@@ -335,11 +317,10 @@ def composer(folders: Iterable[Path] = ()) -> Iterator[Composer]:
 
 def installed(group: str) -> dict[str, str]:
     """Name -> location of the components of kind ``group`` that installed packages offer by entry points."""
-    registries = {"pool": POOLS, "head": HEADS, "model": MODELS}
-    if group not in registries:
+    if group not in REGISTRIES:
         return {}
-    table = registries[group].table
-    return {name: place for name, place in registries[group].locations().items() if name not in table}
+    table = REGISTRIES[group].table
+    return {name: place for name, place in REGISTRIES[group].locations().items() if name not in table}
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -365,6 +346,7 @@ def parse(text: str) -> Any:
     """One override as Hydra understands it. Raises: ConfigError with a hint how to quote."""
     from hydra.errors import HydraException
 
+    refuse_cut([text])
     if "=" not in text and not text.startswith("~"):
         raise ConfigError(f"{text!r} is not an option: options look like pool=max or trainer.epochs=3")
     try:
@@ -376,6 +358,25 @@ def parse(text: str) -> Any:
             f"cannot read {text!r}: a value with '=', spaces or other special characters needs quotes inside the "
             f"shell's: {hint}"
         ) from error
+
+
+def refuse_cut(texts: list[str]) -> None:
+    """Raises: ConfigError for an option that the shell cut in two at a space, as ``pool=max, average``."""
+
+    def goes_on(left: str, right: str) -> bool:
+        return (left.endswith(("=", ",")) and "=" not in right.lstrip("=")) or right.startswith(("=", ","))
+
+    for number, text in enumerate(texts):
+        parts = [text]
+        for following in texts[number + 1 :]:
+            if not goes_on(parts[-1], following):
+                break
+            parts.append(following)
+        if len(parts) > 1 or text.endswith(",") or text.startswith(","):
+            whole = shlex.quote("".join(parts).strip(","))
+            raise ConfigError(
+                f"{' '.join(parts)!r} is cut at its spaces: no space after a comma nor around the =, as {whole}"
+            )
 
 
 def quoted(value: str) -> str:

@@ -17,8 +17,30 @@ from typing import Any
 
 def nearest(name: str, names: list[str]) -> str:
     """`` Did you mean 'max'?`` for a name close to some of ``names``, else an empty string."""
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+    return said(closest(name, names))
+
+
+def closest(name: str, names: list[str], most: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Those of ``names`` that ``name`` may be meant to be, the nearest first: the same but for case, dashes and
+    underscores, else those alike by more than ``cutoff``. Never ``name`` itself, which was typed already."""
+    others = {_plain(other): other for other in reversed(names) if other != name}
+    if _plain(str(name)) in others:
+        return [others[_plain(str(name))]]
+    return [others[match] for match in difflib.get_close_matches(_plain(str(name)), list(others), most, cutoff)]
+
+
+def likely(name: str, names: list[str]) -> str:
+    """As :func:`nearest`, but of what looks like a class only where nothing but the case differs."""
+    return said(closest(name, names, cutoff=1.0 if re.fullmatch(r"[A-Z]\w*[a-z]\w*", name) else 0.5))
+
+
+def said(names: list[str]) -> str:
+    """`` Did you mean 'max' or 'mixed'?``; empty without names."""
+    return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name.lower())
 
 
 @dataclass(frozen=True)
@@ -57,7 +79,7 @@ class Registry:
                 return _import(location)
             if "." in name:
                 return locate(name, f"{self.kind} {name!r}")
-        raise ValueError(f"unknown {self.kind} {name!r}.{nearest(name, self.names())} Known: {', '.join(self.names())}")
+        raise ValueError(f"unknown {self.kind} {name!r}.{self._meant(str(name))} Known: {', '.join(self.names())}")
 
     def create(self, name: Any, **options: Any) -> Any:
         """Build ``name`` with ``options``. Raises: ValueError naming the option that is wrong."""
@@ -74,6 +96,16 @@ class Registry:
             if location.rpartition(":")[2] == name:
                 return _import(location)
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    def name_of(self, class_name: str) -> str:
+        """Our name of the class that is called so, ``max`` for ``MaxPool2d``; empty if there is none."""
+        return next((name for name, place in self.table.items() if place.endswith(f":{class_name}")), "")
+
+    def _meant(self, name: str) -> str:
+        if of_class := self.name_of(name):
+            return said([of_class])
+        own = f" A class of your own is named with its module, as mypkg.{name}."
+        return likely(name, self.names()) or (own if re.fullmatch(r"[A-Z]\w*", name) else "")
 
     def describe(self, name: str) -> tuple[str, str]:
         """First sentence of the docstring of ``name`` and its ``Source:``, read from the file, nothing imported."""

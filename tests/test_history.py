@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from poolbench.configuration import experiments_dir
+from poolbench.config_files import experiments_dir
 from poolbench.records.read import ARCHIVE, Record, read_records
 from poolbench.report.claims import NO_RECORD, numbers_of, read_claims
 from poolbench.report.verdicts import judge

@@ -88,7 +88,7 @@ def test_what_is_not_allowed_is_named(option, value):
     [
         ({"trainer": {"epoch": 3}}, ["'trainer.epoch'", "'trainer.epochs'"]),
         ({"trainer": {"precision": {"fp32": 1}}}, ["'trainer.precision.fp32'", "'trainer.precision'"]),
-        ({"runs_dr": "runs"}, ["'runs_dr'", "'runs_dir'"]),
+        ({"runs_dr": "runs"}, ["'runs_dr'", "'runs_dir='"]),
     ],
 )
 def test_unknown_options_are_refused(config, words):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from poolbench.cli.progress import SweepProgress
+from poolbench.messages import counted
 from poolbench.records.printable import printable
 from poolbench.records.state import DONE, INTERRUPTED
 from poolbench.records.store import tidy
@@ -27,7 +28,7 @@ def train(plan: Plan, launcher: list[str], elsewhere: int = 0) -> dict[str, str]
     told = [f"{done} done before"]
     told += [f"{elsewhere} taken from published records"] if elsewhere else []
     told += [f"{begun} to go on with"] if begun else []
-    print(f"sweep {plan.name}: {len(plan.cells) + elsewhere} cells, {', '.join(told)}", flush=True)
+    print(f"sweep {plan.name}: {counted(len(plan.cells) + elsewhere, 'cell')}, {', '.join(told)}", flush=True)
     for note in plan.notes:
         print(printable(f"note: {note}"))
     failed: dict[str, str] = {}
@@ -53,5 +54,6 @@ def tell_what_is_left(plan: Plan, failed: Mapping[str, str], config_dir: Iterabl
     if unfinished and plan.options["max_hours"] is not None and len(failed) < unfinished:
         print("poolbench: sweep.max_hours was over before all cells were started", file=sys.stderr)
     if unfinished:
-        print(f"poolbench: {unfinished} of {len(plan.cells)} cells are not done", file=sys.stderr)
+        are = "is" if unfinished == 1 else "are"
+        print(f"poolbench: {unfinished} of {counted(len(plan.cells), 'cell')} {are} not done", file=sys.stderr)
     return unfinished

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from poolbench.cli.options import add_paths
+from poolbench.messages import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,5 +22,5 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"poolbench: left out: {problem}", file=sys.stderr)
     write_archive(records, arguments.output / "records.jsonl")
     write_csv(collect(records), arguments.output / "cells.csv")
-    print(f"{len(records)} cells: {arguments.output / 'records.jsonl'}, {arguments.output / 'cells.csv'}")
+    print(f"{counted(len(records), 'cell')}: {arguments.output / 'records.jsonl'}, {arguments.output / 'cells.csv'}")
     return 1 if problems else 0

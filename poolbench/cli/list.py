@@ -1,4 +1,7 @@
-"""What exists, each with one line and its paper: `poolbench list pools`, heads, models, data, ... or all."""
+"""What exists, each with one line and its paper: `poolbench list pools`, heads, models, data, ... or all.
+
+`--config-dir DIR` lists what DIR/pool/*.yaml and the like offer as well.
+"""
 
 import argparse
 import textwrap
@@ -6,20 +9,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from poolbench.cli.options import add_config_dir
+
 WHAT = ("pools", "heads", "models", "data", "optimizers", "schedules", "probes", "sweeps")
 SIZE = (32, 32)  # of the image for which a model's cost is told
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", choices=WHAT, help="one kind, heads and models with more; all without it")
+    add_config_dir(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from poolbench.config_files import ConfigError
     from poolbench.data import DATA
     from poolbench.heads import HEADS
     from poolbench.models import MODELS
     from poolbench.pooling import POOLS
 
+    if missing := [folder for folder in arguments.config_dir if not folder.is_dir()]:
+        raise ConfigError(f"--config-dir: there is no folder {missing[0]}")
     registries = {"pools": POOLS, "heads": HEADS, "models": MODELS, "data": DATA}
     # They take torch, and building every model; the list of all does without.
     more = {"heads": _traits, "models": _costs}.get(arguments.what, dict)()
@@ -31,6 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
         if what in ("optimizers", "schedules", "probes", "sweeps"):
             for name, line in _files(what):
                 _entry(name, line)
+            _own_entries(what, arguments.config_dir)
             continue
         for name in registries[what].names():
             line, source = registries[what].describe(name)
@@ -39,6 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
             for name, line in _files(what):
                 if name not in (*MODELS.names(), "custom"):
                     _entry(name, line, more.get(name, ""))
+        _own_entries(what, arguments.config_dir)
         if what != "data":
             _entry("custom", f"a {what[:-1]} of your own: {what[:-1]}=custom {what[:-1]}._target_=mypkg.MyClass")
     return 0
@@ -53,9 +64,20 @@ def _entry(name: str, *parts: str) -> None:
     print(f"{name:<16}{text.strip()}" if len(name) < 16 else f"{name}\n{text}")
 
 
+def _own_entries(what: str, folders: list[Path]) -> None:
+    """What the files in ``folders`` of the user's own offer: the first comment, else what they build, and the file."""
+    from poolbench.config_files import read_file
+
+    for folder in folders:
+        for path in sorted((folder / what.removesuffix("s")).glob("*.yaml")):
+            content = read_file(path)
+            target = content.get("_target_") if isinstance(content, dict) else None
+            _entry(path.stem, _comment(path) or (f"builds {target}" if target else ""), f"yours: {path}")
+
+
 def _files(what: str) -> Iterator[tuple[str, str]]:
     """What stands for itself in files of configs, with their first comment."""
-    from poolbench.configuration import config_dir, experiments_dir
+    from poolbench.config_files import config_dir, experiments_dir
 
     folder = config_dir() / what.removesuffix("s")
     files = [(path.stem, path) for path in sorted(folder.glob("*.yaml")) if path.stem != "grid"]
@@ -88,22 +110,10 @@ def _traits() -> dict[str, str]:
 
 
 def model_files() -> dict[str, dict[str, Any]]:
-    """What each file of a model builds: ``_target_`` and options, with those of the file that it starts from.
+    """What each file of a model builds: ``_target_`` and options, with those of the file that it starts from."""
+    from poolbench.config_files import config_dir, our_block
 
-    Hydra says the same of them, in a fifth of a second for each.
-    """
-    import yaml
-
-    from poolbench.configuration import config_dir
-
-    def read(name: str) -> dict[str, Any]:
-        content = yaml.safe_load((config_dir() / f"model/{name}.yaml").read_text(encoding="utf-8"))
-        own = content.get("model", content)  # a file that changes other groups too has its own under its name
-        parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-        merged = {option: value for block in [*map(read, parents), own] for option, value in block.items()}
-        return {option: value for option, value in merged.items() if option != "defaults"}
-
-    return {path.stem: read(path.stem) for path in sorted((config_dir() / "model").glob("*.yaml"))}
+    return {path.stem: our_block("model", path.stem) for path in sorted((config_dir() / "model").glob("*.yaml"))}
 
 
 def _costs() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The command line: ``poolbench COMMAND``."""
 
-import argparse
 import importlib
 import os
 import sys
@@ -52,19 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from poolbench.cli.options import take_in_working_folder
 
         take_in_working_folder()
-    module = importlib.import_module(f"poolbench.cli.{command.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
-        prog=f"poolbench {command}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    module.add_arguments(parser)
-    arguments = parser.parse_intermixed_args(argv[1:])
-    debug = arguments.debug or os.environ.get("HYDRA_FULL_ERROR") == "1"
+    debug = "--debug" in argv or os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        return module.main(arguments)
+        from poolbench.cli.parsing import make_parser, parse
+
+        arguments = parse(make_parser(command), argv[1:], COMMANDS)
+        return importlib.import_module(f"poolbench.cli.{command.replace('-', '_')}").main(arguments)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
         return 130

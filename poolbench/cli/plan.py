@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from poolbench.cli.options import add_overrides
 from poolbench.cli.words import duration
+from poolbench.messages import counted
 
 if TYPE_CHECKING:
     from poolbench.sweep.estimate import Estimate
@@ -53,10 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
     print("\n".join(_cell_lines(plan, states, width)))
-    print(
-        f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}: "
-        + ", ".join(f"{count} {state}" for state, count in counts.items())
-    )
+    print(f"{counted(len(plan.cells), 'cell')}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     for line in (*cost_lines(estimates.values(), rest), *(f"note: {note}" for note in plan.notes)):
         print("\n".join(_wrapped(line, width, "  ")))
     return 0
@@ -87,7 +85,7 @@ def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any], known_f
         return []
     if rest["cells_without_estimate"] == rest["cells"]:
         return ["left: nothing like it was trained here yet, so no estimate (one cell is enough for one)"]
-    parts = [f"about {duration(rest['seconds'])} with {rest['workers']} worker{'s' * (rest['workers'] > 1)}"]
+    parts = [f"about {duration(rest['seconds'])} with {counted(rest['workers'], 'worker')}"]
     if rest["workers"] > 1:
         parts.append(f"{duration(rest['seconds_of_work'])} of work")
     if rest["train_flops"] is not None:
@@ -98,7 +96,7 @@ def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any], known_f
     said = ", ".join(f"{basis} ({count})" for basis, count in sorted(bases.items()))
     lines = [f"left: {', '.join(parts)}", f"told from like cells in {known_from}, of {said}"]
     if missing := rest["cells_without_estimate"]:
-        lines.append(f"and {missing} cell{'s' * (missing > 1)} without an estimate: nothing like it was trained here")
+        lines.append(f"and {counted(missing, 'cell')} without an estimate: nothing like it was trained here")
     return lines
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from poolbench.configuration import ConfigError
+from poolbench.messages import counted
 from poolbench.records.read import ARCHIVE, Record, read_records
 from poolbench.records.store import write_text
 from poolbench.report import write_report
@@ -45,13 +46,12 @@ def refresh(root: Path) -> Iterator[str]:
                 parts[f"claims: {name}"] = f"{_so_far(name, few[name])}\n\n{_figure(name)}\n\n{done.markdown}"
             else:
                 report = write_report(archive, folder)
-            yield f"{folder}: {len(report.files)} files, {len(report.drawn)} figures drawn anew"
+            yield f"{folder}: {counted(len(report.files), 'file')}, {counted(len(report.drawn), 'figure')} drawn anew"
         for name in claimed:
             if name not in judged:
                 judged[name] = judge(claims[name], [])
-                parts[f"claims: {name}"] = (
-                    f"No record is published yet: `poolbench reproduce {name}` trains {len(plans[name].cells)} cells."
-                )
+                count = counted(len(plans[name].cells), "cell")
+                parts[f"claims: {name}"] = f"No record is published yet: `poolbench reproduce {name}` trains {count}."
         if claimed:
             parts["history"] = history(
                 (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()

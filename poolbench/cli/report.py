@@ -9,7 +9,7 @@ from poolbench.cli.options import add_paths
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
     parser.add_argument("--output", type=Path, default=Path("report/all"), metavar="DIR", help="(report/all)")
-    parser.add_argument("--baseline", default="max", metavar="POOL", help="what differences are taken to (max)")
+    parser.add_argument("--baseline", metavar="POOL", help="what differences are taken to (max)")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolbench.cli.options import add_overrides
+from poolbench.messages import counted
 
 if TYPE_CHECKING:
     from poolbench.records.read import Record
@@ -81,7 +82,8 @@ def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Recor
         arm = tuple(text for text in cell.overrides if not text.startswith("seed="))
         arms.setdefault(arm, Counter())[shown[cell.run_id]] += 1
     common = [text for text in next(iter(arms)) if all(text in arm for arm in arms)]
-    lines = [f"{plan.name}: {len(claims)} claims, {len(plan.cells)} cells: {_counted(Counter(shown.values()))}"]
+    total = f"{counted(len(claims), 'claim')}, {counted(len(plan.cells), 'cell')}"
+    lines = [f"{plan.name}: {total}: {_counted(Counter(shown.values()))}"]
     lines += [f"  all: {shlex.join(common)}"] if common else []
     lines += [f"  {_counted(count):<12} {shlex.join(t for t in arm if t not in common)}" for arm, count in arms.items()]
     workers = cells_at_once(plan)
@@ -119,7 +121,7 @@ def _reproduce(
     if rest:
         failed = train(mine, launcher, elsewhere=len(plan.cells) - len(rest))
     else:
-        print(f"sweep {plan.name}: {len(plan.cells)} cells, all published under results/")
+        print(f"sweep {plan.name}: {counted(len(plan.cells), 'cell')}, all published under results/")
     mine_done, unread = read_records([cell.folder for cell in rest if (cell.folder / "result.json").exists()])
     records = [*mine_done, *(known[cell.run_id] for cell in plan.cells if cell not in rest)]
     for problem in unread:
@@ -148,10 +150,14 @@ def _check_claims(name: str, claims: Sequence["Claim"], plan: "Plan") -> None:
     try:
         judged = judge(claims, done)
     except ClaimError as error:
-        raise ClaimError(f"{name}: its claims cannot be judged on these {len(plan.cells)} cells: {error}") from error
+        raise ClaimError(f"{name}: its claims cannot be judged on {_these(plan)}: {error}") from error
     # Who draws some of the cells wants to see these, not verdicts.
     if not any(judgement.gain.n for judgement in judged) and not plan.options["sample"]:
-        raise ClaimError(f"{name}: none of its claims can be judged on these {len(plan.cells)} cells: {judged[0].why}")
+        raise ClaimError(f"{name}: none of its claims can be judged on {_these(plan)}: {judged[0].why}")
+
+
+def _these(plan: "Plan") -> str:
+    return "this cell" if len(plan.cells) == 1 else f"these {len(plan.cells)} cells"
 
 
 def _numbers(config: Mapping[str, Any]) -> dict[str, float]:

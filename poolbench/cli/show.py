@@ -1,7 +1,10 @@
 """One record: its config, learning curve and result. RUN is its folder, its run_id, or the beginning or end of that."""
 
 import argparse
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from poolbench.cli.words import percent
 from poolbench.records.printable import printable
@@ -32,11 +35,30 @@ def main(arguments: argparse.Namespace) -> int:
             f"{row['images_per_second']:>8.0f}"
         )
     for title, values in (("result", record.result), ("environment", record.environment)):
-        if values:
-            print(f"\n{title}")
-            for key, value in values.items():
-                print(f"  {printable(key):<22}{printable(value)}")
+        print("".join(f"{line}\n" for line in _section(title, values or {})), end="")
     error = (record.status or {}).get("error")
     if error:
         print(f"\nerror: {printable(error)}")
     return 0
+
+
+def _section(title: str, values: Mapping[str, Any]) -> list[str]:
+    """A line a value that there is, names to the left; what files hold in full is rounded here."""
+    shown = {printable(key): _value(key, value) for key, value in values.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    return [f"\n{title}", *(f"  {key:<{width}}  {text}" for key, text in shown.items())] if shown else []
+
+
+def _value(name: Any, value: Any) -> str:
+    name = str(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return printable(value)
+    if not math.isfinite(value):
+        return str(value)
+    if "accuracy" in name and 0 <= value <= 1:
+        return f"{100 * value:.2f} %"
+    if name.endswith("seconds"):
+        return f"{value:,.1f}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}"

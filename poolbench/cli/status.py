@@ -25,6 +25,7 @@ from typing import Any
 
 from poolbench.cli.options import add_config_dir, take_in_working_folder
 from poolbench.cli.words import duration, percent
+from poolbench.messages import counted
 from poolbench.records.printable import printable
 
 REDRAW_SECONDS = 1.0
@@ -157,12 +158,13 @@ def _screen(name: str, rows: list[dict[str, Any]], totals: dict[str, Any], width
 
 def _in_all(totals: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in totals["counts"].items())
-    lines = [f"{totals['cells']} cells: {counts or 'none'}"]
+    lines = [f"{counted(totals['cells'], 'cell')}: {counts or 'none'}"]
     more = []
     if (totals["seconds_left"] or 0) >= 0.5:
         more.append(f"about {duration(totals['seconds_left'])} left")
     if totals["cells_per_hour"] is not None:
-        more.append(f"{_about(totals['cells_per_hour'])} cells an hour")
+        many = _about(totals["cells_per_hour"])
+        more.append(f"{many} {'cell' if many == '1' else 'cells'} an hour")
     if totals["images_per_second"] is not None:
         more.append(f"{totals['images_per_second']:,.0f} images/s")
     return [*lines, ", ".join(more)] if more else lines

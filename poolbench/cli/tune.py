@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from poolbench.cli.options import add_overrides
 from poolbench.cli.words import percent
+from poolbench.messages import counted
 
 if TYPE_CHECKING:
     from poolbench.sweep.plan import Plan
@@ -67,7 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
             print("every rung is done; the command without --plan shows the winners")
         except Unfinished:
             rung = len(seen.done) - 1
-            print(f"done before: {seen.done[rung]} of {seen.cells[rung]} cells of rung {rung + 1}")
+            print(f"done before: {seen.done[rung]} of {counted(seen.cells[rung], 'cell')} of rung {rung + 1}")
         return 0
     runner = (lambda plan, watcher: launch_plan(plan, launcher, watcher)) if launcher else run_plan
     try:
@@ -101,8 +102,8 @@ class _Trainer:
         plan = self._in_time(open_cells(wave))
         rung = self.search.rungs[wave.rung]
         print(
-            f"rung {wave.rung + 1} of {len(self.search.rungs)}, {_epochs(rung.epochs)}: {len(wave.plan.cells)} cells, "
-            f"{len(wave.plan.cells) - len(plan.cells)} done before",
+            f"rung {wave.rung + 1} of {len(self.search.rungs)}, {_epochs(rung.epochs)}: "
+            f"{counted(len(wave.plan.cells), 'cell')}, {len(wave.plan.cells) - len(plan.cells)} done before",
             flush=True,
         )
         if not plan.cells:
@@ -152,8 +153,10 @@ def _show_plan(search: "Search") -> None:
     for number, rung in enumerate(search.rungs, start=1):
         count = search.cells(rung)
         cells, epochs = cells + count, epochs + count * rung.epochs
-        print(f"  rung {number}: {rung.trials:>3} trials each, {_epochs(rung.epochs)}: {count} cells")
-    print(f"  in all {cells} cells, {_epochs(epochs)}, {_epochs(epochs // len(search.treatments))} a treatment")
+        trials = counted(rung.trials, "trial")
+        print(f"  rung {number}: {trials:>10} each, {_epochs(rung.epochs)}: {counted(count, 'cell')}")
+    each = _epochs(epochs // len(search.treatments))
+    print(f"  in all {counted(cells, 'cell')}, {_epochs(epochs)}, {each} a treatment")
 
 
 def _show_outcomes(search: "Search", outcomes: "list[Outcome]") -> None:
@@ -213,4 +216,4 @@ def _warnings(search: "Search", outcome: "Outcome") -> list[str]:
 
 
 def _epochs(count: int) -> str:
-    return f"{count:,} epoch{'' if count == 1 else 's'}"
+    return counted(count, "epoch")

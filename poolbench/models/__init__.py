@@ -50,7 +50,11 @@ def create_model(
     Raises: ValueError for an unknown name or option, and for a map that shrinks to nothing, naming the site.
     """
     from poolbench.models.sites import Heads, Sites, build
+    from poolbench.models.torchvision_names import meant
 
+    known = not isinstance(name, str) or name in MODELS.table or "." in name or name in MODELS.locations()
+    if not known and (net := meant(name)):
+        raise ValueError(f"unknown model {name!r}. Did you mean create_model('torchvision', name={net!r})?")
     return build(MODELS.find(name), Sites(pool, seed), Heads(head), num_classes, input_size, seed, options)
 
 

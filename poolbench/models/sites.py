@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.heads import create_head
+from poolbench.messages import counted
 from poolbench.pooling import create_pool
 from poolbench.registry import call
 
@@ -96,7 +97,8 @@ class Sites:
         """Called when all sites are filled. Raises: ValueError when a list does not name one pool per site, or when
         none stands anywhere: one pool would shrink a map more than the whole model should, or there is no site."""
         if self.per_site and self.count < len(self.makers):
-            raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has {self.count} sites for them")
+            named, there = counted(len(self.makers), "pool"), counted(self.count, "site")
+            raise ValueError(f"pool: a list of {named}, but the model has {there} for it")
         if not self.count and not self.per_site and self.native:
             return  # a paper may have had no pool at all
         if not self.count and self.refused is None:
@@ -111,7 +113,7 @@ class Sites:
 
     def _make(self, channels: int, native: Any) -> nn.Module:
         if self.per_site and self.count >= len(self.makers):
-            raise ValueError(f"pool: a list of {len(self.makers)} pools, but the model has more sites")
+            raise ValueError(f"pool: a list of {counted(len(self.makers), 'pool')}, but the model has more sites")
         maker = self._maker()
         if maker is None:
             if native is None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poolbench.messages import counted
 from poolbench.models.sites import Sites, derive, initialise, tie
 from poolbench.models.survey import Place, image_size, survey, window_of
 from poolbench.models.swapped import SwappedPool2d, pooled_kind
@@ -144,7 +145,9 @@ def replace(
     reasons = [_obstacle(place, place.kind == "patchify" and not asked) for place, asked in wanted]
     free = sum(not reason for reason in reasons)
     if pool.per_site and len(pool.makers) < free:
-        raise ValueError(f"pool: a list of {len(pool.makers)} pools, but the model has {free} sites for them")
+        raise ValueError(
+            f"pool: a list of {counted(len(pool.makers), 'pool')}, but the model has {counted(free, 'site')} for it"
+        )
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     entries, pools = [], []
     for (place, _), reason in zip(wanted, reasons, strict=True):

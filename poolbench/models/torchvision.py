@@ -12,6 +12,7 @@ from poolbench.models.options import choice, whole
 from poolbench.models.sites import Sites, Trunk
 from poolbench.models.survey import survey
 from poolbench.models.swap import SiteChoice, exchange, replace
+from poolbench.models.torchvision_names import NO_MAP
 from poolbench.registry import nearest
 
 # The children of a net that turn its last map into logits; those before it make the map.
@@ -50,7 +51,7 @@ class Torchvision(Trunk):
     def __init__(self, pool: Sites, name: str = "resnet18", small_stem: bool = False, sites: SiteChoice = "all"):
         super().__init__()
         known = models.list_models(module=models)
-        if name not in known or name.startswith(("vit_", "maxvit_")):
+        if name not in known or name.startswith(NO_MAP):
             why = "has no last map that another head could take" if name in known else "is none of torchvision's nets"
             raise ValueError(f"model torchvision: name {name!r} {why}.{nearest(name, known)} Known: {', '.join(known)}")
         self.name, self.small_stem = name, choice("torchvision", "small_stem", small_stem, (False, True))

@@ -20,7 +20,7 @@ from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.notes import RULE, notes, spans
-from poolbench.report.summary import finished, summarise
+from poolbench.report.summary import USUAL_BASELINE, check_baseline, finished, summarise
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
 
@@ -83,7 +83,7 @@ class Report:
 def write_report(
     source: str | Path | Iterable[str | Path | Record],
     output: str | Path,
-    baseline: str = "max",
+    baseline: str | None = None,
     archive: bool = False,
     with_latex: bool = False,
     drawings: Sequence[Drawing] = (),
@@ -101,11 +101,12 @@ def write_report(
 
     Args:
         source: records, or any mixture of folders, run directories and archives.
-        baseline: the label of the pool that the others are compared with.
+        baseline: the label of the pool that the others are compared with; None: ``max``, where there is one.
         archive: also write the records themselves, as ``records.jsonl``.
         with_latex: also write ``summary.tex``.
         drawings: further figures.
-    Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all.
+    Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all,
+        or none of the ``baseline`` that is given.
     """
     output = Path(output)
     _check_writable(output)
@@ -120,6 +121,9 @@ def write_report(
     reported = views(record for record in records if reads_test(record))
     trials = sum(not reads_test(record) for record in records)
     cells = collect(reported)
+    if baseline is not None:
+        check_baseline(cells["pool"], baseline)
+    baseline = baseline or USUAL_BASELINE
     summary = summarise(cells, baseline)
     tuned = tuned_notes(reported)
     groups = []

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from poolbench.messages import described
 from poolbench.records.collect import LABELS
 from poolbench.records.kinds import wrong_value
 from poolbench.records.printable import printable
@@ -143,7 +144,8 @@ def read_claims(path: str | Path, scale: str | None = None, scales: Iterable[str
     if reason := wrong_value(content):
         raise ClaimError(f"{place} {reason}")
     if not isinstance(content, list) or not content:
-        raise ClaimError(f"{place}: must be a list of claims, each with {', '.join(_REQUIRED)}")
+        what = f"holds {described(content)}, and must be a list of claims"
+        raise ClaimError(f"{place} {what}, each with {', '.join(_REQUIRED)}")
     claims: dict[str, dict[str | None, Claim | None]] = {}  # id -> scale -> how it is tested there; None: elsewhere
     for number, item in enumerate(content, start=1):
         found = _at_scales(item, f"{place}, claim {number}")

@@ -65,7 +65,7 @@ def write_experiment(
     records: Iterable[Record],
     claims: Sequence[Claim],
     output: str | Path,
-    baseline: str = "max",
+    baseline: str | None = None,
     archive: bool = False,
     title: str | None = None,
 ) -> Experiment:
@@ -77,7 +77,7 @@ def write_experiment(
     Args:
         name: of the experiment, its folder's.
         records: of its cells, in any state.
-        baseline: the pool that the summary compares others with; archive: also write the records.
+        baseline: the pool that the summary compares others with, as there; archive: also write the records.
         title: of the figure; the name without.
     Raises: ClaimError, before anything is written, where a claim does not fit the records; OSError when ``output``
         cannot be written to; ValueError when there is no record at all.

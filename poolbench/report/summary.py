@@ -5,8 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from poolbench.registry import nearest
 from poolbench.report.statistics import Estimate, compare, mean_interval
 
+USUAL_BASELINE = "max"
 CONSTANT = ("head", "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "validation")
 COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records; *_low and *_high are 95 % bounds.
     *("group", "setting", "pool", *CONSTANT, "baseline", "seeds", "unfinished", "failed"),
@@ -30,7 +32,7 @@ _MEDIANS = ("parameters", "forward_flops", "pool_flops", "images_per_second")
 _MEDIANS += ("train_seconds", "cell_seconds", "peak_memory_bytes")
 
 
-def summarise(cells: pd.DataFrame, baseline: str = "max") -> pd.DataFrame:
+def summarise(cells: pd.DataFrame, baseline: str = USUAL_BASELINE) -> pd.DataFrame:
     """One row per group and pool from the tidy table of cells, most accurate first within each group.
 
     A pool of which no cell has finished has its row too, at the end. Costs are medians over a pool's finished cells.
@@ -47,6 +49,17 @@ def find_baseline(pools: Any, baseline: str) -> str | None:
         return baseline
     alike = [pool for pool in pools if pool.startswith(f"{baseline}(")]
     return alike[0] if len(alike) == 1 else None
+
+
+def check_baseline(pools: Any, baseline: str) -> None:
+    """See that ``baseline`` names one of ``pools``. Raises: ValueError with the nearest and all that there are."""
+    pools = sorted({str(pool) for pool in pools})
+    if not pools or find_baseline(pools, baseline) is not None:
+        return
+    if alike := [pool for pool in pools if pool.startswith(f"{baseline}(")]:
+        raise ValueError(f"--baseline {baseline!r} stands for several pools: {', '.join(alike)}; say which")
+    hint = nearest(baseline, pools)
+    raise ValueError(f"--baseline: there is no pool {baseline!r} here.{hint} There are: {', '.join(pools)}")
 
 
 def finished(cells: pd.DataFrame) -> pd.DataFrame:

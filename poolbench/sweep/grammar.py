@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from poolbench.configuration import GROUPS, ConfigError, parse, quoted
+from poolbench.configuration import GROUPS, ConfigError, parse, quoted, refuse_cut
 from poolbench.records.identity import digest
 from poolbench.registry import nearest
 
@@ -26,6 +26,8 @@ def command_line(overrides: Iterable[str]) -> tuple[Axes, int | None]:
     """
     axes: Axes = {}
     seeds = None
+    overrides = list(overrides)
+    refuse_cut(overrides)
     for text in overrides:
         if text.startswith("~"):
             raise ConfigError(f"{text}: an option cannot be removed")
@@ -34,7 +36,7 @@ def command_line(overrides: Iterable[str]) -> tuple[Axes, int | None]:
         if key == "seeds":
             if seeds is not None:
                 raise ConfigError("seeds is given twice")
-            seeds = count_of_seeds(override.value())
+            seeds = count_of_seeds(_several(text, override) if override.is_sweep_override() else override.value())
             continue
         if bare(key) in map(bare, axes):
             raise ConfigError(f"{bare(key)} is given twice; several values are written {bare(key)}=a,b")
@@ -50,6 +52,12 @@ def command_line(overrides: Iterable[str]) -> tuple[Axes, int | None]:
 
 def count_of_seeds(value: Any, where: str = "") -> int:
     """``seeds=6`` means seeds 0 to 5. Raises: ConfigError, which begins with ``where``."""
+    if isinstance(value, list) and value:
+        which = ",".join(map(str, value))
+        raise ConfigError(
+            f"{where}seeds must be a whole number of at least 1 (6 means seed 0 to 5), got {which}: these seeds are "
+            f"seed={which}, so many are seeds={len(value)}"
+        )
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(
             f"{where}seeds must be a whole number of at least 1 (6 means seed 0 to 5; which ones: seed), got {value!r}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from poolbench.configuration import ConfigError, experiments_dir
+from poolbench.config_files import ConfigError, experiments_dir
 from poolbench.records.read import ARCHIVE, Problem, Record, read_records
 from poolbench.registry import nearest
 from poolbench.sweep.plan import Plan

@@ -43,6 +43,9 @@ def launcher_options(overrides: list[str]) -> tuple[list[str], list[str]]:
             raise ConfigError(f"{text}: of Hydra's own options a sweep takes hydra/launcher= and hydra.launcher.* only")
     if theirs and not any("hydra/launcher=" in text for text in theirs):
         raise ConfigError(f"{theirs[0]} needs hydra/launcher=NAME beside it; known: {', '.join(known_launchers())}")
+    names = [name for text in theirs if "hydra/launcher=" in text for name in text.partition("=")[2].split(",")]
+    if len(names) > 1:
+        raise ConfigError(f"hydra/launcher takes one launcher at a time, got {', '.join(names)}")
     if not theirs or "hydra/launcher=basic" in theirs:
         return [], ours
     _check_launcher(theirs)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolbench.configuration import Composer, ConfigError, composer, experiments_dir
-from poolbench.limits import check
+from poolbench.config_files import experiments_dir, read_file
+from poolbench.configuration import Composer, ConfigError, composer
+from poolbench.limits import check, check_components, check_with_data
+from poolbench.messages import described
 from poolbench.records.groups import group_hash, pool_labels
 from poolbench.records.identity import digest, run_id
 from poolbench.records.kinds import wrong_config
@@ -117,6 +119,7 @@ def make_plan(
             with _blaming(block, combination, given):
                 if rest not in completed:
                     completed[rest] = complete(compose, [*rest, *shared])
+                    check_components(completed[rest])
                 config = copy.deepcopy(completed[rest])
                 for text in combination:
                     if text.startswith("seed="):
@@ -150,7 +153,7 @@ def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[l
     if files:
         blocks = compose.block("sweep", name).get("blocks") or []
         if not isinstance(blocks, list):
-            raise ConfigError(f"{files[0]}: blocks must be a list of blocks, got {blocks!r}")
+            raise ConfigError(f"{files[0]}: blocks must be a list of blocks, got {described(blocks)}")
         _choose_scale(blocks, scales, f"sweep={name}")
         return blocks, [f"sweep={name}"], ()
     if name not in experiments:
@@ -161,18 +164,21 @@ def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[l
     from yaml import YAMLError
 
     place = f"experiments/{name}/experiment.yaml"
+    if not isinstance(content := read_file(places[0]), dict):
+        raise ConfigError(f"{place} holds {described(content)}, and must hold a list of blocks under 'sweep'")
     try:
         declared = OmegaConf.to_container(OmegaConf.load(places[0]))
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{place} is no YAML: {' '.join(str(error).split())}") from error
-    keys = [str(key) for key in declared] if isinstance(declared, dict) else []
+    keys = [str(key) for key in declared]
     sweep = declared["sweep"] if "sweep" in keys else None
     if not isinstance(sweep, dict | list) or not sweep:
         hint = "" if "sweep" in keys else nearest("sweep", keys)
-        raise ConfigError(f"{place} must have a list of blocks under 'sweep'.{hint}")
+        there = f", and has {described(sweep)} there" if "sweep" in keys else ""
+        raise ConfigError(f"{place} must have a list of blocks under 'sweep'{there}.{hint}")
     blocks, scale = _choose_scale(sweep, scales, place)
     if not isinstance(blocks, list) or not blocks:
-        raise ConfigError(f"{place} must have a list of blocks under 'sweep: {scale}', got {blocks!r}")
+        raise ConfigError(f"{place} must have a list of blocks under 'sweep: {scale}', got {described(blocks)}")
     others = [str(key) for key in sweep if str(key) != scale] if scale else []
     return blocks, [], (scale, *others) if scale else ()
 
@@ -250,12 +256,16 @@ class _Names:
     """Makes cells of completed configs; looks at each data set and at each folder of records once."""
 
     def __init__(self) -> None:
-        self._data: dict[str, tuple[str, int | None]] = {}
+        self._data: dict[str, tuple[Any, Any]] = {}  # data block -> its source, and what that says of itself
         self._records: dict[str, dict[str, str]] = {}  # runs_dir -> hash -> run_id
 
     def cell(self, config: dict[str, Any], overrides: tuple[str, ...]) -> Cell:
         """Add what the data holds, and with it the cell's name, to ``config``."""
-        config["data_fingerprint"], train_samples = self._look_at(config)
+        source, info = self._look_at(config)
+        check_with_data(config, source, info)
+        config["data_fingerprint"] = info.fingerprint
+        samples, split = getattr(info, "train_samples", None), getattr(source, "split_sizes", None)
+        train_samples = split(samples)[0] if samples and split else samples
         config["run_id"] = run_id(config)
         # A cell reached in other words (model=convnet_small, or its widths spelt out) is the same by its hash: its
         # record keeps the name that it got first.
@@ -263,17 +273,14 @@ class _Names:
         config["run_id"] = known or config["run_id"]
         return Cell(config["run_id"], config, overrides, train_samples)
 
-    def _look_at(self, config: dict[str, Any]) -> tuple[str, int | None]:
+    def _look_at(self, config: dict[str, Any]) -> tuple[Any, Any]:
         key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
         if key not in self._data:
             block = {key: value for key, value in config["data"].items() if key != "_target_"}
             target = config["data"]["_target_"]
             source = call(locate(target, f"data._target_={target}"), f"data {config['names']['data']!r}", block)
             source.check()
-            info = source.info()
-            samples = getattr(info, "train_samples", None)
-            split = getattr(source, "split_sizes", None)
-            self._data[key] = info.fingerprint, split(samples)[0] if samples and split else samples
+            self._data[key] = source, source.info()
         return self._data[key]
 
     def _names_in(self, runs_dir: str) -> dict[str, str]:

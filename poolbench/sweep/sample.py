@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from poolbench.messages import counted
 from poolbench.records.groups import group_hash
 from poolbench.records.identity import digest
 
@@ -21,7 +22,8 @@ def draw(cells: list["Cell"], count: int | None) -> tuple[list["Cell"], list[str
     if count is None:
         return cells, []
     if count >= len(cells):
-        return cells, [f"sweep.sample={count}: the sweep has {len(cells)} cells, all are taken"]
+        taken = "which is taken" if len(cells) == 1 else "all are taken"
+        return cells, [f"sweep.sample={count}: the sweep has {counted(len(cells), 'cell')}, {taken}"]
     groups = {cell.run_id: group_hash(cell.config) for cell in cells}
     firsts: dict[tuple[int, str], str] = {}  # (seed, setting) -> its first pool
     for cell in cells:
@@ -37,4 +39,4 @@ def draw(cells: list["Cell"], count: int | None) -> tuple[list["Cell"], list[str
     last = max(seeds)
     got = sum(cell.config["seed"] == last for cell in taken)
     whole = "" if got == seeds[last] else f"; of seed {last} only {got} of {seeds[last]}"
-    return taken, [f"sweep.sample={count}: {count} of {len(cells)} cells{whole}"]
+    return taken, [f"sweep.sample={count}: {count} of {counted(len(cells), 'cell')}{whole}"]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.configuration import GROUPS, ConfigError, composer, flatten, parse
+from poolbench.messages import meant_options
 from poolbench.records.probes import DEFAULTS
-from poolbench.registry import nearest
+from poolbench.registry import said
 from poolbench.sweep.grammar import bare
 from poolbench.sweep.plan import Plan, make_plan
 from poolbench.sweep.tune_optuna import check_installed
@@ -177,10 +178,8 @@ def _check_options(parameters: Iterable[Parameter], treatments: Iterable[Treatme
         known = [key for key in flatten(treatment.config) if not key.startswith("names.") and "._" not in key]
         for parameter in parameters:
             if parameter.option not in (*known, "optimizer", "schedule"):
-                raise ConfigError(
-                    f"--param {parameter.option}: {treatment.label} has no such option."
-                    f"{nearest(parameter.option, known)}"
-                )
+                meant = said(meant_options(parameter.option, known)[:4])
+                raise ConfigError(f"--param {parameter.option}: {treatment.label} has no such option.{meant}")
 
 
 def _shared(plan: Plan, explicit: bool) -> tuple[int, float]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from poolbench.configuration import ConfigError, parse
+from poolbench.configuration import ConfigError, parse, refuse_cut
 
 Point = tuple[str, ...]  # a value for each parameter, as it would stand after the = of an override
 
@@ -86,6 +86,7 @@ class Parameter:
 
 def read_parameter(text: str) -> Parameter:
     """A parameter as given to ``--param``: ``optimizer.lr=log(0.01,1.0)``. Raises: ConfigError."""
+    refuse_cut([text])
     option, equals, written = (part.strip() for part in text.partition("="))
     if not equals or not re.fullmatch(r"\w+(\.\w+)*", option):
         raise ConfigError(f"--param {text!r} is not OPTION=RANGE; ranges are {_FORMS}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.configuration import COMPONENTS, Composer, ConfigError, parse
+from poolbench.messages import counted, described
 from poolbench.records.identity import identity, with_added
 from poolbench.registry import nearest
 from poolbench.sweep.grammar import expand
@@ -79,7 +80,8 @@ def refuse_unequal(configs: Iterable[Mapping[str, Any]]) -> None:
         if "tuned" in config:
             tuned, names = config["tuned"], config["names"]
             ranges = ", ".join(f"{option} in {text}" for option, text in tuned["parameters"].items())
-            said = f"{names['pool']}: {ranges}, {tuned['trials']} trials, up to {tuned['rungs'][-1][1]} epochs"
+            said = f"{names['pool']}: {ranges}, {counted(tuned['trials'], 'trial')}, up to "
+            said += counted(tuned["rungs"][-1][1], "epoch")
             place = (tuned["name"], *(names[group] for group in ("head", "model", "data")))
             searches.setdefault(place, {}).setdefault(tuned["search"], said)
     for place, found in searches.items():
@@ -122,7 +124,9 @@ def read_entries(name: str) -> list[dict[str, Any]]:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    for number, entry in enumerate(entries if isinstance(entries, list) else [None], start=1):
+    if not isinstance(entries, list):
+        raise ConfigError(f"{path} holds {described(entries)}, and must be a list, as `poolbench tune` writes it")
+    for number, entry in enumerate(entries, start=1):
         parts = [entry.get(part) if isinstance(entry, dict) else None for part in ("match", "set", "from")]
         if not all(isinstance(part, dict) for part in parts):
             raise ConfigError(f"{path}: entry {number} must have match, set and from, as `poolbench tune` writes them")

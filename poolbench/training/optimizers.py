@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from poolbench.models.sites import is_site
+from poolbench.training.allowed import check_optimizer
 from poolbench.training.process import cpu_has_bfloat16
 
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)  # batch and instance normalisations are of the first
@@ -61,7 +62,7 @@ def sgd(
     model: nn.Module, lr: float = 0.1, momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 5e-4
 ) -> Optimizers:
     """Stochastic gradient descent with (Nesterov) momentum. Raises: ValueError naming the option."""
-    _check(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    check_optimizer(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     return Optimizers(_sgd(model.parameters(), lr, momentum, nesterov, weight_decay, _of_pools(model)))
 
 
@@ -72,16 +73,10 @@ def adamw(
 
     Source: Loshchilov and Hutter, ICLR 2019.
     """
-    _check(lr=lr, weight_decay=weight_decay)
-    try:
-        first, second = (float(beta) for beta in betas)
-        allowed = 0 <= first < 1 and 0 <= second < 1
-    except (TypeError, ValueError):
-        allowed = False
-    if not allowed:
-        raise ValueError(f"optimizer.betas must be two numbers in [0, 1), got {betas!r}")
+    check_optimizer(lr=lr, weight_decay=weight_decay, betas=betas)
+    first, second = betas
     groups = _groups(model.parameters(), weight_decay, _of_pools(model))
-    return Optimizers(torch.optim.AdamW(groups, lr=lr, betas=(first, second)))
+    return Optimizers(torch.optim.AdamW(groups, lr=lr, betas=(float(first), float(second))))
 
 
 def muon(
@@ -110,10 +105,8 @@ def muon(
     Raises: ValueError naming the option.
     Source: Jordan et al. 2024 (Muon), as used on CIFAR-10 by cifar10-airbench.
     """
-    _check(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, rescale=rescale)
-    _check(rest_lr=rest_lr, rest_momentum=rest_momentum, rest_weight_decay=rest_weight_decay)
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps < 100:
-        raise ValueError(f"optimizer.steps must be a whole number from 1 to 99, got {steps!r}")
+    check_optimizer(lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, rescale=rescale)
+    check_optimizer(rest_lr=rest_lr, rest_momentum=rest_momentum, rest_weight_decay=rest_weight_decay, steps=steps)
     # Depthwise filters are vectors, one per channel: there is nothing to orthogonalise.
     own = _of_pools(model)
     free = own | _unnormalised(model)
@@ -247,16 +240,3 @@ def _unnormalised(model: nn.Module) -> set[nn.Parameter]:
     """The parameters of pools, and of a head, without a normalisation inside."""
     parts = [m for m in model.modules() if is_site(m) or m is getattr(model, "head", None)]
     return {p for part in parts if not any(isinstance(m, _NORMS) for m in part.modules()) for p in part.parameters()}
-
-
-def _check(**options: float) -> None:
-    for option, value in options.items():
-        if option in ("nesterov", "rescale") and not isinstance(value, bool):
-            raise ValueError(f"optimizer.{option} must be true or false, got {value!r}")
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if option.endswith("lr") and not (number and value > 0):
-            raise ValueError(f"optimizer.{option} must be a number above 0, got {value!r}")
-        if option.endswith("momentum") and not (number and 0 <= value < 1):
-            raise ValueError(f"optimizer.{option} must be a number in [0, 1), got {value!r}")
-        if option.endswith("weight_decay") and not (number and value >= 0):
-            raise ValueError(f"optimizer.{option} must be a number of at least 0, got {value!r}")

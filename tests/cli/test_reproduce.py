@@ -111,7 +111,7 @@ def test_what_is_published_is_not_trained_again_and_says_the_same(place, capsys)
     assert said in first
     assert main(["reproduce", "all", "--plan"]) == 0
     planned = capsys.readouterr().out
-    assert "1999_ours: 1 claims, 6 cells: 6 published" in planned
+    assert "1999_ours: 1 claim, 6 cells: 6 published" in planned
     assert "left:" not in planned
 
 
@@ -146,7 +146,7 @@ def test_the_plan_shows_arms_and_cost_and_trains_nothing(place, capsys):
     before = results(place)
     assert main(["reproduce", "1999_ours", "--plan", "scale=paper"]) == 0
     out = capsys.readouterr().out
-    assert "1999_ours-paper: 1 claims, 8 cells: 4 done, 4 new" in out
+    assert "1999_ours-paper: 1 claim, 8 cells: 4 done, 4 new" in out
     assert "2 done, 2 new pool=max\n" in out
     assert "left: about" in out
     assert results(place) == before

@@ -11,7 +11,7 @@ from poolbench.cli.main import main
 from poolbench.records import store
 from tests.report.synthetic import make_config, make_runs, write_cell
 
-SWEEP = ["pool=max,average", "seeds=2", "data.train_samples=60", "data.test_samples=20", "model=convnet_small"]
+SWEEP = ["pool=max,average", "seeds=2", "data.train_samples=200", "data.test_samples=20", "model=convnet_small"]
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_where_the_data_lies_makes_no_other_cell_and_what_it_holds_does(write):
                 path = Path(root, part, name, "image.png")
                 path.parent.mkdir(parents=True)
                 path.write_bytes(text)
-    plan = make_plan(["data=image_folder", "data.root=here,there,other"])
+    plan = make_plan(["data=image_folder", "data.root=here,there,other", "trainer.batch_size=2"])
     assert [cell.config["data"]["root"] for cell in plan.cells] == ["here", "other"]
 
 
@@ -153,7 +153,7 @@ def test_an_experiment_has_scales_and_the_small_one_is_the_usual(write):
         ({"small": BLOCKS, "paper": BLOCKS}, ["scale=papre"], r"has no scale 'papre'.*'paper'.*Known: paper, small"),
         ({"small": BLOCKS}, ["scale=small,paper"], "scale takes one of small, got small, paper"),
         ({"large": BLOCKS}, [], r"experiments/ours/experiment\.yaml has no scale 'small'.*Known: large"),
-        ({"small": []}, [], r"must have a list of blocks under 'sweep: small', got \[\]"),
+        ({"small": []}, [], r"must have a list of blocks under 'sweep: small', got an empty list"),
         (BLOCKS, ["scale=small"], "scale=small: .* is declared at one scale; leave scale out"),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_single_cell_is_asked_for_where_one_is_trained(several):
         (["+trainer.epoch=3"], r"trainer\.epoch.*trainer\.epochs"),
         (["trainer.device='1'"], r"trainer\.device must be"),
         (["data._target_=nowhere.Data"], "nowhere"),
-        (["+data.sizes=3"], "no option 'sizes'.*'size'"),
+        (["+data.sizes=3"], r"unknown option 'data\.sizes'.*'data\.size'"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(options, words):

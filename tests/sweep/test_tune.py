@@ -326,7 +326,7 @@ def test_a_search_that_cannot_be_is_refused_before_any_work(more, params, option
 
 def test_treatments_with_different_budgets_are_refused():
     with pytest.raises(ConfigError, match=r"trainer\.epochs"):
-        make_search(["pool=max", *TINY[:-2], "trainer.epochs=2,3"], [RATE])
+        make_search(["pool=max", *TINY[:-2], "trainer.batch_size=20", "trainer.epochs=2,3"], [RATE])
 
 
 @given(st.integers(2, 200), st.integers(2, 5), st.integers(1, 100))

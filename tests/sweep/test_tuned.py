@@ -10,7 +10,7 @@ from poolbench.records.tuning import mark, recipe
 from poolbench.sweep.plan import make_plan
 from poolbench.sweep.tuned import description, path_of, read_entries, write_entries
 
-TINY = ["data=shapes", "data.train_samples=60", "data.test_samples=20", "model=convnet_small", "trainer.epochs=2"]
+TINY = ["data=shapes", "data.train_samples=200", "data.test_samples=20", "model=convnet_small", "trainer.epochs=2"]
 
 
 @pytest.fixture(autouse=True)
