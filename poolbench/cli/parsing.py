@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from poolbench.messages import meant_options, unknown_option
-from poolbench.registry import closest, nearest, said
+from poolbench.registry import closest, said
 
 
 class UsageError(ValueError):
@@ -77,13 +77,13 @@ def _unknown(
     if not equals and place < len(words) and not words[place].startswith("-") and "=" not in words[place]:
         value = words[place]
     start = f"{parser.prog} has no option {flag}."
-    if near := nearest(flag, list(parser.flags)):
-        return f"{start}{near}"
     if hasattr(arguments, "config_dir"):
         key = flag.lstrip("-").replace("-", "_")
         if meant := [option for option in _options(arguments) if option.rpartition(".")[2] == key]:
             shown = " or ".join(f"{option}={value or '...'}" for option in meant[:4])
             return f"{start} Options of a config have no dashes: {shown}"
+    if near := said(closest(flag, list(parser.flags), cutoff=0.6)):
+        return f"{start}{near}"
     if others := _taken_by(flag, commands):
         return f"{start} It is one of {' and '.join(f'`poolbench {other}`' for other in others)}"
     return f"{start} Its options: {', '.join(parser.flags)}"

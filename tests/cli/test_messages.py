@@ -62,6 +62,7 @@ TYPED = [
     ("reproduce all plan=true", ["is no option of a config: --plan"]),
     ("plan --epochs 3", ["--epochs", "trainer.epochs=3"]),
     ("run --batch-size=64 pool=lp", ["trainer.batch_size=64"]),
+    ("sweep --device cpu", ["trainer.device=cpu"]),
     ("sweep --pool lp", ["pool=lp"]),
     ("plan --baseline lp", ["`poolbench sweep`"]),
     ("sweep --baselin lp", ["Did you mean '--baseline'?"]),
