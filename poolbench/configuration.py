@@ -160,6 +160,9 @@ class Composer:
                 values[key] = value
             else:
                 special.append(text)
+        # +pool.option=3 changes what the file of the pool says: put in anew, the file would be without it.
+        for group in {text.lstrip("+~").partition("=")[0].partition(".")[0] for text in special} & files.keys():
+            special.append(f"{group}={files.pop(group)}")
         return (tuple(special), frozenset(files), frozenset(values)), files, values
 
     def _stands_for_itself(self, group: str, choice: str) -> bool:

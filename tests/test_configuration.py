@@ -266,6 +266,8 @@ def test_a_config_dir_that_is_not_there_is_named(tmp_path):
         ("pool=lp pool.p=2", "pool=max pool.p=2", False),  # it has no such option
         ("data.augmentation={flip:true}", "data.augmentation=null", False),
         ("pool=max", "pool=maxx", False),
+        ("pool=custom pool._target_=a.B +pool.k=2", "pool=custom pool._target_=a.C +pool.k=2", True),
+        ("pool=custom pool._target_=a.B +pool.k=2", "pool=minmax pool._target_=a.C +pool.k=2", False),
     ],
 )
 def test_a_config_made_from_an_earlier_one_is_the_one_that_is_composed(own, earlier, line, quick):

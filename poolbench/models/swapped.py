@@ -51,7 +51,8 @@ class _PooledConvolution:
             return as_leaf(self, input)
         y = super().forward(input)
         window = self.swapped_window
-        target = -(-y.shape[-2] // window.stride[0]), -(-y.shape[-1] // window.stride[1])
+        # Not -(-a // b), which ONNX rounds the other way where sizes are open.
+        target = tuple((side + step - 1) // step for side, step in zip(y.shape[-2:], window.stride, strict=True))
         if window.same:
             # TensorFlow's padding depends on the stride: what the original gave first is not always this map's first.
             top, left = (_first(side, axis, window) for axis, side in enumerate(input.shape[-2:]))
@@ -77,7 +78,7 @@ def _first(side: int, axis: int, window: Window) -> int:
     """Where the map of stride 1 holds the first value of the original, with padding ``same`` in both."""
     reach = (window.kernel[axis] - 1) * window.dilation[axis]
     stride = window.stride[axis]
-    padding = max((-(-side // stride) - 1) * stride + reach + 1 - side, 0)
+    padding = max(((side + stride - 1) // stride - 1) * stride + reach + 1 - side, 0)
     return reach // 2 - padding // 2
 
 

@@ -92,7 +92,7 @@ def _limits(inside: Tensor | None, windows: Tensor, *others: Tensor, weigh: Weig
     weights = weigh(inside, windows, *others)
     if inside is not None:
         windows = windows.masked_fill(~inside, -torch.inf)
-    cells, _ = _sorted(None, windows, _pairs(weights, windows.shape[0]), note=torch.is_grad_enabled())
+    cells, _ = _sorted(None, windows, _pairs(weights, len(windows)), note=differentiated())
     return sum(share_of(weight, one) for weight, one in zip(weights, cells, strict=True))
 
 
