@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from poolbench.records import store
+from tests.commands import run_poolbench
 from tests.width import ALL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -26,7 +27,7 @@ from torture_sweeps import BETWEEN, FIRST, LAST, STARTING, Torment
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 
 CELLS = torture._options(torture.SWEEP, torture.SHORT, ["trainer.epochs=4", "seeds=1"])
-KILLS = 8 if ALL else 3
+KILLS = 8 if ALL else 2
 LONGEST = 300.0  # seconds; a machine that is too slow for all kills does fewer
 
 CLAIM_AND_WAIT = """
@@ -40,22 +41,25 @@ time.sleep(100)
 
 
 @pytest.fixture(scope="module")
-def tortured(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tortured")
-    return folder, torture.torture(folder, CELLS, KILLS, seed=3, workers=2, seconds=LONGEST)
+def undisturbed(tmp_path_factory):
+    """Where the sweep was trained in peace."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "disk").mkdir()
+    done = run_poolbench(folder, "sweep", *CELLS, "runs_dir=disk/runs", "sweep.workers=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
-def test_a_tortured_sweep_ends_as_if_it_had_been_left_in_peace(tortured):
-    _, outcome = tortured
+def test_a_tortured_sweep_ends_as_if_it_had_been_left_in_peace(tmp_path):
+    outcome = torture.torture(tmp_path, CELLS, KILLS, seed=3, workers=2, seconds=LONGEST)
     assert outcome.wrong == []
     assert 0 < outcome.counts["kills"] == sum(n for what, n in outcome.counts.items() if what.startswith("SIGKILL"))
     assert outcome.counts["cells ended right"] == 2 * outcome.counts["rounds"] > 0
     assert sum(outcome.hit.values()) >= outcome.counts["kills"]
 
 
-def test_a_sweep_of_done_cells_clears_up_after_who_was_killed_behind_its_result(tortured, tmp_path):
-    peace = tortured[0] / "undisturbed"
-    shutil.copytree(peace, tmp_path / "again")
+def test_a_sweep_of_done_cells_clears_up_after_who_was_killed_behind_its_result(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "again")
     again = Torment(tmp_path / "again", CELLS, epochs=4, workers=1, pause=0.0, random=random.Random(0))
     cell = cells(again.runs)[0]
     with_claim = start(again, sys.executable, "-c", CLAIM_AND_WAIT, str(cell))
@@ -66,7 +70,7 @@ def test_a_sweep_of_done_cells_clears_up_after_who_was_killed_behind_its_result(
     assert len(torture_checks.leftovers([again.runs])) == 2
     torture._last_sweep(again)
     assert again.wrong == []
-    assert torture_checks.violations(again.runs, peace / "disk" / "runs", {}, [again.folder / "report"]) == []
+    assert torture_checks.violations(again.runs, undisturbed / "disk" / "runs", {}, [again.folder / "report"]) == []
 
 
 def test_a_config_cut_off_within_a_word_is_a_difference(tmp_path):
@@ -78,9 +82,9 @@ def test_a_config_cut_off_within_a_word_is_a_difference(tmp_path):
 
 
 @pytest.fixture
-def ended(tortured, tmp_path):
+def ended(undisturbed, tmp_path):
     """Records of the undisturbed sweep, and a copy of them that may be spoilt."""
-    peace = tortured[0] / "undisturbed" / "disk" / "runs"
+    peace = undisturbed / "disk" / "runs"
     shutil.copytree(peace, tmp_path / "runs")
     return tmp_path / "runs", peace
 

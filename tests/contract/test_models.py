@@ -439,7 +439,8 @@ def test_it_compiles_in_one_graph_and_exports(case):
     for pool in ("native", mixed) if ALL else (mixed if case.name in THOROUGH else "native",):
         model = make(case, pool=pool).eval()
         torch.testing.assert_close(torch.compile(model, backend="aot_eager", fullgraph=True)(x), model(x))
-        torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
+        if ALL or case.name in THOROUGH:
+            torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), model(x))
 
 
 @every_model

@@ -10,6 +10,7 @@ from poolbench.heads import HEADS
 from poolbench.models.sites import is_site
 from poolbench.models.torchvision import Torchvision
 from poolbench.pooling import POOLS
+from tests.width import ALL
 
 # One of each family: pools at its sites in two rows where a stride is 4, and the last map of 64 pixels with small_stem.
 NETS = {
@@ -31,7 +32,11 @@ SMALL = ("densenet121", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5", 
 # What torchvision publishes for 1000 classes, without auxiliary classifiers.
 PARAMETERS = {"resnet18": 11_689_512, "squeezenet1_1": 1_235_496, "densenet121": 7_978_856, "googlenet": 6_624_904}
 
+# The quick suite builds nets with pools of the smaller ones and of one with branches.
+FEW = (*SMALL, "alexnet", "googlenet")
+
 every_net = pytest.mark.parametrize("name", NETS)
+each_kind = pytest.mark.parametrize("name", NETS if ALL else FEW)
 
 
 def make(name="squeezenet1_1", **options):
@@ -65,7 +70,7 @@ def test_parameters_are_those_that_torchvision_publishes(name):
     assert sum(p.numel() for p in make(name, num_classes=1000).parameters()) == PARAMETERS[name]
 
 
-@every_net
+@each_kind
 def test_another_pool_stands_at_every_site(name):
     model = make(name, pool="lip", head="global_average").eval()
     assert len(sites(model)) == NETS[name][0]
@@ -76,7 +81,7 @@ def test_another_pool_stands_at_every_site(name):
     assert len(model.swap_report.replaced) == NETS[name][0] - (name == "alexnet")  # whose stem has stride 4
 
 
-@every_net
+@each_kind
 def test_a_small_stem_keeps_small_maps(name):
     model = make(name, small_stem=True, input_size=(64, 64)).eval()
     assert model.features(torch.randn(1, 3, 64, 64)).shape[1:] == NETS[name][1]
