@@ -336,7 +336,6 @@ def test_fail_fast_stops_at_the_first_that_fails(folder):
         (custom("Average", "Refuses"), ["Refuses in convnet", "cannot be built"]),
         (custom("Average", "EndsTheCheck"), ["exit code 3"]),
         (custom("Average", "Nothing"), ["Nothing in convnet", "has no 'Nothing'"]),
-        (["optimizer.lr=0.1,-1"], ["optimizer.lr", "-1"]),
     ],
 )
 def test_cells_that_cannot_work_are_refused_before_any_is_trained(options, words):
