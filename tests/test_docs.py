@@ -180,7 +180,7 @@ def test_times_are_shown_where_they_were_measured(measured, tmp_path, monkeypatc
     finally:
         speed.speed.cache_clear()
     assert ("| 26 | 4.2 |" in text) is measured
-    assert ("; 4.2 times max pooling in time. ONNX: yes." in section) is measured
+    assert ("; 4.2 times max pooling in time. ONNX: yes, with" in section) is measured
     assert ("## Speed\n\nA chip (AVX9, 2 cores), torch 3.0" in text) is measured
     assert ("| `soft` | 1.0 | 2.0 | 3.0 (2.5 to 3.5) | 4.25 | 6.0 | 0.50 | 256 |" in text) is measured
     assert ("| 26 | – |" in text) is not measured
