@@ -9,15 +9,18 @@ from torch import nn
 from poolbench.testing.face import CHANNELS, Failed, Maker, close, declared, new, run
 
 
-def compiles(make: Maker) -> None:
-    """torch.compile takes it whole, with the same values and gradients."""
-    for training in (False, True):
+def compiles(make: Maker, fast: bool = False) -> None:
+    """torch.compile takes it whole, with the same values and gradients.
+
+    ``fast`` looks at evaluation, and at the graph as it is captured, before its gradients are compiled.
+    """
+    for training in (False,) if fast else (False, True):
         pool = new(make).train(training)
         if training and not getattr(pool, "random", False):
             return
         torch._dynamo.reset()
         twin = copy.deepcopy(pool)  # training moves statistics
-        compiled = torch.compile(pool, backend="aot_eager", fullgraph=True)
+        compiled = torch.compile(pool, backend="eager" if fast else "aot_eager", fullgraph=True)
         x = torch.randn(2, CHANNELS, 9, 8, requires_grad=True)
         results = []
         for one in (compiled, twin):

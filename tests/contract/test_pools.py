@@ -19,10 +19,17 @@ from tests.width import ALL
 
 CASES = [(name, options) for name in POOLS.table for options in ({}, *POOLS.find(name).variants)]
 # Checks that take a second each. Options that are numbers only put other constants into the same graph, so in the quick
-# suite one variant stands for them (the numbers of CHOOSING choose another formula), and what takes longest, ONNX at
-# any size and a difference for each value, is looked at with the defaults.
+# suite one variant stands for them (the numbers of CHOOSING choose another formula), and it is looked at less closely
+# than the defaults: a difference along one direction, a graph that is captured and not differentiated, no ONNX.
 SLOW = ("gradients", "compiles", "exports", "tracing")
+LESS_CLOSELY = ("gradients", "compiles", "exports")
+MIDDLING = ("low_precision", "devices")  # a fifth of a second
 CHOOSING = ("p", "levels", "grid_size")
+# Formulas over windows and nothing else: what these leave open in ONNX, others that are not named here show.
+BY_WINDOWS = (
+    "ada", "attention", "dpp", "fuzzy", "gated", "log_sum_exp", "lp", "mixed", "ordinal", "power_mean", "rank",
+    "regularized", "stochastic", "tree", "leap", "overlapping", "adown", "subsample",
+)  # fmt: skip
 
 
 def words(case):
@@ -58,7 +65,8 @@ def builder(name, options):
 
 @every_variant
 def test_it_keeps_the_contract(name, options):
-    outcomes = check_pool(builder(name, options), [check for check in CHECKS if check not in SLOW])
+    left_out = SLOW if ALL or (name, options) in GRAPHS else (*SLOW, *MIDDLING)
+    outcomes = check_pool(builder(name, options), [check for check in CHECKS if check not in left_out])
     assert [one for one in outcomes if one.state == "failed"] == []
 
 
@@ -66,7 +74,7 @@ def test_it_keeps_the_contract(name, options):
 @pytest.mark.parametrize("check", SLOW)
 def test_it_keeps_the_slow_part_of_the_contract(name, options, check):
     run = CHECKS[check]
-    if check in ("gradients", "exports") and options and not ALL:
+    if not ALL and check in LESS_CLOSELY and (options or (check == "exports" and name in BY_WINDOWS)):
         run = partial(run, fast=True)
     try:
         run(builder(name, options))
