@@ -18,6 +18,9 @@ INSTALLED := $(VENV)/.installed
 HYDRA_NEXT := $(VENV)/hydra-next
 ON_HYDRA := tests/test_configuration.py tests/sweep/test_grammar.py tests/sweep/test_plan.py tests/sweep/test_launch.py
 
+# Else every process of the tests compiles all sources anew, where somebody has set it.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-all lint results docs clean
 
 demo: $(INSTALLED)

@@ -1,17 +1,18 @@
 """What all tests share: one thread, fixed random numbers, few hypothesis examples."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import register_random, settings
 
+from tests.width import ALL
+
 # `make test` draws the same examples in every run, so that a change fails for what it does. `make test-all` draws new
 # ones and prints the decorator, @reproduce_failure, that repeats a failure.
-settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("quick", deadline=None, max_examples=15, derandomize=True)
 settings.register_profile("all", deadline=None, max_examples=25, derandomize=False, print_blob=True)
-settings.load_profile("all" if os.environ.get("POOLBENCH_TESTS") == "all" else "quick")
+settings.load_profile("all" if ALL else "quick")
 
 
 class TorchNumbers:
@@ -34,6 +35,7 @@ register_random(TORCH_NUMBERS)
 SHARING = {
     f"tests/{name}.py"
     for name in (
+        "test_configuration",
         "test_torture",
         "test_resume",
         "test_probes",
@@ -44,6 +46,14 @@ SHARING = {
         "cli/test_tune",
     )
 }
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave what is marked ``wide`` to ``make test-all``; pytest says how many."""
+    wide = [] if ALL else [item for item in items if item.get_closest_marker("wide")]
+    if wide:
+        config.hook.pytest_deselected(items=wide)
+        items[:] = [item for item in items if item not in set(wide)]
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -147,6 +147,7 @@ def test_the_first_tests_are_quick_and_of_many_functions():
     assert break_code.in_turn(sorted(seconds), seconds) == ["c[x]", "a[1]", "b", "a[2]", "c[y]", "a[3]"]
 
 
+@pytest.mark.wide
 def test_a_fault_is_caught_or_survives(parcel, tmp_path):
     def fault(name, old, new):
         return Fault(name, "parcel/code.py", old, new, "why")

@@ -15,8 +15,8 @@ from tests.commands import run_poolbench, start_poolbench
 
 CELL = [
     "data=shapes",
-    "data.train_samples=1500",
-    "data.test_samples=200",
+    "data.train_samples=700",
+    "data.test_samples=100",
     "data.validation=0.1",
     "data.augmentation.cutout=4",
     "model=convnet_small",

@@ -15,7 +15,6 @@ import yaml
 
 from poolbench.records import store
 from tests.commands import run_poolbench
-from tests.width import ALL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import torture
@@ -27,7 +26,7 @@ from torture_sweeps import BETWEEN, FIRST, LAST, STARTING, Torment
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 
 CELLS = torture._options(torture.SWEEP, torture.SHORT, ["trainer.epochs=4", "seeds=1"])
-KILLS = 8 if ALL else 2
+KILLS = 8
 LONGEST = 300.0  # seconds; a machine that is too slow for all kills does fewer
 
 CLAIM_AND_WAIT = """
@@ -50,6 +49,7 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.wide
 def test_a_tortured_sweep_ends_as_if_it_had_been_left_in_peace(tmp_path):
     outcome = torture.torture(tmp_path, CELLS, KILLS, seed=3, workers=2, seconds=LONGEST)
     assert outcome.wrong == []

@@ -71,8 +71,9 @@ def filtered(x: Tensor, taps: list[float], stride: int, before: int, output: tup
 
 def _convolved(x: Tensor, taps: list[float], stride: int) -> Tensor:
     weight = torch.tensor(taps, dtype=x.dtype, device=x.device)
-    weight = (weight[:, None] * weight).expand(x.shape[1], 1, -1, -1)
-    return F.conv2d(x, weight, stride=stride, groups=x.shape[1]).to(x.dtype)
+    channels = int(x.shape[1])  # a number in a trace too: the older exporter wants to know the weight's shape
+    weight = (weight[:, None] * weight).expand(channels, 1, -1, -1)
+    return F.conv2d(x, weight, stride=stride, groups=channels).to(x.dtype)
 
 
 def _bordered(x: Tensor, axis: int, before: int, needed: int, border: str) -> Tensor:

@@ -42,7 +42,7 @@ SMALL: dict[str, tuple[dict[str, Any], ...]] = {
 # Models that replace what another net has, so that each pool must shrink as much as what it replaces.
 FIXED_RATIOS = ("torchvision",)
 # These meet every pool and every head; the others a choice that has one of each kind.
-THOROUGH = ("convnet", "resnet")
+THOROUGH = ("convnet", "resnet") if ALL else ("resnet",)
 FEW_POOLS = ("max", "strided_conv", "overlapping", "fractional_max", "spectral")
 
 
@@ -429,7 +429,7 @@ def test_its_state_comes_back(case, pool):
     assert torch.equal(again.eval()(x), model.eval()(x))
 
 
-@every_model
+@pytest.mark.parametrize("case", CASES if ALL else list({case.name: case for case in CASES}.values()), ids=str)
 def test_it_compiles_in_one_graph_and_exports(case):
     torch._dynamo.reset()
     count = len(sites(make(case, pool="max")))

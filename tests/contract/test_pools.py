@@ -20,7 +20,7 @@ from tests.width import ALL
 CASES = [(name, options) for name in POOLS.table for options in ({}, *POOLS.find(name).variants)]
 # Checks that take a second each. Options that are numbers only put other constants into the same graph, so in the quick
 # suite one variant stands for them (the numbers of CHOOSING choose another formula), and it is looked at less closely
-# than the defaults: a difference along one direction, a graph that is captured and not differentiated, no ONNX.
+# than the defaults: a difference along one direction, a graph that is captured and not differentiated, no export.
 SLOW = ("gradients", "compiles", "exports", "tracing")
 LESS_CLOSELY = ("gradients", "compiles", "exports")
 MIDDLING = ("low_precision", "devices")  # a fifth of a second
@@ -28,7 +28,7 @@ CHOOSING = ("p", "levels", "grid_size")
 # Formulas over windows and nothing else: what these leave open in ONNX, others that are not named here show.
 BY_WINDOWS = (
     "ada", "attention", "dpp", "fuzzy", "gated", "log_sum_exp", "lp", "mixed", "ordinal", "power_mean", "rank",
-    "regularized", "stochastic", "tree", "leap", "overlapping", "adown", "subsample",
+    "regularized", "stochastic", "tree", "leap", "overlapping", "adown", "subsample", "carafe", "lip", "median",
 )  # fmt: skip
 
 
@@ -48,8 +48,14 @@ GRAPHS = list({graph(case): case for case in reversed(CASES)}.values())[::-1]  #
 
 every_pool = pytest.mark.parametrize("name", POOLS.table)
 every_variant = pytest.mark.parametrize(("name", "options"), CASES, ids=map(words, CASES))
-every_graph = pytest.mark.parametrize(
-    ("name", "options"), CASES if ALL else GRAPHS, ids=map(words, CASES if ALL else GRAPHS)
+every_slow = pytest.mark.parametrize(
+    ("check", "name", "options"),
+    [
+        pytest.param(check, *case, id=f"{check}-{words(case)}")
+        for check in SLOW
+        for case in (CASES if ALL else GRAPHS)
+        if ALL or check in ("gradients", "compiles") or not case[1]
+    ],
 )
 
 
@@ -65,14 +71,13 @@ def builder(name, options):
 
 @every_variant
 def test_it_keeps_the_contract(name, options):
-    left_out = SLOW if ALL or (name, options) in GRAPHS else (*SLOW, *MIDDLING)
+    left_out = SLOW if ALL or not options else (*SLOW, *MIDDLING)
     outcomes = check_pool(builder(name, options), [check for check in CHECKS if check not in left_out])
     assert [one for one in outcomes if one.state == "failed"] == []
 
 
-@every_graph
-@pytest.mark.parametrize("check", SLOW)
-def test_it_keeps_the_slow_part_of_the_contract(name, options, check):
+@every_slow
+def test_it_keeps_the_slow_part_of_the_contract(check, name, options):
     run = CHECKS[check]
     if not ALL and check in LESS_CLOSELY and (options or (check == "exports" and name in BY_WINDOWS)):
         run = partial(run, fast=True)
@@ -172,7 +177,7 @@ def test_a_trace_is_the_same_with_and_without_gradients(name):
 
 
 # The exporter before torch.export knows less: it follows no size through a crop or a border.
-NOT_FOR_THE_OLD_EXPORTER = {"blur_conv", "tips"}
+NOT_FOR_THE_OLD_EXPORTER = {"tips"}
 
 
 def test_the_older_exporter_to_onnx_gives_the_same_or_says_why_not():
