@@ -44,6 +44,8 @@ SHARING = {
         "cli/test_reproduce",
         "cli/test_rerun",
         "cli/test_tune",
+        "sweep/test_launch",
+        "sweep/test_workers",
     )
 }
 

@@ -15,7 +15,7 @@ from tests.commands import run_poolbench, start_poolbench
 
 CELL = [
     "data=shapes",
-    "data.train_samples=700",
+    "data.train_samples=500",
     "data.test_samples=100",
     "data.validation=0.1",
     "data.augmentation.cutout=4",

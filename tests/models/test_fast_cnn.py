@@ -13,6 +13,9 @@ from poolbench import create_model
 from poolbench.models.sites import is_site
 from poolbench.pooling import POOLS
 from poolbench.training.optimizers import muon
+from tests.width import ALL
+
+MIRRORED = ("max", "overlapping", "strided_conv", "fractional_max", "lip", "spectral")  # in the quick suite
 
 
 def make(pool="native", head="native", **options):
@@ -84,8 +87,10 @@ def test_a_pool_stands_before_the_first_normalisation_of_each_stage():
     assert names == ["conv1", "pool1", "norm1", "gelu1", "conv2", "pool2", "norm2", "gelu2"]
 
 
-@pytest.mark.parametrize("pool", POOLS.table)
-@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize(
+    ("mirror", "pool"),
+    [*((False, pool) for pool in POOLS.table), *((True, pool) for pool in (POOLS.table if ALL else MIRRORED))],
+)
 def test_every_pool_takes_a_step_at_every_size_of_the_recipe(pool, mirror, repo_root):
     recipe = yaml.safe_load((repo_root / "conf/trainer/fast.yaml").read_text())
     model = make(pool, mirror=mirror).to(memory_format=torch.channels_last)
