@@ -299,6 +299,12 @@ model:
 """
 
 
+def test_a_file_that_was_changed_is_read_again(own):
+    for size in (2, 3, 4):
+        folder = own("pool/minmax.yaml", f"_target_: mypools.MinMax\nkernel_size: {size}\n")
+        assert complete("pool=minmax", folders=[folder])["pool"]["kernel_size"] == size
+
+
 def test_what_a_file_of_ones_own_reaches_is_composed(own):
     with composer([own("model/reaching.yaml", REACHING)]) as many:
         for line in (["model=reaching", "pool=max"], ["model=reaching", "pool=average"], ["model=convnet", "pool=lp"]):

@@ -24,7 +24,7 @@ def gradients(make: Maker, fast: bool = False) -> None:
         torch.manual_seed(0)
         return torch.func.functional_call(pool, values, (x,))
 
-    for images, size in [(1, (6, 6)), (1, (7, 5))]:
+    for images, size in [(2, (6, 6)), (1, (7, 5))]:
         if not takes(pool, size):
             continue
         x = distinct(images, 2, *size)
