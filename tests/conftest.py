@@ -1,5 +1,8 @@
 """What all tests share: one thread, fixed random numbers, few hypothesis examples."""
 
+import functools
+import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,9 @@ import torch
 from hypothesis import register_random, settings
 
 from tests.width import ALL
+
+# An export with open sizes keeps what it learns of every operation, and learns it anew as often: a third of its time.
+os.environ.setdefault("TORCH_FAKE_TENSOR_DISPATCH_CACHE", "0")
 
 # `make test` draws the same examples in every run, so that a change fails for what it does. `make test-all` draws new
 # ones and prints the decorator, @reproduce_failure, that repeats a failure.
@@ -58,6 +64,18 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in set(wide)]
 
 
+def pytest_collection_finish():
+    """What is imported by now stays: the collector of garbage need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are processors: tests of sweeps and of kills wait for other processes half of their time."""
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def pytest_xdist_make_scheduler(config, log):
     """For ``--dist loadscope``: what a worker gets at once is a test with all its parameters, or a file that shares.
     The largest come first."""
@@ -84,7 +102,22 @@ def _cache(tmp_path_factory):
 def _alike_everywhere():
     """The maps here are tiny: more threads would only wait for each other."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _onnx_operators_read_once():
+    """torch reads the sources of its 500 operators of ONNX anew for every export, half of what a small one takes."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+        read = ONNXRegistry.from_torchlib
+    except (ImportError, AttributeError):  # it is torch's own affair, and may be gone in another version
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(read)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.gradcheck import GradcheckError
 
-from poolbench.testing.face import CHANNELS, Failed, Maker, distinct, new, run, takes
+from poolbench.testing.face import CHANNELS, Failed, Maker, distinct, new, run, start_draws, takes
 
 
 def gradients(make: Maker, fast: bool = False) -> None:
@@ -21,7 +21,7 @@ def gradients(make: Maker, fast: bool = False) -> None:
     def function(x: Tensor, *parts: Tensor) -> Tensor:
         given = zip(named.items(), parts, strict=True)
         values = {n: v.flatten().index_put((drawn[n],), part).view_as(v) for (n, v), part in given}
-        torch.manual_seed(0)
+        start_draws(0)
         return torch.func.functional_call(pool, values, (x,))
 
     for images, size in [(2, (6, 6)), (1, (7, 5))]:

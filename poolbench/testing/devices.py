@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped, new, run
+from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped, new, run, start_draws
 
 _SHAPE = (2, CHANNELS, 8, 10)
 
@@ -80,6 +80,6 @@ def _filled_anew(make: Maker) -> None:
 def _reset(pool: nn.Module) -> nn.Module:
     for number, part in enumerate(reversed(list(pool.modules()))):  # the inner ones first
         if callable(getattr(part, "reset_parameters", None)):
-            torch.manual_seed(number)
+            start_draws(number)
             part.reset_parameters()
     return pool

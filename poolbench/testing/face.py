@@ -21,14 +21,24 @@ class Skipped(Exception):
 _CLAIMS = ("bounded", "odd", "homogeneous", "follows_offset", "keeps_sign", "mirrors")  # which are no duty
 
 
+def start_draws(seed: int) -> None:
+    """Start anew the streams that pools draw from."""
+    if torch.get_default_device().type == "cpu":
+        # torch.manual_seed also notes the stack of calls, for accelerators that are not in use yet: that takes longer
+        # than a small pool.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def new(make: Maker, channels: int = CHANNELS, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A pool with weights that are the same in every check, in evaluation mode."""
-    torch.manual_seed(1)
+    start_draws(1)
     return make(channels).to(dtype).eval()
 
 
 def run(pool: Callable[[Tensor], Tensor], x: Tensor, seed: int = 0) -> Tensor:
-    torch.manual_seed(seed)  # for pools that draw
+    start_draws(seed)  # for pools that draw
     return pool(x)
 
 
@@ -44,7 +54,7 @@ def takes(pool: nn.Module, size: tuple[int, int]) -> bool:
 
 def distinct(*shape: int) -> Tensor:
     """Numbers of both signs with no two near each other or near 0, where maxima and norms have kinks."""
-    torch.manual_seed(3)
+    start_draws(3)
     count = torch.Size(shape).numel()
     values = (torch.randperm(count) + 1).double() / count * 2 - 1
     return (values + 0.5 / count).view(shape)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped, new, run
+from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped, new, run, start_draws
 
 # Of how many roundings a result may be off: of the largest value in it, and of what one rounding of all inputs and
 # weights does to it in full precision, since half precision rounds every layer's.
@@ -23,7 +23,7 @@ def low_precision(make: Maker) -> None:
         for what, scale in _SCALES.items():
             if dtype == torch.bfloat16 and scale < 1:
                 continue  # it reaches as far down as float32
-            torch.manual_seed(3)
+            start_draws(3)
             x = (torch.rand(2, CHANNELS, 8, 6) * scale).to(dtype)
             expected = _results(exact, x.float())
             allowed = _allowed(exact, x.float(), expected, dtype)
@@ -68,13 +68,13 @@ def locality(make: Maker) -> None:
 def _results(pool: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """The values of a copy of ``pool`` and its gradients by the input and each parameter."""
     pool, x = copy.deepcopy(pool), x.detach().clone().requires_grad_()
-    torch.manual_seed(0)
+    start_draws(0)
     y = pool(x)
     return {"values": y.detach(), **_gradients(pool, x, y)}
 
 
 def _gradients(pool: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    torch.manual_seed(5)
+    start_draws(5)
     along = (torch.rand(y.shape) / 128).to(y.dtype)  # as of a mean
     named = {"input": x, **dict(pool.named_parameters())}
     of = torch.autograd.grad(y, list(named.values()), along, allow_unused=True)
@@ -88,7 +88,7 @@ def _under_autocast(exact: nn.Module, x: Tensor) -> dict[str, Tensor]:
     leaf = x.float().requires_grad_()
     with torch.autocast("cpu", x.dtype):
         between = convolution(leaf)
-        torch.manual_seed(0)
+        start_draws(0)
         y = pool(between)
     return {"values": y.detach(), **_gradients(pool, leaf, y)}
 
@@ -99,7 +99,7 @@ def _allowed(exact: nn.Module, x: Tensor, expected: dict[str, Tensor], dtype: to
     least = info.smallest_normal * info.eps  # the least number above 0
     for seed in range(2):
         rounded = copy.deepcopy(exact)
-        torch.manual_seed(seed)
+        start_draws(seed)
         with torch.no_grad():
             for p in rounded.parameters():
                 p.mul_(1 + info.eps * (2 * torch.rand_like(p) - 1))
