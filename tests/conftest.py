@@ -11,9 +11,6 @@ from hypothesis import register_random, settings
 
 from tests.width import ALL
 
-# An export with open sizes keeps what it learns of every operation, and learns it anew as often: a third of its time.
-os.environ.setdefault("TORCH_FAKE_TENSOR_DISPATCH_CACHE", "0")
-
 # `make test` draws the same examples in every run, so that a change fails for what it does. `make test-all` draws new
 # ones and prints the decorator, @reproduce_failure, that repeats a failure.
 settings.register_profile("quick", deadline=None, max_examples=15, derandomize=True)

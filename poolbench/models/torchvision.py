@@ -55,6 +55,7 @@ class Torchvision(Trunk):
             why = "has no last map that another head could take" if name in known else "is none of torchvision's nets"
             raise ValueError(f"model torchvision: name {name!r} {why}.{nearest(name, known)} Known: {', '.join(known)}")
         self.name, self.small_stem = name, choice("torchvision", "small_stem", small_stem, (False, True))
+        self._entrance: list[str] = []  # the layers that a small stem replaces, found once
         net = self._original()
         self.channels = _channels(_split(net)[0])
         try:
@@ -87,7 +88,8 @@ class Torchvision(Trunk):
             options |= {"aux_logits": False, "init_weights": True}
         net = models.get_model(self.name, weights=None, **options)
         if self.small_stem:
-            _keep_small_maps(net, self.name)
+            self._entrance = self._entrance or _entrance(net, self.name)
+            _keep_small_maps(net, *self._entrance)
         return net
 
 
@@ -131,14 +133,20 @@ def _channels(trunk: nn.Module) -> int:
     return channels
 
 
-def _keep_small_maps(net: nn.Module, name: str) -> None:
-    """Let the entrance of ``net`` keep the size of small images."""
+def _entrance(net: nn.Module, name: str) -> list[str]:
+    """The names of the first convolution of ``net``, and of the max pooling that is the next to shrink the map, if one
+    does. Raises: ValueError where that convolution has no stride."""
     places = [place for place in survey(net, _IMAGE) if place.inputs and place.inputs[0][2:] != place.outputs[0][2:]]
-    first = places[0].module
-    if not isinstance(first, nn.Conv2d) or places[0].inputs[0] != (1, *_IMAGE):
+    if not isinstance(places[0].module, nn.Conv2d) or places[0].inputs[0] != (1, *_IMAGE):
         raise ValueError(
             f"model torchvision: small_stem must be false for {name}, whose first convolution has no stride"
         )
+    return [places[0].name, *(place.name for place in places[1:2] if isinstance(place.module, nn.MaxPool2d))]
+
+
+def _keep_small_maps(net: nn.Module, convolution: str, *pool: str) -> None:
+    """Let the entrance of ``net`` keep the size of small images."""
+    first = net.get_submodule(convolution)
     conv = nn.Conv2d(3, first.out_channels, 3, padding=1, bias=first.bias is not None)
     with torch.no_grad():  # drawn as the net draws its filters, for a window of 3x3
         # The deviation is not read as a number: on meta there is none. In float64, as a number would be.
@@ -146,5 +154,5 @@ def _keep_small_maps(net: nn.Module, name: str) -> None:
         if first.bias is not None:
             conv.bias.copy_(first.bias)
     exchange(net, first, conv)
-    if len(places) > 1 and isinstance(places[1].module, nn.MaxPool2d):
-        exchange(net, places[1].module, nn.Identity())
+    for name in pool:
+        exchange(net, net.get_submodule(name), nn.Identity())
