@@ -51,6 +51,7 @@ SHARING = {
         "sweep/test_workers",
     )
 }
+ON_PLANS = ("tests/test_history.py", "tests/test_results.py")  # of published experiments, for one worker as well
 
 
 def pytest_collection_modifyitems(config, items):
@@ -81,6 +82,8 @@ def pytest_xdist_make_scheduler(config, log):
     class Sharing(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
+            if file in ON_PLANS:
+                return "plans"
             return file if file in SHARING else nodeid.partition("[")[0]
 
     return Sharing(config, log) if config.getvalue("dist") == "loadscope" else None

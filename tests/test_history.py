@@ -11,6 +11,7 @@ from poolbench.report.claims import NO_RECORD, numbers_of, read_claims
 from poolbench.report.verdicts import judge
 from poolbench.sweep.history import experiments_with_claims
 from poolbench.sweep.plan import make_plan
+from tests.plans import planned
 
 ROOT = Path(__file__).resolve().parents[1]
 HISTORY = [
@@ -51,11 +52,11 @@ def test_these_are_all():
     assert {path.parent.name for path in experiments_dir().glob("*/claim.yaml")} == set(HISTORY)
 
 
-@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize("scale", ["", "paper"], ids=["small", "paper"])
 @pytest.mark.parametrize("name", HISTORY)
 def test_every_claim_finds_its_arms_in_every_seed(name, scale):
-    plan = make_plan([f"sweep={name}", f"scale={scale}"])
-    claims = read_claims(experiments_dir() / name / "claim.yaml", scale, plan.scales)
+    plan = planned(name, scale)
+    claims = read_claims(experiments_dir() / name / "claim.yaml", scale or "small", plan.scales)
     records = [done(cell, metrics_of(claims, cell.config)) for cell in plan.cells]
     judgements = judge(claims, records)
     assert {judgement.claim.id for judgement in judgements} == {claim.id for claim in claims}
@@ -72,7 +73,7 @@ def test_every_claim_finds_its_arms_in_every_seed(name, scale):
 @pytest.mark.parametrize("name", HISTORY)
 def test_fewer_seeds_than_six_are_for_cells_of_over_five_minutes_and_its_page_says_so(name):
     page = (experiments_dir() / name / "README.md").read_text(encoding="utf-8")
-    seeds = {cell.config["seed"] for cell in make_plan([f"sweep={name}"]).cells}
+    seeds = {cell.config["seed"] for cell in planned(name).cells}
     records, _ = read_records(ROOT / "results" / name / ARCHIVE)
     seconds = [record.result["cell_seconds"] for record in records]  # as they were trained, two at once
     every = "a cell takes" if min(seconds) > 300 else "most cells take"
@@ -82,7 +83,7 @@ def test_fewer_seeds_than_six_are_for_cells_of_over_five_minutes_and_its_page_sa
 
 @pytest.mark.parametrize("name", HISTORY)
 def test_the_papers_own_scale_is_declared_too(name):
-    small, paper = make_plan([f"sweep={name}"]), make_plan([f"sweep={name}", "scale=paper"])
+    small, paper = planned(name), planned(name, "paper")
     assert paper.name == f"{name}-paper"
     most = max(cell.config["trainer"]["epochs"] for cell in small.cells)
     assert max(cell.config["trainer"]["epochs"] for cell in paper.cells) > 2 * most

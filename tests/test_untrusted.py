@@ -257,15 +257,16 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("file", "field"), FIELDS, ids=lambda part: str(part))
-def test_a_field_of_any_kind_breaks_no_table(tmp_path, file, field):
+@pytest.mark.parametrize("fields", [FIELDS[start : start + 8] for start in range(0, len(FIELDS), 8)], ids=str)
+def test_a_field_of_any_kind_breaks_no_table(tmp_path, fields):
     """The record is read or it is a problem; the others are tabulated either way, and theirs is not touched."""
     runs = make_runs(tmp_path / "runs", ["average"], 2)
-    for number, value in enumerate(WRONG):
+    wrong = [(file, field, value) for file, field in fields for value in WRONG]
+    for number, (file, field, value) in enumerate(wrong):
         folder = write_cell(runs, make_config("max", 10 + number, pool__odd=number))
         rewrite(folder / file, field, value)
     records, problems = read_records(runs)
-    assert len(records) + len(problems) == 2 + len(WRONG)
+    assert len(records) + len(problems) == 2 + len(wrong)
     table = collect(records)
     write_csv(table, tmp_path / "cells.csv")
     write_archive(records, tmp_path / "records.jsonl")
