@@ -70,8 +70,8 @@ def pytest_collection_finish():
 
 
 def pytest_xdist_auto_num_workers():
-    """One more than there are processors: tests of sweeps and of kills wait for other processes half of their time."""
-    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Two more than there are processors: tests of sweeps and of kills wait for other processes half of their time."""
+    return 2 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def pytest_xdist_make_scheduler(config, log):
