@@ -83,6 +83,11 @@ class NaNAtZero(Halving):
         return super().forward(x * x).sqrt()
 
 
+class InfiniteSlopeAtZero(Halving):
+    def forward(self, x):
+        return super().forward(x).sqrt()
+
+
 class Overflows(Halving):
     def forward(self, x):
         weights = x.exp()
@@ -216,6 +221,13 @@ class SaysBounded(Halving):
 
     def forward(self, x):
         return 1.5 * super().forward(x)
+
+
+class SaysBoundedAndFallsBelow(Halving):
+    bounded = True
+
+    def forward(self, x):
+        return super().forward(x) - 0.5
 
 
 class SaysOdd(Halving):
@@ -374,7 +386,7 @@ BROKEN = {
     "refusals": [RoundsToNothing, TakesRowsForChannels, TakesTheFirstOfFive, BroadcastsChannels],
     "empty_batch": [NeedsAnImage, GivesAnEmptyMap, CutsTheGraphOfNothing, CountsNothing],
     "gradients": [WrongSlope, WrongSlopeOfSomeWeights],
-    "zero_maps": [NaNAtZero],
+    "zero_maps": [NaNAtZero, InfiniteSlopeAtZero],
     "large_values": [Overflows],
     "parameters_learn": [Unused, MadeLate],
     "randomness": [SilentlyRandom, OtherRandomNumbers, IgnoresItsGenerator],
@@ -390,7 +402,7 @@ BROKEN = {
     "devices": [ForgetsTheDevice, MadeOnTheCpu, ResetForgetsABuffer],
     "constants": [SaysItKeepsConstants],
     "channels": [FewerChannels, SaysItMixes],
-    "bounds": [SaysBounded],
+    "bounds": [SaysBounded, SaysBoundedAndFallsBelow],
     "oddness": [SaysOdd],
     "homogeneity": [SaysHomogeneous],
     "offsets": [SaysItFollowsOffsets],
@@ -415,6 +427,8 @@ def test_a_broken_pool_fails_the_check_that_it_breaks(check, pool):
     assert outcome.explanation
     if check == "gradients":
         assert "Jacobian mismatch" in outcome.explanation
+    if pool is InfiniteSlopeAtZero:
+        assert "NaN or infinite gradients" in outcome.explanation
 
 
 def test_a_sound_pool_that_says_nothing_of_itself_fails_nothing():

@@ -162,6 +162,14 @@ def test_every_breach_is_reported(ended, what):
     assert all(place in line for line in found), found
 
 
+def test_a_cell_without_a_result_is_told_so(ended):
+    runs, _ = ended
+    first, *_ = cells(runs)
+    (first / "result.json").unlink()
+    found = torture_checks.wrong_cells(runs, {cell.name for cell in cells(runs)})
+    assert found == [f"{first.name}: the cell has 0 results instead of one"]
+
+
 def test_what_was_damaged_on_purpose_may_be_set_aside_as_often(ended):
     runs, peace = ended
     cell = cells(runs)[0]

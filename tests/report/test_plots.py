@@ -113,6 +113,17 @@ def test_an_untrained_net_has_no_curves_and_no_speed(tmp_path):
     assert len(cost_figure(rows, "title").axes) == 1
 
 
+def test_a_name_in_the_cost_figure_belongs_to_the_point_of_its_pool(tables):
+    rows = tables[0].set_index("pool")
+    for axes, (name, scale) in zip(
+        cost_figure(tables[0], "title").axes, (("forward_flops", 1e-6), ("images_per_second", 1.0)), strict=True
+    ):
+        at = {text.get_text(): text.xy for text in axes.texts}
+        assert at.keys() == set(rows.index)
+        for pool, (x, y) in at.items():
+            assert (x, y) == pytest.approx((rows[name][pool] * scale, 100 * rows["test_accuracy"][pool]))
+
+
 def test_what_was_spent_is_drawn_for_every_cell_and_net():
     cells = pd.DataFrame(
         {
