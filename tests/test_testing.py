@@ -150,6 +150,18 @@ class CountsInEvaluation(Halving):
         return super().forward(x)
 
 
+class ForgetsWhatIsLoaded(Halving):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.weight = nn.Parameter(torch.ones(1, channels, 1, 1))
+
+    def load_state_dict(self, *arguments, **options):
+        pass
+
+    def forward(self, x):
+        return super().forward(x) * self.weight
+
+
 class NotPickled(Halving):
     def __init__(self, channels):
         super().__init__(channels)
@@ -374,6 +386,11 @@ class ResetForgetsABuffer(Halving):
         return super().forward(x) * self.share
 
 
+class ExportsAnotherFormula(Halving):
+    def forward(self, x):
+        return super().forward(x) * (2 if torch.compiler.is_exporting() else 1)
+
+
 class SaysNoOnnx(Halving):
     onnx = False
 
@@ -391,12 +408,12 @@ BROKEN = {
     "parameters_learn": [Unused, MadeLate],
     "randomness": [SilentlyRandom, OtherRandomNumbers, IgnoresItsGenerator],
     "evaluation": [RandomInEvaluation, CountsInEvaluation, RemadeInEveryPass],
-    "state": [NotPickled],
+    "state": [NotPickled, ForgetsWhatIsLoaded],
     "low_precision": [GivesFloat32, SquaresInHalf],
     "locality": [MultipliesByZeros],
     "compiles": [LooksAtValues],
     "tracing": [TracesItsBatch, TracesAnotherFormula, FxSeesAnotherFormula],
-    "exports": [LooksAtValues, KnowsItsBatch, KnowsItsSize, SaysNoOnnx],
+    "exports": [LooksAtValues, KnowsItsBatch, KnowsItsSize, ExportsAnotherFormula, SaysNoOnnx],
     "transforms": [LooksAtValues, NoTransforms],
     "flops": [CountsInFractions],
     "devices": [ForgetsTheDevice, MadeOnTheCpu, ResetForgetsABuffer],
@@ -429,6 +446,8 @@ def test_a_broken_pool_fails_the_check_that_it_breaks(check, pool):
         assert "Jacobian mismatch" in outcome.explanation
     if pool is InfiniteSlopeAtZero:
         assert "NaN or infinite gradients" in outcome.explanation
+    if pool is ExportsAnotherFormula:  # torch's own program already, before ONNX
+        assert "exported, it gives other values" in outcome.explanation
 
 
 def test_a_sound_pool_that_says_nothing_of_itself_fails_nothing():
