@@ -71,12 +71,16 @@ def test_following_waits_for_more_and_ends_with_the_cell(tmp_path, monkeypatch, 
     log.write_text("first\n")
     claim = store.Claim(folder)
     assert claim.acquire()
-    steps = iter([lambda: log.write_text("first\nsec"), lambda: log.write_text("first\nsecond\n"), claim.release])
+
+    def last_words():
+        with open(log, "a") as file:
+            file.write("last words\n")
+        claim.release()
+
+    texts = (lambda: log.write_text("first\nsec"), lambda: log.write_text("first\nsecond\n"))
+    steps = iter([*texts, lambda: None, last_words])  # once nothing is added
 
     def sleep(seconds):
-        if log.read_text() == "first\nsecond\n" and claim.path is not None:
-            with open(log, "a") as file:
-                file.write("last words\n")
         next(steps)()
 
     monkeypatch.setattr(logs.time, "sleep", sleep)

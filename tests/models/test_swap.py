@@ -256,6 +256,7 @@ class Odd(nn.Module):
         self.still = nn.MaxPool2d(3, 1, 1)
         self.indices = nn.MaxPool2d(2, return_indices=True)
         self.uneven = nn.AvgPool2d((2, 3), (2, 3))
+        self.steep = nn.AvgPool2d((3, 2), (3, 2))
         self.fractional = nn.FractionalMaxPool2d(2, output_ratio=0.5)
         self.vector = nn.AvgPool2d(2)
         self.twice = nn.MaxPool2d(2)
@@ -266,7 +267,7 @@ class Odd(nn.Module):
 
     def forward(self, x):  # 96
         x, _ = self.indices(self.still(x))
-        self.uneven(x), self.fractional(x), self.vector(x[0])
+        self.uneven(x), self.steep(x), self.fractional(x), self.vector(x[0])
         self.twice(torch.cat([self.twice(x)] * 2, 1))
         x = self.function(x)  # 6
         if self.training:
@@ -288,6 +289,7 @@ def test_what_is_skipped_has_a_reason():
         ("still", "stride 1"),
         ("indices", "it returns indices too"),
         ("uneven", "uneven stride 2x3"),
+        ("steep", "uneven stride 3x2"),
         ("fractional", "its windows are random"),
         ("vector", "its input is no map (N, C, H, W)"),
         ("twice", "called with maps of 3, 6 channels: give each place a module of its own"),

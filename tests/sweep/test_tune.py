@@ -8,6 +8,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -359,6 +360,12 @@ def test_survivors_are_the_best_and_never_those_that_failed(accuracies, count):
     assert set(kept) <= set(sound)
     for lost in set(sound) - set(kept):
         assert all((-accuracies[lost], lost) > (-accuracies[number], number) for number in kept)
+
+
+def test_the_error_of_an_accuracy_is_that_of_a_share_of_its_images():
+    drawn = np.random.default_rng(0).binomial(400, 0.8, 20_000) / 400
+    assert Score(0.8, images=400).error == pytest.approx(drawn.std(), rel=0.02)
+    assert math.isnan(Score(None).error)
 
 
 def test_ties_go_to_the_lower_loss_and_then_to_the_earlier_trial():

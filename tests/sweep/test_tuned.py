@@ -146,6 +146,14 @@ def test_treatments_that_were_not_tuned_alike_are_not_compared(tuned):
         make_plan(["pool=max,lp", *TINY, "optimizer=tuned"])
 
 
+def test_two_winners_of_one_treatment_are_refused(tuned):
+    wide = winner(["pool=max"], {"optimizer.lr": 0.5})
+    del wide["match"]["schedule"]
+    write_entries("default", [wide])
+    with pytest.raises(ConfigError, match=r"default.yaml: 2 entries match max in .*make their match say more"):
+        make_plan(["pool=max", *TINY, "optimizer=tuned"])
+
+
 def test_a_new_winner_takes_the_place_of_its_treatments_old_one_and_of_no_other(tuned):
     write_entries("default", [winner(["pool=max"], {"optimizer.lr": 0.7})])
     found = {entry["match"]["pool"]: entry["set"]["optimizer.lr"] for entry in read_entries("default")}
