@@ -1,7 +1,7 @@
 # make demo     create the environment and run the main job offline
 # make test     the same environment, and the quick tests
 # make test-all everything: all variants in all checks, examples drawn anew, every net of the grid for a step, and what
-#               touches Hydra on its newest pre-release; an hour or two, before a change of what it covers is called done
+#               touches Hydra on its newest pre-release; half an hour, before a change of what it covers is called done
 # make lint     style
 # make results  redraw every table and figure of results/ and README from the committed records
 # make docs     write docs/pools.md (with pictures), heads.md and models.md anew from docstrings and measurements
