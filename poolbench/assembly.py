@@ -12,6 +12,7 @@ from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource
 from poolbench.limits import check, check_with_data
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
+from poolbench.options import Trainer
 from poolbench.pooling.draws import random_pools
 from poolbench.registry import call, locate
 from poolbench.training import process
@@ -93,20 +94,22 @@ def _check_probes(probe: dict[str, Any], model: Trunk, info: DataInfo) -> None:
         )
 
 
-def assemble(config: dict[str, Any]) -> Parts:
+def assemble(config: dict[str, Any], device: torch.device | None = None) -> Parts:
     """Build everything that ``config`` names and check that it fits together, without reading images.
 
+    Args:
+        device: what it is for; None for what ``trainer.device`` says.
     Raises: ValueError naming the option or the site that is wrong; DataError for data that is missing.
     """
     check(config)
-    trainer = config["trainer"]
-    process.check_precision(trainer["precision"], process.choose_device(trainer["device"]))
+    trainer = Trainer(**config["trainer"])
+    process.check_precision(trainer.precision, device or process.choose_device(trainer.device))
     source: DataSource = component("data", config["data"])()
     source.check()
     info = source.info()
     check_with_data(config, source, info)
     model = build_model(config, info.num_classes, info.size)
-    for side in trainer["sizes"] or []:
+    for side in trainer.sizes or []:
         _check_size(model, info.size, side, "trainer.sizes")
     _check_probes(config.get("probe") or {}, model, info)
     parts = Parts(

@@ -1,83 +1,48 @@
 """What each option may be, as far as that can be told without torch: a plan checks it, and a training once more."""
 
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from poolbench.checks import PATH, TRUTH, Rule, is_number, is_whole, or_null, whole
 from poolbench.config_files import our_options
 from poolbench.configuration import COMPONENTS, MADE, WORDS, ConfigError, flatten
 from poolbench.messages import unknown_option
+from poolbench.options import OPTIONS, Trainer
 from poolbench.records.probes import ALLOWED as PROBES
 from poolbench.registry import call, locate
 from poolbench.training.allowed import check_optimizer
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _device(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value) is not None
-
 
 # What whoever builds a component gives it; no file lists these, and a config may say them.
 _GIVEN = ("channels", "num_classes", "size", "input_size", "pool", "model")
 _MAY_BE_INFINITE = ("p",)  # of lp and power_mean: the maximum
 
-_BOOL: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, bool), "true or false")
-_PATH: tuple[Callable[[Any], bool], str] = (lambda v: isinstance(v, str) and v != "", "a path")
-
-
-def _sides(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and len(value) > 0 and all(_whole(side, 1) for side in value))
-
-
-# Option -> (is the value allowed?, what is allowed).
-LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seed": (lambda v: _whole(v, 0) and v < 2**63, "a whole number from 0 to 2**63 - 1"),
-    "runs_dir": _PATH,
-    "report_dir": _PATH,
-    "trainer.epochs": (lambda v: _whole(v, 0), "a whole number of at least 0 (0 evaluates the untrained net)"),
-    "trainer.batch_size": (lambda v: _whole(v, 1), "a whole number of at least 1"),
-    "trainer.label_smoothing": (lambda v: _number(v) and 0 <= v < 1, "a number in [0, 1)"),
-    "trainer.weight_averaging": (lambda v: _number(v) and 0 <= v < 1, "a number in [0, 1)"),
-    "trainer.alternate_flip": _BOOL,
-    "trainer.sizes": (_sides, "null or a list of sides in pixels, as [32, 26]"),
-    "trainer.skip_easy": (lambda v: _number(v) and 0 <= v <= 0.8, "a number from 0 to 0.8"),
-    "trainer.flip_averaging": _BOOL,
-    "trainer.test": _BOOL,
-    "trainer.precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
-    "trainer.channels_last": _BOOL,
-    "trainer.compile": _BOOL,
-    "trainer.evaluation_batch_size": (lambda v: _whole(v, 1), "a whole number of at least 1"),
-    "trainer.train_evaluation": (lambda v: _whole(v, 1), "a whole number of at least 1"),
-    "trainer.device": (_device, "auto, cpu, cuda or cuda:<number>"),
-    "trainer.threads": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
-    "trainer.keep_memory": _BOOL,
-    **{f"probe.{option}": limit for option, limit in PROBES.items()},
-    "sweep.blocks": (lambda v: isinstance(v, list), "a list of blocks"),
-    "sweep.workers": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
-    "sweep.fail_fast": _BOOL,
-    "sweep.retry": (lambda v: _whole(v, 0), "a whole number of at least 0"),
-    "sweep.max_hours": (lambda v: v is None or (_number(v) and v > 0), "null or a number of hours above 0"),
-    "sweep.sample": (lambda v: v is None or _whole(v, 1), "null or a whole number of at least 1"),
+LIMITS: dict[str, Rule] = {
+    "seed": Rule(lambda value: is_whole(value, 0, 2**63 - 1), "a whole number from 0 to 2**63 - 1"),
+    "runs_dir": PATH,
+    "report_dir": PATH,
+    **{f"trainer.{name}": option.rule for name, option in OPTIONS.items()},
+    **{f"probe.{option}": Rule(*limit) for option, limit in PROBES.items()},
+    "sweep.blocks": Rule(lambda value: isinstance(value, list), "a list of blocks"),
+    "sweep.workers": or_null(whole(1)),
+    "sweep.fail_fast": TRUTH,
+    "sweep.retry": whole(0),
+    "sweep.max_hours": or_null(
+        Rule(lambda value: value == math.inf or (is_number(value) and value > 0), "a number of hours above 0")
+    ),
+    "sweep.sample": or_null(whole(1)),
 }
 
 
-def check(config: dict[str, Any], whole: bool = False) -> None:
+def check(config: dict[str, Any], complete: bool = False) -> None:
     """Check a completed config's plain options; components check their own when they are built.
 
     Args:
-        whole: also see that none is missing, as a user's own file of ``trainer`` or ``sweep`` may lack some.
+        complete: also see that none is missing, as a user's own file of ``trainer`` or ``sweep`` may lack some.
     Raises: ConfigError naming the option, the value and what is allowed.
     """
     plain = flatten({key: value for key, value in config.items() if key not in (*COMPONENTS, *MADE)})
-    for option in LIMITS if whole else ():
+    for option in LIMITS if complete else ():
         if option not in plain:
             group = option.partition(".")[0]
             raise ConfigError(f"{option} is missing: a file of {group}/ must list every option, or begin with defaults")
@@ -154,13 +119,11 @@ def check_with_data(config: dict[str, Any], source: Any, info: Any) -> None:
         source: of the images; info: what it says of itself.
     Raises: ConfigError naming the option, the value and what is allowed.
     """
-    trainer, probe = config["trainer"], config.get("probe") or {}
+    trainer, probe = Trainer(**config["trainer"]), config.get("probe") or {}
     samples, split = getattr(info, "train_samples", None), getattr(source, "split_sizes", None)
-    if samples is not None and split is not None and trainer["batch_size"] > (samples := split(samples)[0]):
-        raise ConfigError(
-            f"trainer.batch_size must be at most the {samples} training images, got {trainer['batch_size']}"
-        )
-    if trainer["alternate_flip"] and not getattr(source, "augmentation", {"flip": True})["flip"]:
+    if samples is not None and split is not None and trainer.batch_size > (samples := split(samples)[0]):
+        raise ConfigError(f"trainer.batch_size must be at most the {samples} training images, got {trainer.batch_size}")
+    if trainer.alternate_flip and not getattr(source, "augmentation", {"flip": True})["flip"]:
         raise ConfigError("trainer.alternate_flip=true needs data.augmentation.flip=true, got false")
     height, width = getattr(info, "size", (math.inf, math.inf))
     for option, side in (("translate_x", width), ("translate_y", height)):

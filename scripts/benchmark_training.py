@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +29,14 @@ from torchvision.transforms import v2
 
 import poolbench
 from poolbench.data.augment import Batches
+from poolbench.options import Trainer
 from poolbench.records import environment, store
 from poolbench.training import checkpoint, process
-from poolbench.training.loop import Progress, train
+from poolbench.training.course import Course
+from poolbench.training.loop import train
 from poolbench.training.optimizers import Optimizers, sgd
 from poolbench.training.schedules import cosine
+from poolbench.training.state import Progress, TrainingState
 
 BATCH = 128
 AUGMENTATION = {"flip": True, "crop": 4, "cutout": 0}
@@ -45,32 +49,19 @@ class Whole:
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, folder: Path):
         self.model, self.optimizers = _parts(channels_last=True)
         self.batches = Batches(images, labels, BATCH, MEAN, STD, AUGMENTATION)
-        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
-        self.progress, self.folder = Progress(), folder
-        self.trainer = {"epochs": 0, "precision": "fp32", "compile": False, "label_smoothing": 0.0}
-        self.trainer |= {"channels_last": True, "weight_averaging": 0.0, "alternate_flip": False, "sizes": None}
-        self.trainer |= {"skip_easy": 0.0}
+        self.state = TrainingState(self.model, self.optimizers, torch.amp.GradScaler("cpu", enabled=False))
+        self.folder = folder
 
     def segment(self) -> None:
-        self.trainer["epochs"] += 1
-        train(
-            self.model,
-            self.batches,
-            None,
-            self.optimizers,
-            cosine(),
-            self.scaler,
-            self.trainer,
-            0,
-            self.progress,
-            lambda done, row: store.write_json(self.folder / "status.json", {"epoch": done, **row}),
-            self._save,
-        )
+        trainer = Trainer(epochs=self.state.progress.epoch + 1, batch_size=BATCH)
+        course = Course(trainer, len(self.batches.images))
+        train(self.state, course, self.batches, cosine(), 0, during=self._tell, after_epoch=self._save)
+
+    def _tell(self, done: float, row: dict[str, Any]) -> None:
+        store.write_json(self.folder / "status.json", {"epoch": done, **row})
 
     def _save(self, progress: Progress) -> None:
-        checkpoint.save(
-            self.folder / "checkpoint.pt", self.model, self.optimizers, self.scaler, progress, "benchmark", {}
-        )
+        checkpoint.save(self.folder / "checkpoint.pt", self.state, "benchmark", {})
         store.write_metrics(self.folder / "metrics.csv", progress.history)
 
 

@@ -103,7 +103,7 @@ def own(tmp_path):
 
 def test_without_options_everything_has_the_value_that_its_file_shows(answers):
     config = answers[()]
-    check(config, whole=True)
+    check(config, complete=True)
     for group, choice in {
         "pool": "max",
         "head": "global_average",
@@ -197,7 +197,7 @@ def test_a_folder_of_ones_own_adds_choices(own):
         assert config["pool"] == {"_target_": "mypkg.Mine", "sharpness": 3}
         assert config["names"]["pool"] == "mine"
         assert config["trainer"] == {**file_of("trainer", "default"), "epochs": 1}
-        check(config, whole=True)
+        check(config, complete=True)
         assert compose.complete(["pool=mine", "pool.sharpness=4"])["names"]["pool"] == "mine(sharpness=4)"
         several = compose.complete(["pool=[max,mine,{mine: {sharpness: 5}}]"])
         assert several["names"]["pool"] == "max+mine+mine(sharpness=5)"
@@ -243,7 +243,7 @@ def test_a_file_of_ones_own_that_is_wrong_is_named(own, text, words):
 def test_a_trainer_of_ones_own_that_lacks_an_option_is_named(own):
     config = complete("trainer=short", folders=[own("trainer/short.yaml", "epochs: 1\n")])
     with pytest.raises(ConfigError, match=r"trainer\.\w+ is missing.*defaults"):
-        check(config, whole=True)
+        check(config, complete=True)
 
 
 def test_a_config_dir_that_is_not_there_is_named(tmp_path):
@@ -345,7 +345,7 @@ def test_composing_does_without_torch(tmp_path):
     code = (
         "from poolbench.configuration import composer\n"
         "from poolbench.limits import check\n"
-        "with composer() as c: check(c.complete(['pool=[max,lp,average]', 'data=cifar10']), whole=True)\n"
+        "with composer() as c: check(c.complete(['pool=[max,lp,average]', 'data=cifar10']), complete=True)\n"
         "import sys; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

@@ -111,4 +111,4 @@ def test_a_whole_config_lacks_no_option(missing):
                 config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
     check(config)
     with pytest.raises(ConfigError, match=f"{missing} is missing"):
-        check(config, whole=True)
+        check(config, complete=True)

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from poolbench.options import names
+from poolbench.records.fields import FIELDS
+from poolbench.records.fields import columns as result_columns
 from poolbench.records.groups import flatten, group_hash, pool_labels, settings
 from poolbench.records.identity import digest
 from poolbench.records.printable import printable
@@ -15,42 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LABELS = ("pool", "head", "model", "data", "optimizer", "schedule")
-CONFIG = {  # Column -> where the config has it; epochs comes from the result once there is one.
-    "epochs": "trainer.epochs",
-    "batch_size": "trainer.batch_size",
-    "precision": "trainer.precision",
-    "validation": "data.validation",
-}
-RESULT = (
-    *(
-        "test_accuracy",
-        "flip_averaged_accuracy",
-        "test_loss",
-        "train_accuracy",
-        "train_loss",
-        "validation_accuracy",
-        "validation_loss",
-    ),
-    *("parameters", "forward_flops", "pool_flops", "train_flops", "images_seen", "test_samples", "train_samples"),
-    *(
-        "validation_samples",
-        "train_seconds",
-        "cell_seconds",
-        "images_per_second",
-        "peak_memory_bytes",
-        "resumed",
-        "mixed_environment",
-        "finished",
-    ),
-)
+# Column -> where the config has it; epochs comes from the result once there is one.
+CONFIG = {**{name: f"trainer.{name}" for name in names(column=True)}, "validation": "data.validation"}
+RESULT = result_columns()
 ENVIRONMENT = ("fingerprint", "cpu", "capability", "threads", "device", "torch", "allocator_kept", "commit", "dirty")
 _PLACES = ("runs_dir", "report_dir", "root")  # options that are paths, the last one of ``data``
 STATUS = ("host", "started", "updated", "error")
-_COUNTS = {
-    *("seed", "epochs", "batch_size", "threads", "parameters", "forward_flops", "pool_flops", "images_seen"),
-    *("test_samples", "train_samples", "validation_samples", "peak_memory_bytes", "resumed"),
-}
-_TRUTHS = {"allocator_kept", "dirty", "mixed_environment"}
+_COUNTS = {"seed", "batch_size", "threads", *(field.name for field in FIELDS.values() if field.kind == "count")}
+_TRUTHS = {"allocator_kept", "dirty", *(field.name for field in FIELDS.values() if field.kind == "truth")}
+_TEXTS = {field.name for field in FIELDS.values() if field.kind == "text"}
 
 
 def collect(records: Iterable[Record]) -> "pd.DataFrame":
@@ -192,4 +168,4 @@ def _typed(column: "pd.Series") -> "pd.Series":
             return column.astype("Int64")
         numbers = column.astype("float64")
         return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers
-    return column.astype("float64") if column.name in RESULT and column.name != "finished" else column
+    return column.astype("float64") if column.name in RESULT and column.name not in _TEXTS else column

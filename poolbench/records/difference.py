@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from poolbench.records.fields import FIELDS
 from poolbench.records.groups import flatten
 from poolbench.records.identity import identity, with_added
 from poolbench.records.read import Record, same_content
 
-# Measured anew by every training, the same one included; ``resumed`` counts attempts.
-MEASURED = (
-    *("train_seconds", "cell_seconds", "images_per_second", "peak_memory_bytes", "finished", "resumed"),
-    "mixed_environment",
-)
+# By every training anew, the same one included.
+MEASURED = tuple(field.name for field in FIELDS.values() if field.measured)
 _CALLED = ("run_id", "schema_version")
 _TIMED = ("seconds", "images_per_second")  # columns of a learning curve
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from poolbench.options import DEFAULTS, names
 from poolbench.records.probes import DEFAULTS as NO_PROBES
 from poolbench.records.probes import counting
 
@@ -13,19 +14,12 @@ SCHEMA_VERSION = 1
 
 # Where things lie and what they run on: never part of a cell's identity.
 _OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep", "tuned"}
-_OUTSIDE_TRAINER = {"device", "threads", "keep_memory"}
+_OUTSIDE_TRAINER = set(names(counts="never"))
 _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: data_fingerprint
 # Options that came after the first records were published, with the value that means what the code did before: they
 # count only where they say something else, so that an old cell keeps its name.
 _ADDED: dict[str, dict[str, Any]] = {
-    "trainer": {
-        "weight_averaging": 0.0,
-        "alternate_flip": False,
-        "sizes": None,
-        "skip_easy": 0.0,
-        "flip_averaging": False,
-        "test": True,
-    },
+    "trainer": {name: DEFAULTS[name] for name in names(counts="unless_default")},
     "head": {"class_maps": False},
     "pool": {"gradient": "exact"},
     "model": {"mirror": False},

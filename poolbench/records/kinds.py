@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from poolbench.options import DEFAULTS, names
+from poolbench.records.fields import FIELDS
 from poolbench.records.probes import is_share
 
 _DEEPEST, _MOST_VALUES = 50, 100_000  # of a config or a result; ours have 5 and 200
@@ -58,19 +60,10 @@ _WORDS: dict[Callable[[Any], bool], str] = {
 }
 # Fields that tables, figures and commands read. Each may be missing or null; others may be anything.
 _CONFIG = {"seed": _seed}
-_TRAINER = {"epochs": _count, "batch_size": _count, "precision": _text}
+_TRAINER = {name: _text if isinstance(DEFAULTS[name], str) else _count for name in names(column=True)}
 _DATA = {"validation": _share}
-_RESULT = {
-    **dict.fromkeys(("test_accuracy", "flip_averaged_accuracy", "train_accuracy", "validation_accuracy"), _share),
-    **dict.fromkeys(("test_loss", "train_loss", "validation_loss"), _curve_number),
-    **dict.fromkeys(
-        ("forward_flops", "pool_flops", "train_flops", "train_seconds", "cell_seconds", "images_per_second"), _number
-    ),
-    **dict.fromkeys(("parameters", "images_seen", "test_samples", "train_samples", "validation_samples"), _count),
-    **dict.fromkeys(("peak_memory_bytes", "resumed", "epochs"), _count),
-    "mixed_environment": _truth,
-    "finished": _text,
-}
+_OF_KIND = {"share": _share, "loss": _curve_number, "number": _number, "count": _count, "truth": _truth, "text": _text}
+_RESULT = {field.name: _OF_KIND[field.kind] for field in FIELDS.values()}
 _ENVIRONMENT = {
     **dict.fromkeys(("fingerprint", "cpu", "capability", "device", "torch", "commit"), _label),
     "threads": _count,

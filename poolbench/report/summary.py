@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from poolbench.records.fields import costs
 from poolbench.registry import nearest
 from poolbench.report.statistics import Estimate, compare, mean_interval
 
 USUAL_BASELINE = "max"
 CONSTANT = ("head", "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "validation")
+_MEDIANS = tuple(field.name for field in costs())
 COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records; *_low and *_high are 95 % bounds.
     *("group", "setting", "pool", *CONSTANT, "baseline", "seeds", "unfinished", "failed"),
     *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
@@ -24,12 +26,9 @@ COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records
         "p_exact_holm",
         "verdict",
     ),
-    *("train_test_gap", "train_test_gap_low", "train_test_gap_high", "parameters", "forward_flops", "pool_flops"),
-    *("images_per_second", "train_seconds", "cell_seconds", "peak_memory_bytes"),
+    *("train_test_gap", "train_test_gap_low", "train_test_gap_high", *_MEDIANS),
     *("exact_can_tell", "constant", "missing_seeds", "unpaired_seeds"),
 )
-_MEDIANS = ("parameters", "forward_flops", "pool_flops", "images_per_second")
-_MEDIANS += ("train_seconds", "cell_seconds", "peak_memory_bytes")
 
 
 def summarise(cells: pd.DataFrame, baseline: str = USUAL_BASELINE) -> pd.DataFrame:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from poolbench.records.fields import costs
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -58,11 +60,10 @@ TESTS = (
     Column("p (Holm)", lambda row: p_value(row["p_holm"])),
     Column("exact p (Holm)", lambda row: p_value(row["p_exact_holm"])),
 )
-COST = (
-    Column("parameters", lambda row: _number(row["parameters"], ",.0f")),
-    Column("MFLOPs", lambda row: _number(row["forward_flops"] / 1e6, ",.2f")),
-    Column("images/s", lambda row: _number(row["images_per_second"], ",.0f")),
-    Column("cell s", lambda row: _number(row["cell_seconds"], ",.1f")),
+COST = tuple(
+    Column(field.title, lambda row, field=field: _number(row[field.name], field.form, field.per))
+    for field in costs()
+    if field.title
 )
 _LATEX = {letter: f"\\{letter}" for letter in "%&_#{}$"}
 _LATEX |= {"\\": r"\textbackslash ", "^": r"\textasciicircum ", "~": r"\textasciitilde ", "±": r"$\pm$", DASH: "--"}
@@ -156,8 +157,8 @@ def _escaped(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
-def _number(value: float, form: str) -> str:
-    return DASH if _absent(value) else f"{value:{form}}"
+def _number(value: float, form: str, per: float = 1) -> str:
+    return DASH if _absent(value) else f"{value / per:{form}}"
 
 
 def _rounded_up(value: float, digits: int) -> Decimal:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from poolbench.options import names
 from poolbench.records.environment import available_cores, cpu_name
 from poolbench.records.identity import digest, identity
 from poolbench.records.overview import share_done
@@ -18,8 +19,6 @@ from poolbench.sweep.plan import Cell, Plan
 
 SEEDS, OTHER_BUDGET, OTHER_POOL = "other seeds", "another budget or recipe", "another pool"
 
-# Of the trainer: what changes the number of steps, which is reckoned with, or costs next to nothing.
-_CHEAP = ("epochs", "label_smoothing", "test")
 _KINDS = ("_target_", "size")  # of data: what says how much work an image is
 
 
@@ -159,7 +158,7 @@ def _keys(config: Mapping[str, Any]) -> tuple[str, ...]:
         "model": same["model"],
         "data": {key: same["data"].get(key) for key in _KINDS},
         "optimizer": same["optimizer"].get("_target_"),
-        "trainer": {key: value for key, value in same["trainer"].items() if key not in _CHEAP},
+        "trainer": {key: value for key, value in same["trainer"].items() if key not in names(cheap=True)},
     }
     return digest(but_seed), digest({**kind, "pool": same["pool"]}), digest(kind)
 

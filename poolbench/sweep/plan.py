@@ -124,7 +124,7 @@ def make_plan(
                 for text in combination:
                     if text.startswith("seed="):
                         config["seed"] = _seed(text.partition("=")[2])
-                check(config, whole=True)
+                check(config, complete=True)
                 options = config.pop("sweep")  # of the sweep, not of the cell
                 cell = named.cell(config, combination)
                 if reason := wrong_config(cell.run_id, config):

@@ -6,13 +6,14 @@ from typing import Any
 
 from poolbench.configuration import COMPONENTS, parse
 from poolbench.limits import check
+from poolbench.options import names
 from poolbench.records.identity import run_id, with_added
 from poolbench.records.read import Record
 from poolbench.registry import call, locate
 
 MAY_CHANGE = (
     *("data.root", "data.download", "data.mirrors", "runs_dir"),
-    *("trainer.device", "trainer.threads", "trainer.keep_memory"),
+    *(f"trainer.{name}" for name in names(counts="never")),
 )
 _MOST_THREADS = 1024  # a record may say anything
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.configuration import ConfigError, parse
+from poolbench.options import Trainer
 from poolbench.records.identity import digest
 from poolbench.records.read import read_record
 from poolbench.records.state import DONE, FAILED
@@ -182,9 +183,9 @@ def _wave(search: Search, number: int, rung: Rung, chosen: list[list[int]], poin
             "trainer.test=false",
             f"trainer.epochs={rung.epochs}",
         ]
-        trainer = treatment.config["trainer"]
-        short = sides(trainer["sizes"], trainer["epochs"], rung.epochs)
-        if short != trainer["sizes"]:
+        trainer = Trainer(**treatment.config["trainer"])
+        short = sides(trainer.sizes, trainer.epochs, rung.epochs)
+        if short != trainer.sizes:
             words.append(f"trainer.sizes=[{','.join(map(str, short or []))}]")
         keys = {text.partition("=")[0] for text in words}
         words += [text for text in treatment.words if bare(text.partition("=")[0]) not in keys]

@@ -8,6 +8,7 @@ from typing import Any
 
 from poolbench.configuration import GROUPS, ConfigError, composer, flatten, parse
 from poolbench.messages import meant_options
+from poolbench.options import names
 from poolbench.records.probes import DEFAULTS
 from poolbench.registry import said
 from poolbench.sweep.grammar import bare
@@ -25,8 +26,8 @@ PROBES = ("probe", *(f"probe.{option}" for option in DEFAULTS))  # what is read 
 # What a search sets itself, what would change its budget or its images, and what changes no result.
 _NOT_SEARCHED = {
     *("seed", "seeds", "runs_dir", "report_dir", "tuned", "pool", "head", "model", "data", "trainer"),
-    *("trainer.epochs", "trainer.sizes", "trainer.test", "trainer.device", "trainer.threads", "trainer.keep_memory"),
-    *("trainer.evaluation_batch_size", "trainer.train_evaluation", *PROBES),
+    *(f"trainer.{name}" for name in (*names(budget=True), *names(recipe=False))),
+    *PROBES,
     *("data.validation", "data.root", "data.download", "data.mirrors"),
 }
 

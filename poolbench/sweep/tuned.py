@@ -12,6 +12,7 @@ from typing import Any
 
 from poolbench.configuration import COMPONENTS, Composer, ConfigError, parse
 from poolbench.messages import counted, described
+from poolbench.options import names
 from poolbench.records.identity import identity, with_added
 from poolbench.registry import nearest
 from poolbench.sweep.grammar import expand
@@ -19,7 +20,6 @@ from poolbench.sweep.grammar import expand
 FOLDER = Path("tuned")
 DEFAULT = "default"  # the search that optimizer=tuned stands for
 
-_READ_AT_END = ("test", "evaluation_batch_size", "train_evaluation")  # options of the trainer that train nothing
 _NUMBER = int | float
 _FROM = {
     "search": str,
@@ -97,7 +97,7 @@ def description(config: Mapping[str, Any]) -> dict[str, Any]:
     # With the options that an identity leaves out at their defaults: the recipe was searched with those.
     recipe = identity(dict(config))["trainer"]
     recipe = {**{k: v for k, v in with_added({"trainer": {}})["trainer"].items() if k not in recipe}, **recipe}
-    trainer = {f"trainer.{k}": value for k, value in recipe.items() if k not in _READ_AT_END}
+    trainer = {f"trainer.{k}": value for k, value in recipe.items() if k not in names(recipe=False)}
     augmentation = {"data.augmentation": config["data"]["augmentation"]} if "augmentation" in config["data"] else {}
     return {**{group: config["names"][group] for group in COMPONENTS}, **augmentation, **trainer}
 

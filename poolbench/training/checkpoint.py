@@ -2,50 +2,29 @@
 
 import io
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from poolbench.records.store import Guard, replacing
-from poolbench.training.loop import Progress
-from poolbench.training.optimizers import Optimizers
+from poolbench.training.state import TrainingState
 
 
-def save(
-    path: Path,
-    model: nn.Module,
-    optimizers: Optimizers,
-    scaler: torch.amp.GradScaler,
-    progress: Progress,
-    run_id: str,
-    data: dict[str, Any],
-    average: AveragedModel | None = None,
-    guard: Guard | None = None,
-) -> None:
+def save(path: Path, state: TrainingState, run_id: str, data: dict[str, Any], guard: Guard | None = None) -> None:
     """Write ``path``, whole or not at all, and only if ``guard`` raises nothing; ``data`` is what using the model needs
     to know of its images."""
-    state = {
-        "run_id": run_id,
-        "model": model.state_dict(),
-        "optimizers": optimizers.state_dict(),
-        "scaler": scaler.state_dict(),
-        "progress": asdict(progress),
-        "data": data,
-        "average": None if average is None else average.state_dict(),
-    }
+    content = {"run_id": run_id, "data": data, **state.state_dict()}
     # By way of memory: where the disk is full torch's own writer says something about an unexpected position.
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(content, buffer)
     with replacing(path, guard=guard) as file:
         file.write(buffer.getbuffer())
 
 
 def read(path: Path, run_id: str) -> dict[str, Any]:
-    """The state that :func:`save` wrote, on the CPU; code in the file is never run.
+    """What :func:`save` wrote, on the CPU, with all that ``TrainingState.load_state_dict`` takes; code in the file is
+    never run.
 
     Raises: ValueError when the file is damaged or another cell's; OSError when it cannot be read now.
     """
@@ -61,19 +40,3 @@ def read(path: Path, run_id: str) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("run_id") != run_id:
         raise ValueError(f"{path} is not a checkpoint of {run_id}")
     return state
-
-
-def restore(
-    state: dict[str, Any],
-    model: nn.Module,
-    optimizers: Optimizers,
-    scaler: torch.amp.GradScaler,
-    average: AveragedModel | None = None,
-) -> Progress:
-    """Put ``state`` into place and return where the training stands."""
-    model.load_state_dict(state["model"])
-    optimizers.load_state_dict(state["optimizers"])
-    scaler.load_state_dict(state["scaler"])
-    if average is not None:
-        average.load_state_dict(state["average"])
-    return Progress(**state["progress"])

@@ -4,18 +4,17 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Generator, Tensor
 
 from poolbench.models.sites import Trunk, derive
-from poolbench.training.optimizers import Optimizers
+from poolbench.training.course import Course, Epoch
 from poolbench.training.schedules import Schedule
-from poolbench.training.skipping import images_in, share, skipped
+from poolbench.training.skipping import skipped
+from poolbench.training.state import Progress, TrainingState
 
 Batch = tuple[Tensor, Tensor]  # images (N, 3, H, W) as the model takes them, labels (N,)
 
@@ -27,130 +26,113 @@ class TrainingFailed(RuntimeError):
     """The training cannot go on, for a reason that repeating it would not change."""
 
 
-@dataclass
-class Progress:
-    """How far a training is; all that a checkpoint needs beside weights and optimiser."""
-
-    epoch: int = 0  # finished epochs
-    history: list[dict[str, Any]] = field(default_factory=list)  # one row of metrics.csv per finished epoch
-    seconds: float = 0.0  # spent in training steps, evaluation not counted
-    images: int = 0  # seen in training
-    cell_seconds: float = 0.0  # spent on the cell in all, up to the last finished epoch
-    attempts: int = 0  # how often it was taken up again
-    fingerprints: list[str] = field(default_factory=list)  # of the environments that it ran in
-    losses: Tensor | None = None  # of each training image when it was last seen, where easy ones are skipped
-    settled: bool = False  # what comes after the last epoch is done: averaged weights in place, the head fitted
-
-
-def averaged(model: Trunk, trainer: dict[str, Any]) -> AveragedModel | None:
-    """The running average of the weights that ``trainer.weight_averaging`` asks for, or None."""
-    decay = trainer["weight_averaging"]
-    # With the statistics of normalisations: those of the last weights do not belong to averaged ones.
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
-
-
 def train(
-    model: Trunk,
+    state: TrainingState,
+    course: Course,
     batches: Any,
-    validation: Callable[[], Iterable[Batch]] | None,
-    optimizers: Optimizers,
     schedule: Schedule,
-    scaler: torch.amp.GradScaler,
-    trainer: dict[str, Any],
     seed: int,
-    progress: Progress,
+    validation: Callable[[], Iterable[Batch]] | None = None,
     during: Callable[[float, dict[str, Any]], None] = lambda done, row: None,
     after_epoch: Callable[[Progress], None] = lambda progress: None,
-    average: AveragedModel | None = None,
 ) -> None:
-    """Train ``model`` for ``trainer["epochs"]`` epochs, from wherever ``progress`` stands.
+    """Train from wherever ``state`` stands to the end of ``course``.
 
     Every epoch seeds its random streams anew from (seed, purpose, epoch): the order of samples, the augmentation, which
     easy images are skipped and the draws of random pools. So no pool can move another's streams, and an epoch repeated
     after a crash is the same.
 
     Args:
-        model: maps ``(N, 3, H, W)`` to logits ``(N, K)``.
+        state: the net, which maps ``(N, 3, H, W)`` to logits ``(N, K)``, what trains it, and its progress.
+        course: what each epoch has.
         batches: a :class:`poolbench.data.augment.Batches`.
+        schedule: the learning rate's factor by the share of the steps that is done.
         validation: makes batches of the validation split, or None without one.
-        optimizers, schedule, scaler: hold no progress that ``progress`` does not imply, their own state apart.
-        trainer: the config's ``trainer``.
         during: called about once a second with the number of epochs done, in parts, and the running row.
         after_epoch: called after each epoch; what it saves is where a killed training goes on.
-        average: follows the weights, one update a step, and is what validation reads.
-    Raises: TrainingFailed when the loss is no longer finite; ValueError when ``trainer.skip_easy`` leaves no batch.
+    Raises: TrainingFailed when the loss is no longer finite.
     """
-    steps = _steps(trainer, len(batches.images), batches.batch_size)
-    device = next(model.parameters()).device
-    loss_of = torch.compile(model.loss) if trainer["compile"] else model.loss
-    smoothing = trainer["label_smoothing"]
-    while progress.epoch < trainer["epochs"]:
-        epoch = progress.epoch
-        order, draws = (torch.Generator().manual_seed(derive(seed, what, epoch)) for what in ("order", "augmentation"))
-        torch.manual_seed(derive(seed, "operators", epoch))
-        model.train()
-        total_loss = torch.zeros((), dtype=torch.float64, device=device)
-        correct = torch.zeros((), dtype=torch.int64, device=device)
-        start = shown = time.perf_counter()
-        images = 0
-        mirrored = None
-        if trainer["alternate_flip"]:
-            coins = torch.Generator().manual_seed(derive(seed, "flip"))
-            mirrored = (torch.randint(2, (len(batches.images),), generator=coins) + epoch) % 2
-        sides = trainer["sizes"] or [None]
-        side = sides[epoch % len(sides)]
-        skip = None
-        if trainer["skip_easy"]:
-            if progress.losses is None:
-                progress.losses = torch.full((len(batches.images),), math.inf)
-            progress.losses = progress.losses.to(device)
-            coins = torch.Generator().manual_seed(derive(seed, "skip", epoch))
-            skip = skipped(progress.losses, share(trainer["skip_easy"], epoch, trainer["epochs"]), coins)
-        for step, (x, y, chosen) in enumerate(batches.epoch(order, draws, mirrored, skip)):
-            optimizers.scale(schedule((sum(steps[:epoch]) + step) / sum(steps)))
-            if not trainer["channels_last"]:  # batches are, by the way they are made
-                x = x.contiguous()
-            if side is not None:
-                x = resized(x, side)
-            with autocast(trainer["precision"], device):
-                loss, logits = loss_of(x, y, smoothing)
-            scaler.scale(loss).backward()
-            optimizers.gather()
-            for optimizer in optimizers.optimizers:
-                scaler.step(optimizer)
-            scaler.update()
-            optimizers.zero_grad()
-            if average is not None:
-                average.update_parameters(model)
-            images += len(y)
-            total_loss += loss.detach() * len(y)
-            correct += (logits.detach().argmax(1) == y).sum()
-            if progress.losses is not None:
-                progress.losses[chosen] = F.cross_entropy(logits.detach().float(), y, reduction="none")
-            now = time.perf_counter()
-            # Reading a number off an accelerator waits for it, so it is done once a second and not at every step.
-            if now - shown >= PROGRESS_SECONDS or step == steps[epoch] - 1:
-                shown = now
-                row = {
-                    "epoch": epoch + 1,
-                    "learning_rate": optimizers.lr,
-                    "train_loss": _finite(total_loss.item() / images, epoch, step),
-                    "train_accuracy": correct.item() / images,
-                }
-                during(epoch + (step + 1) / steps[epoch], {**row, "images_per_second": images / (now - start)})
+    progress = state.progress
+    loss_of = torch.compile(state.model.loss) if course.trainer.compile else state.model.loss
+    for epoch in course.epochs[progress.epoch :]:
+        start = time.perf_counter()
+        row = train_epoch(state, course, epoch, batches, schedule, seed, loss_of, during)
         seconds = time.perf_counter() - start
-        loss_, accuracy = (None, None)
+        loss, accuracy = (None, None)
         if validation is not None:
-            torch.manual_seed(derive(seed, "validation", epoch))  # for pools that draw in evaluation too
-            now_ = model if average is None else average.module
-            loss_, accuracy, _ = evaluate(now_, validation(), trainer["precision"])
-        row |= {"validation_loss": loss_, "validation_accuracy": accuracy}
-        row |= {"seconds": seconds, "images_per_second": images / seconds}
+            torch.manual_seed(derive(seed, "validation", epoch.number))  # for pools that draw in evaluation too
+            loss, accuracy, _ = evaluate(state.counting, validation(), course.trainer.precision)
+        row |= {"validation_loss": loss, "validation_accuracy": accuracy}
+        row |= {"seconds": seconds, "images_per_second": epoch.images / seconds}
         progress.history.append(row)
         progress.epoch += 1
         progress.seconds += seconds
-        progress.images += images
+        progress.images += epoch.images
         after_epoch(progress)
+
+
+def train_epoch(
+    state: TrainingState,
+    course: Course,
+    epoch: Epoch,
+    batches: Any,
+    schedule: Schedule,
+    seed: int,
+    loss_of: Callable[..., tuple[Tensor, Tensor]],
+    during: Callable[[float, dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Train ``state`` for one epoch; see :func:`train`. ``loss_of`` is the model's ``loss``, perhaps compiled.
+
+    Returns: the epoch's number from 1, its last learning rate, and loss and accuracy over its images.
+    """
+    trainer, model, optimizers = course.trainer, state.model, state.optimizers
+    device = next(model.parameters()).device
+    losses = state.losses_of(len(batches.images), device) if trainer.skip_easy else None
+    order, augmentation = _stream(seed, "order", epoch.number), _stream(seed, "augmentation", epoch.number)
+    mirrored = _mirrored(epoch, len(batches.images), seed) if trainer.alternate_flip else None
+    skip = None if losses is None else skipped(losses, epoch.skipped, _stream(seed, "skip", epoch.number))
+    torch.manual_seed(derive(seed, "operators", epoch.number))
+    model.train()
+    total_loss = torch.zeros((), dtype=torch.float64, device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    start = shown = time.perf_counter()
+    images, row = 0, dict[str, Any]()
+    for step, (x, y, chosen) in enumerate(batches.epoch(order, augmentation, mirrored, skip)):
+        optimizers.scale(schedule(course.share_of_steps(epoch, step)))
+        if not trainer.channels_last:  # batches are, by the way they are made
+            x = x.contiguous()
+        if epoch.side is not None:
+            x = resized(x, epoch.side)
+        with autocast(trainer.precision, device):
+            loss, logits = loss_of(x, y, trainer.label_smoothing)
+        state.step(loss)
+        images += len(y)
+        total_loss += loss.detach() * len(y)
+        correct += (logits.detach().argmax(1) == y).sum()
+        if losses is not None:
+            losses[chosen] = F.cross_entropy(logits.detach().float(), y, reduction="none")
+        now = time.perf_counter()
+        # Reading a number off an accelerator waits for it, so it is done once a second and not at every step.
+        if now - shown >= PROGRESS_SECONDS or step == epoch.steps - 1:
+            shown = now
+            row = {
+                "epoch": epoch.number + 1,
+                "learning_rate": optimizers.lr,
+                "train_loss": _finite(total_loss.item() / images, epoch, step),
+                "train_accuracy": correct.item() / images,
+            }
+            done = epoch.number + (step + 1) / epoch.steps
+            during(done, {**row, "images_per_second": images / (now - start)})
+    return row
+
+
+def _stream(seed: int, *purpose: str | int) -> Generator:
+    return Generator().manual_seed(derive(seed, *purpose))
+
+
+def _mirrored(epoch: Epoch, samples: int, seed: int) -> Tensor:
+    """Which of the images ``epoch`` shows mirrored: half of them, the next one the other half."""
+    return (torch.randint(2, (samples,), generator=_stream(seed, "flip")) + epoch.number) % 2
 
 
 @torch.no_grad()
@@ -196,22 +178,10 @@ def autocast(precision: str, device: torch.device) -> Any:
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, DTYPES[precision])
 
 
-def _steps(trainer: dict[str, Any], samples: int, batch_size: int) -> list[int]:
-    """Steps of each epoch."""
-    skip, epochs = trainer["skip_easy"], trainer["epochs"]
-    steps = [images_in(skip, epoch, epochs, samples, batch_size) // batch_size for epoch in range(epochs)]
-    if 0 in steps:
-        raise ValueError(
-            f"trainer.skip_easy={skip} leaves less than a batch of {batch_size} of the {samples} training images: "
-            "make it or trainer.batch_size smaller"
-        )
-    return steps
-
-
-def _finite(loss: float, epoch: int, step: int) -> float:
+def _finite(loss: float, epoch: Epoch, step: int) -> float:
     if not math.isfinite(loss):
         raise TrainingFailed(
-            f"the training loss became {loss} in epoch {epoch + 1}, by step {step + 1}: "
+            f"the training loss became {loss} in epoch {epoch.number + 1}, by step {step + 1}: "
             "try a smaller optimizer.lr or a longer schedule.warmup"
         )
     return loss

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from poolbench.training import checkpoint
-from poolbench.training.loop import Progress
 from poolbench.training.optimizers import sgd
+from poolbench.training.state import Progress, TrainingState
 
 PROGRESS = Progress(2, [{"epoch": 1, "validation_loss": None}, {"epoch": 2}], 1.5, 200, 2.5, 1, ["aa", "bb"])
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -37,31 +37,34 @@ def saved(tmp_path):
     model(torch.randn(5, 3)).sum().backward()
     optimizers.optimizers[0].step()
     scaler.scale(torch.ones(()))
-    checkpoint.save(tmp_path / "checkpoint.pt", model, optimizers, scaler, PROGRESS, "cell", DATA)
-    return tmp_path / "checkpoint.pt", model, optimizers, scaler
+    state = TrainingState(model, optimizers, scaler, progress=PROGRESS)
+    checkpoint.save(tmp_path / "checkpoint.pt", state, "cell", DATA)
+    return tmp_path / "checkpoint.pt", state
 
 
 def test_everything_is_given_back(saved):
-    path, model, optimizers, scaler = saved
-    other, resumed, other_scaler = parts(2)
-    other_scaler.scale(torch.ones(()))
-    state = checkpoint.read(path, "cell")
-    assert checkpoint.restore(state, other, resumed, other_scaler) == PROGRESS
-    assert state["data"] == DATA
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    path, state = saved
+    other = TrainingState(*parts(2))
+    other.scaler.scale(torch.ones(()))
+    content = checkpoint.read(path, "cell")
+    other.load_state_dict(content)
+    assert other.progress == PROGRESS
+    assert content["data"] == DATA
+    weights = [one.model.state_dict().values() for one in (state, other)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
     buffers = [
-        [state["momentum_buffer"] for state in each.state_dict()[0]["state"].values()] for each in (optimizers, resumed)
+        [part["momentum_buffer"] for part in one.optimizers.state_dict()[0]["state"].values()] for one in (state, other)
     ]
     assert all(torch.equal(a, b) for a, b in zip(*buffers, strict=True))
-    assert other_scaler.get_scale() == scaler.get_scale() == 2.0**11
+    assert other.scaler.get_scale() == state.scaler.get_scale() == 2.0**11
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
 @pytest.mark.parametrize("offset", [0, 3])
 def test_a_flipped_bit_among_the_weights_is_noticed(saved, offset):
-    path, model, *_ = saved
+    path, state = saved
     content = bytearray(path.read_bytes())
-    place = content.index(model[0].weight.detach().numpy().tobytes()) + offset
+    place = content.index(state.model[0].weight.detach().numpy().tobytes()) + offset
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"checkpoint.pt cannot be read: .* is damaged"):
@@ -69,14 +72,14 @@ def test_a_flipped_bit_among_the_weights_is_noticed(saved, offset):
 
 
 def test_a_guard_keeps_the_checkpoint_that_was_there(saved):
-    path, *parts = saved
+    path, state = saved
     before = path.read_bytes()
 
     def guard():
         raise KeyError
 
     with pytest.raises(KeyError):
-        checkpoint.save(path, *parts, Progress(), "cell", DATA, guard=guard)
+        checkpoint.save(path, state, "cell", DATA, guard=guard)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
 
@@ -119,9 +122,9 @@ def test_code_in_the_file_is_not_run(tmp_path, legacy):
 
 
 def test_a_failed_save_leaves_the_last_one(saved):
-    path, model, optimizers, scaler = saved
+    path, state = saved
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
-        checkpoint.save(path, model, optimizers, scaler, PROGRESS, "cell", {"size": lambda: None})
+        checkpoint.save(path, state, "cell", {"size": lambda: None})
     assert checkpoint.read(path, "cell")["data"] == DATA
     assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
 

@@ -12,27 +12,18 @@ from torch import nn
 from poolbench import create_model
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.models.sites import Trunk
+from poolbench.options import Trainer
 from poolbench.pooling.base import Pool
 from poolbench.training import checkpoint, process
-from poolbench.training.loop import Progress, TrainingFailed, autocast, averaged, evaluate, resized, train
+from poolbench.training.course import Course
+from poolbench.training.loop import TrainingFailed, autocast, evaluate, resized, train
 from poolbench.training.optimizers import muon, sgd
 from poolbench.training.schedules import cosine
+from poolbench.training.state import Progress, TrainingState, averaged
 
 SAMPLES, SIDE, CLASSES = 96, 12, 3
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 AUGMENTATION = {"flip": True, "crop": 1, "cutout": 2}
-TRAINER = {
-    "epochs": 4,
-    "batch_size": 20,
-    "label_smoothing": 0.0,
-    "precision": "fp32",
-    "channels_last": True,
-    "compile": False,
-    "weight_averaging": 0.0,
-    "alternate_flip": False,
-    "sizes": None,
-    "skip_easy": 0.0,
-}
 
 
 class RandomPick(Pool):
@@ -86,33 +77,24 @@ class Setting:
     """A training that is ready to start; ``seed`` alone tells two of one pool apart."""
 
     def __init__(self, images, pool="max", seed=0, make=sgd, head="global_average", batches=Batches, **trainer):
-        self.trainer = {**TRAINER, **trainer}
+        self.trainer = Trainer(**{"epochs": 4, "batch_size": 20, **trainer})
         model = create_model("convnet", pool, head, CLASSES, (SIDE, SIDE), seed, widths=(4, 6), depths=(1, 1))
-        self.model = model.to(memory_format=torch.channels_last)
-        self.batches = batches(*images, self.trainer["batch_size"], MEAN, STD, AUGMENTATION)
-        self.optimizers = make(self.model)
-        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
-        self.progress, self.seed, self.images = Progress(), seed, images
-        self.average = averaged(self.model, self.trainer)
+        model = model.to(memory_format=torch.channels_last)
+        self.batches = batches(*images, self.trainer.batch_size, MEAN, STD, AUGMENTATION)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        self.state = TrainingState(model, make(model), scaler, averaged(model, self.trainer))
+        self.seed, self.images = seed, images
+
+    def __getattr__(self, name):
+        return getattr(self.state, name)  # model, optimizers, average, progress
 
     def validation(self):
         return plain_batches(self.images[0][:30], self.images[1][:30], 20, MEAN, STD)
 
     def train(self, schedule=None, validation=None, during=None, after_epoch=lambda progress: None):
-        train(
-            self.model,
-            self.batches,
-            validation,
-            self.optimizers,
-            schedule or cosine(),
-            self.scaler,
-            self.trainer,
-            self.seed,
-            self.progress,
-            during or (lambda done, row: None),
-            after_epoch,
-            self.average,
-        )
+        course = Course(self.trainer, len(self.batches.images))
+        during = during or (lambda done, row: None)
+        train(self.state, course, self.batches, schedule or cosine(), self.seed, validation, during, after_epoch)
         return self
 
     def weights(self):
@@ -170,9 +152,7 @@ def test_taken_up_after_any_epoch_it_ends_the_same_to_the_last_bit(images, tmp_p
         return Setting(images, pool, head=head, make=make, label_smoothing=0.1, skip_easy=skip_easy)
 
     def save(progress):
-        checkpoint.save(
-            tmp_path / str(progress.epoch), whole.model, whole.optimizers, whole.scaler, progress, "cell", {"size": 1}
-        )
+        checkpoint.save(tmp_path / str(progress.epoch), whole.state, "cell", {"size": 1})
 
     whole = setting()
     whole.train(after_epoch=save, validation=whole.validation)
@@ -182,8 +162,7 @@ def test_taken_up_after_any_epoch_it_ends_the_same_to_the_last_bit(images, tmp_p
         resumed = setting()
         torch.manual_seed(99)
         torch.rand(epoch)  # whatever was drawn before does not matter
-        state = checkpoint.read(tmp_path / str(epoch), "cell")
-        resumed.progress = checkpoint.restore(state, resumed.model, resumed.optimizers, resumed.scaler)
+        resumed.state.load_state_dict(checkpoint.read(tmp_path / str(epoch), "cell"))
         assert resumed.progress.epoch == len(resumed.progress.history) == epoch
         resumed.train(validation=resumed.validation)
         assert same(resumed.weights(), whole.weights()), epoch
@@ -322,8 +301,8 @@ class Sizes(Trunk):
 
 def test_sizes_alternate_by_epoch(images):
     setting = Setting(images, epochs=3, sizes=[SIDE, SIDE // 2])
-    setting.model = create_model(Sizes, "max", "global_average", CLASSES, (SIDE, SIDE))
-    setting.optimizers = sgd(setting.model)
+    setting.state.model = create_model(Sizes, "max", "global_average", CLASSES, (SIDE, SIDE))
+    setting.state.optimizers = sgd(setting.model)
     setting.train()
     steps = len(setting.batches)
     assert setting.model.seen == [
@@ -342,7 +321,7 @@ def test_resizing_keeps_constants_and_proportions():
 def test_alternating_flips_show_both_sides_of_every_image_in_two_epochs(images):
     setting = Setting(images, batches=Recorded, epochs=2, alternate_flip=True)
     # Without crops, what an image looks like tells how it was mirrored.
-    setting.batches = Recorded(*images, setting.trainer["batch_size"], MEAN, STD, {"flip": True})
+    setting.batches = Recorded(*images, setting.trainer.batch_size, MEAN, STD, {"flip": True})
     looks = []
     setting.train(after_epoch=lambda progress: looks.append(torch.cat([x for x, _ in setting.batches.seen])))
     plain = next(plain_batches(*images, len(images[0]), MEAN, STD))[0]
@@ -451,7 +430,7 @@ def test_validation_reads_the_averaged_weights(images):
     loss, _, _ = evaluate(setting.average.module, setting.validation())
     assert setting.progress.history[-1]["validation_loss"] == loss
     assert loss != evaluate(setting.model, setting.validation())[0]
-    assert averaged(setting.model, TRAINER) is None
+    assert averaged(setting.model, Trainer()) is None
 
 
 def test_flip_averaging_reads_both_sides(images):
@@ -487,7 +466,7 @@ class Hinge(nn.Module):
 def test_a_head_brings_its_own_loss(images):
     setting = Setting(images, head=Hinge, epochs=1).train()
     assert setting.rows()[-1]["train_loss"] > 100
-    assert setting.model.head.images == [(setting.trainer["batch_size"], 3, SIDE, SIDE)] * len(setting.batches)
+    assert setting.model.head.images == [(setting.trainer.batch_size, 3, SIDE, SIDE)] * len(setting.batches)
     loss, _, _ = evaluate(setting.model, setting.validation())
     x, y = next(plain_batches(images[0][:30], images[1][:30], 30, MEAN, STD))
     with torch.no_grad():

@@ -1,0 +1,293 @@
+"""One training, from a completed config to the numbers of its result; who may train it is not asked here."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from poolbench.assembly import Parts, assemble
+from poolbench.data.augment import Batches, plain_batches
+from poolbench.measure.cost import cost
+from poolbench.measure.invariance import read_probes
+from poolbench.models.sites import derive
+from poolbench.options import Trainer
+from poolbench.records import environment, store
+from poolbench.records.identity import SCHEMA_VERSION
+from poolbench.records.read import RecordError, read_json
+from poolbench.records.times import now
+from poolbench.training import checkpoint, determinism, process
+from poolbench.training.course import Course
+from poolbench.training.loop import TrainingFailed, autocast, evaluate, resized_size, train
+from poolbench.training.state import Progress, TrainingState, averaged
+
+_PREPARE_IMAGES = 5000  # what a model may look at before its first step
+
+
+class UselessCheckpoint(Exception):
+    """The checkpoint cannot be gone on from."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a session works.
+
+    Args:
+        folder: of the record: its files but config, status and result are the session's.
+        guard: called before each file takes its place; raises where the folder is another process's by now.
+        tell: takes what there is to say of how it gets on: epoch, share_done, train_accuracy, ...
+        code: what :func:`poolbench.records.environment.code_version` said when the program started.
+        threads, device: what ``null`` and ``auto`` in the config stand for here.
+    """
+
+    folder: Path
+    guard: store.Guard
+    tell: Callable[..., None]
+    code: dict[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+    device: str | None = None
+
+
+class Session:
+    """A training in one process: built, taken up where it was, trained, settled and read."""
+
+    def __init__(self, config: dict[str, Any], desk: Desk):
+        self.config, self.desk = config, desk
+        self.trainer, self.seed = Trainer(**config["trainer"]), config["seed"]
+        self.path = desk.folder / "checkpoint.pt"
+        self.operations: set[str] = set()  # that are not deterministic
+        self.described: dict[str, Any] = {}  # environment.json
+        self._began = time.perf_counter()
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end. Returns: what ``result.json`` holds.
+
+        Raises: TrainingFailed, ValueError or DataError for what the user can mend; UselessCheckpoint.
+        """
+        with determinism.asked_for(self.operations):
+            parts = self._build()
+            self._begin(parts)
+            self._train(parts)
+            self._settle()
+            result = self._read()
+        self._note_operations()
+        store.write_metrics(self.desk.folder / "metrics.csv", self.progress.history, self.desk.guard)
+        return result
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
+
+    def _build(self) -> Parts:
+        """Set the process up and make the net."""
+        offered = self.trainer.device in ("auto", "cuda") and self.desk.device
+        self.device = process.choose_device(offered or self.trainer.device)
+        threads, kept = process.set_up(self.device, self.trainer.threads or self.desk.threads, self.trainer.keep_memory)
+        parts = assemble(self.config, self.device)
+        self.described = environment.describe(
+            process.device_name(self.device),
+            threads,
+            torch.backends.cpu.get_cpu_capability(),
+            kept,
+            self.desk.code,
+            self.config,
+            determinism.switches(),
+        )
+        self.operations |= _operations_before(self.desk.folder)
+        self._note_operations(first=True)
+        self.model, self.size = parts.model.to(self.device), parts.info.size
+        self.costs = cost(self.model, self.size)
+        # Now: a head that was fitted in the end, as a checkpoint may have it, is another.
+        self.flops = {side: self._flops(side) for side in self.trainer.sizes or [None]}
+        return parts
+
+    def _begin(self, parts: Parts) -> None:
+        """Load the images and bring the net to where its training begins, or stood."""
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.trainer.precision == "fp16")
+        optimizers = parts.optimizers(self.model)
+        began = time.perf_counter()
+        self.images = parts.source.load(self.seed)
+        if not self.path.exists():
+            self._prepare()
+        self.state = TrainingState(self.model, optimizers, scaler, averaged(self.model, self.trainer))
+        if self.path.exists():
+            self._restore()
+        # The code counts as well: half of a training by one version and half by another is neither's.
+        here = f"{self.described['fingerprint']} {self.described['poolbench']} {self.described['commit']}"
+        self.progress.fingerprints = sorted({*self.progress.fingerprints, here})
+        self._began = began - self.progress.cell_seconds
+
+    def _prepare(self) -> None:
+        """Let a model that wants it take its first weights from training images; the same ones for every seed."""
+        if callable(getattr(self.model, "prepare", None)):
+            some = slice(0, _PREPARE_IMAGES)
+            batches = self._look(self.images.train_images[some], self.images.train_labels[some])
+            self.model.prepare(torch.cat([x for x, _ in batches]))
+
+    def _restore(self) -> None:
+        try:
+            self.state.load_state_dict(checkpoint.read(self.path, self.config["run_id"]))
+        except torch.OutOfMemoryError:  # says nothing of the checkpoint
+            raise
+        except (ValueError, RuntimeError, TypeError, KeyError) as error:  # torn, or of another version of the code
+            raise UselessCheckpoint from error
+        self.progress.attempts += 1
+
+    def _train(self, parts: Parts) -> None:
+        batches = Batches(
+            self.images.train_images,
+            self.images.train_labels,
+            self.trainer.batch_size,
+            self.images.mean,
+            self.images.std,
+            parts.source.augmentation,
+            self.device,
+        )
+        self.course = Course(self.trainer, len(batches.images), self.flops)
+        self.desk.tell(epoch=self.progress.epoch, share_done=self.course.share_of_work(self.progress.epoch))
+        validation = partial(self._look, self.images.validation_images, self.images.validation_labels)
+        train(
+            self.state,
+            self.course,
+            batches,
+            parts.schedule,
+            self.seed,
+            validation if self.held_out else None,
+            self._during,
+            self._save,
+        )
+
+    @property
+    def held_out(self) -> bool:
+        return len(self.images.validation_images) > 0
+
+    def _flops(self, side: int | None) -> int:
+        size = self.size if side is None else resized_size(self.size, side)
+        return int((self.costs if size == tuple(self.size) else cost(self.model, size))["forward_flops"])
+
+    def _during(self, done: float, row: dict[str, Any]) -> None:
+        epoch = self.course.epochs[row["epoch"] - 1]
+        seconds = epoch.images / row["images_per_second"]  # of the whole epoch
+        before, after, share = (self.course.share_of_work(n) for n in (epoch.number, epoch.number + 1, done))
+        self.desk.tell(
+            epoch=done,
+            share_done=share,
+            train_accuracy=row["train_accuracy"],
+            images_per_second=row["images_per_second"],
+            seconds_left=(1 - share) / (after - before) * seconds,
+        )
+
+    def _save(self, progress: Progress) -> None:
+        progress.cell_seconds = time.perf_counter() - self._began
+        images = self.images
+        # So that a model can be used where its data is not.
+        data = {"size": self.size, "classes": images.classes, "mean": images.mean, "std": images.std}
+        checkpoint.save(self.path, self.state, self.config["run_id"], data, self.desk.guard)
+        store.write_metrics(self.desk.folder / "metrics.csv", progress.history, self.desk.guard)
+        self._note_operations()
+
+    def _settle(self) -> None:
+        """Do what comes after the last epoch: put averaged weights in place, fit the head."""
+        fits = callable(getattr(self.model.head, "fit", None))
+        average = self.state.average
+        if not self.progress.settled and (average is not None or fits or not self.path.exists()):
+            if average is not None:
+                self.model.load_state_dict(average.module.state_dict())
+            if fits:
+                self._fit()
+            self.progress.settled = True
+            self._save(self.progress)
+        if fits:
+            self.costs = cost(self.model, self.size)  # the fitted head is another than the one that trained the trunk
+
+    def _fit(self) -> None:
+        """Let the head be fitted to what the trained trunk makes of the training images."""
+        self.model.eval()
+
+        @torch.no_grad()
+        def maps() -> Iterator[tuple[Tensor, Tensor]]:
+            for x, y in self._look(self.images.train_images, self.images.train_labels):
+                with autocast(self.trainer.precision, x.device):
+                    yield self.model.features(x).float(), y
+
+        self.model.head.fit(maps, torch.Generator().manual_seed(derive(self.seed, "fit")))
+
+    def _read(self) -> dict[str, Any]:
+        """Read everything at the end, the test set for the first and only time, or never without ``trainer.test``."""
+        trainer, progress, images = self.trainer, self.progress, self.images
+        torch.manual_seed(derive(self.seed, "evaluation"))  # for pools that draw in evaluation too
+        test = partial(self._look, images.test_images, images.test_labels)
+        test_loss, test_accuracy, flip_averaged = (None, None, None)
+        if trainer.test:
+            test_loss, test_accuracy, flip_averaged = self._evaluate(test(), trainer.flip_averaging)
+        # Without augmentation and in evaluation mode, as the test set is read, or the gap would compare two things.
+        some = slice(0, trainer.train_evaluation)
+        train_loss, train_accuracy, _ = self._evaluate(self._look(images.train_images[some], images.train_labels[some]))
+        validation_loss, validation_accuracy = (None, None)
+        if self.held_out:
+            held_out = self._look(images.validation_images, images.validation_labels)
+            validation_loss, validation_accuracy, _ = self._evaluate(held_out)
+        _refuse_infinite(test_loss, train_loss, validation_loss)
+        memory = process.peak_memory(self.device)  # of the training, whatever is read on top
+        probe = self.config.get("probe") or {} if trainer.test else {}
+        probes = read_probes(self.model, test, probe, self.seed, trainer.precision)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": self.config["run_id"],
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+            "flip_averaged_accuracy": flip_averaged,
+            "train_accuracy": train_accuracy,
+            "train_loss": train_loss,
+            "validation_accuracy": validation_accuracy,
+            "validation_loss": validation_loss,
+            **self.costs,
+            "train_flops": self.course.train_flops(progress.epoch),
+            "images_seen": progress.images,
+            "epochs": progress.epoch,
+            "train_seconds": progress.seconds,
+            "cell_seconds": time.perf_counter() - self._began,
+            "images_per_second": progress.images / progress.seconds if progress.seconds else None,
+            "peak_memory_bytes": memory,
+            "train_samples": len(images.train_images),
+            "validation_samples": len(images.validation_images),
+            "test_samples": len(images.test_images) if trainer.test else 0,
+            "resumed": progress.attempts,
+            "mixed_environment": len(progress.fingerprints) > 1,
+            **probes,
+            "finished": now(),
+        }
+
+    def _evaluate(self, batches: Any, flip: bool = False) -> tuple[float, float, float | None]:
+        return evaluate(self.model, batches, self.trainer.precision, flip)
+
+    def _look(self, images: Tensor, labels: Tensor) -> Any:
+        """Batches of a part of the data, without augmentation."""
+        mean, std = self.images.mean, self.images.std
+        return plain_batches(images, labels, self.trainer.evaluation_batch_size, mean, std, self.device)
+
+    def _note_operations(self, first: bool = False) -> None:
+        """Have the record tell which operations torch called not deterministic so far."""
+        names = sorted(self.operations)
+        if first or names != self.described["nondeterministic_operations"]:
+            self.described["nondeterministic_operations"] = names
+            store.write_json(self.desk.folder / "environment.json", self.described, guard=self.desk.guard)
+
+
+def _operations_before(folder: Path) -> set[str]:
+    """What an earlier attempt at the cell in ``folder`` noted: this one may not repeat all of its operations."""
+    with suppress(RecordError, OSError):
+        names = (read_json(folder / "environment.json") or {}).get("nondeterministic_operations")
+        return {str(name) for name in names} if isinstance(names, list) else set()
+    return set()
+
+
+def _refuse_infinite(*losses: float | None) -> None:
+    if not all(math.isfinite(loss) for loss in losses if loss is not None):
+        raise TrainingFailed("a loss at the end is not finite: try a smaller optimizer.lr or a longer schedule.warmup")
