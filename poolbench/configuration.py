@@ -1,26 +1,18 @@
 """From a command line to a completed config: every option with its value, checked, as plain data."""
 
-import copy
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from poolbench.config_files import (
-    COMPONENTS,
-    GROUPS,
-    ConfigError,
-    check_file,
-    config_dir,
-    reached_from_elsewhere,
-)
+from poolbench.compositions import Compositions
+from poolbench.config_files import COMPONENTS, GROUPS, ConfigError, check_file, config_dir
 from poolbench.heads import HEADS
 from poolbench.messages import unknown_choice, unknown_option
 from poolbench.models import MODELS
 from poolbench.models.torchvision_names import meant as meant_of_torchvision
+from poolbench.overrides import flatten, quoted
 from poolbench.pooling import POOLS
 from poolbench.registry import nearest
 
@@ -36,10 +28,8 @@ class Composer:
         self.folders = folders  # of configs, ours first
         self._blocks: dict[tuple[str, str], dict[str, Any]] = {}
         self._checked: set[tuple[str, str]] = set()  # group, choice
-        self._files_interpolate: bool | None = None
-        self._reached: set[str] | None = None
-        self._alone: dict[tuple[str, str], bool] = {}
-        self._earlier: dict[Any, tuple[dict[str, Any], dict[str, str]]] = {}
+        self.earlier = Compositions(folders, self.block)
+        self.interpolates = self.earlier.interpolates
 
     def complete(self, overrides: Iterable[str]) -> dict[str, Any]:
         """The config of one cell.
@@ -51,7 +41,7 @@ class Composer:
         """
         wanted = [self._spelt_out(override) for override in overrides]
         flat = [text for texts in wanted for text in texts]
-        config, choices = self._like_an_earlier(flat) or self._composed(flat)
+        config, choices = self.earlier.like(flat) or self._composed(flat)
         for key in MADE:
             if key in config:
                 raise ConfigError(f"unknown option {key!r}: poolbench fills it in itself")
@@ -94,13 +84,6 @@ class Composer:
         files = {path.stem for folder in self.folders for path in (folder / group).glob("*.yaml")}
         return sorted(files | set(installed(group)))
 
-    def interpolates(self, overrides: Iterable[str]) -> bool:
-        """Whether some value may be made from others, as ``data.data_seed=${seed}``, here or in a user's file."""
-        if self._files_interpolate is None:
-            files = [path for folder in self.folders for group in GROUPS for path in (folder / group).rglob("*.yaml")]
-            self._files_interpolate = any(b"${" in path.read_bytes() for path in files)
-        return self._files_interpolate or any("${" in text for text in overrides)
-
     def _composed(self, overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         """The config of ``overrides`` as Hydra composes it, and which file of each group it took."""
         from omegaconf import OmegaConf
@@ -112,73 +95,8 @@ class Composer:
             del composed["hydra"]
             config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         assert isinstance(config, dict)
-        if (shape := self._shape(overrides)) is not None:
-            self._earlier[shape[0]] = copy.deepcopy(config), choices
+        self.earlier.keep(overrides, config, choices)
         return config, choices
-
-    def _like_an_earlier(self, overrides: list[str]) -> tuple[dict[str, Any], dict[str, str]] | None:
-        """What :meth:`_composed` would say, made from what it said of other values of the same options; or None.
-
-        Composing takes tens of milliseconds, and the cells of a large sweep differ in a few plain values.
-        """
-        shape = self._shape(overrides)
-        if shape is None or shape[0] not in self._earlier:
-            return None
-        config, choices = copy.deepcopy(self._earlier[shape[0]])
-        for group, choice in shape[1].items():
-            config[group], choices[group] = copy.deepcopy(self.block(group, choice)), choice
-        for key, value in shape[2].items():
-            *path, last = key.split(".")
-            part: Any = config
-            for step in path:
-                part = part.get(step) if isinstance(part, dict) else None
-            # Whatever is not the plain replacement of a value by another is left to Hydra, and so are its complaints.
-            if not isinstance(part, dict) or last not in part or isinstance(part[last], dict):
-                return None
-            part[last] = copy.deepcopy(value)
-        if "???" in (value for group in shape[1] for value in flatten(config[group]).values()):
-            return None
-        return config, choices
-
-    def _shape(self, overrides: list[str]) -> tuple[Any, dict[str, str], dict[str, Any]] | None:
-        """What two command lines have in common whose configs differ in plain values only; and those of this one.
-
-        Returns: a key; group -> file, of groups whose files stand for themselves; option -> value. None where nothing
-            may be said, as with values that are made from others.
-        """
-        if self.interpolates(overrides):
-            return None
-        special, files, values = [], {}, {}
-        for text in overrides:
-            key, _, written = text.partition("=")
-            if key in GROUPS and self._stands_for_itself(key, written):
-                files[key] = written
-            elif key not in GROUPS and re.fullmatch(r"[A-Za-z_][\w.]*", key) and key != "pool.sites":
-                plain, value = _plain(text)
-                if not plain or key in values:
-                    return None
-                values[key] = value
-            else:
-                special.append(text)
-        # +pool.option=3 changes what the file of the pool says: put in anew, the file would be without it.
-        for group in {text.lstrip("+~").partition("=")[0].partition(".")[0] for text in special} & files.keys():
-            special.append(f"{group}={files.pop(group)}")
-        return (tuple(special), frozenset(files), frozenset(values)), files, values
-
-    def _stands_for_itself(self, group: str, choice: str) -> bool:
-        """Whether ``group=choice`` puts the content of one file under ``group`` and does nothing else."""
-        if self._reached is None:
-            self._reached = reached_from_elsewhere(self.folders)
-        if group in self._reached or group in ("sweep", "data") or not re.fullmatch(r"[\w.\-]+", choice):
-            return False
-        file = next((path for f in self.folders if (path := f / group / f"{choice}.yaml").is_file()), None)
-        if file is None or choice == "per_site":
-            return False
-        if (group, choice) not in self._alone:
-            content = self.block(group, choice)
-            text = file.read_text(encoding="utf-8")
-            self._alone[group, choice] = "@package" not in text and "defaults" not in content and bool(content)
-        return self._alone[group, choice]
 
     def _compose(self, overrides: list[str], **options: Any) -> Any:
         from hydra import compose
@@ -286,18 +204,6 @@ def _meant(group: str, value: str) -> str:
     return f"model=torchvision model.name={net}" if net else ""
 
 
-@cache
-def _plain(text: str) -> tuple[bool, Any]:
-    """Whether the override ``text`` gives one number, text, truth value, null or list of such; and which."""
-    override = parse(text)
-    if override.is_sweep_override():
-        return False, None
-    value = override.value()
-    parts = value if isinstance(value, list) else [value]
-    plain = all(part is None or isinstance(part, str | int | float) for part in parts) and "???" not in parts
-    return plain, value
-
-
 @contextmanager
 def composer(folders: Iterable[Path] = ()) -> Iterator[Composer]:
     """A :class:`Composer` over our configs and those in ``folders`` of the user's own.
@@ -337,68 +243,6 @@ def installed(group: str) -> dict[str, str]:
         return {}
     table = REGISTRIES[group].table
     return {name: place for name, place in REGISTRIES[group].locations().items() if name not in table}
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"trainer": {"epochs": 3}} -> {"trainer.epochs": 3}``; lists count as values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-@cache
-def parser() -> Any:
-    """Hydra's parser of overrides."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()
-
-
-def parse(text: str) -> Any:
-    """One override as Hydra understands it. Raises: ConfigError with a hint how to quote."""
-    from hydra.errors import HydraException
-
-    refuse_cut([text])
-    if "=" not in text and not text.startswith("~"):
-        raise ConfigError(f"{text!r} is not an option: options look like pool=max or trainer.epochs=3")
-    try:
-        return parser().parse_override(text)
-    except HydraException as error:
-        key, _, value = text.partition("=")
-        hint = shlex.quote(f"{key.strip()}={quoted(value.strip())}")
-        raise ConfigError(
-            f"cannot read {text!r}: a value with '=', spaces or other special characters needs quotes inside the "
-            f"shell's: {hint}"
-        ) from error
-
-
-def refuse_cut(texts: list[str]) -> None:
-    """Raises: ConfigError for an option that the shell cut in two at a space, as ``pool=max, average``."""
-
-    def goes_on(left: str, right: str) -> bool:
-        return (left.endswith(("=", ",")) and "=" not in right.lstrip("=")) or right.startswith(("=", ","))
-
-    for number, text in enumerate(texts):
-        parts = [text]
-        for following in texts[number + 1 :]:
-            if not goes_on(parts[-1], following):
-                break
-            parts.append(following)
-        if len(parts) > 1 or text.endswith(",") or text.startswith(","):
-            whole = shlex.quote("".join(parts).strip(","))
-            raise ConfigError(
-                f"{' '.join(parts)!r} is cut at its spaces: no space after a comma nor around the =, as {whole}"
-            )
-
-
-def quoted(value: str) -> str:
-    """``value`` between quotes, as an override that Hydra reads as this very string."""
-    # Backslashes stand for themselves but before a quote.
-    return '"' + re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), value) + '"'
 
 
 def _short(value: Any) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from poolbench.checks import PATH, TRUTH, Rule, is_number, is_whole, or_null, whole
 from poolbench.config_files import our_options
-from poolbench.configuration import COMPONENTS, MADE, WORDS, ConfigError, flatten
+from poolbench.configuration import COMPONENTS, MADE, WORDS, ConfigError
 from poolbench.messages import unknown_option
 from poolbench.options import OPTIONS, Trainer
+from poolbench.overrides import flatten
 from poolbench.records.probes import ALLOWED as PROBES
 from poolbench.registry import call, locate
 from poolbench.training.allowed import check_optimizer

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolbench.configuration import COMPONENTS, Composer, ConfigError, composer, config_dir, flatten, parse, quoted
+from poolbench.configuration import COMPONENTS, Composer, ConfigError, composer, config_dir
 from poolbench.limits import check
+from poolbench.overrides import flatten, parse, quoted
 from poolbench.records.identity import run_id
 
 LABELS = [
@@ -274,7 +275,7 @@ def test_a_config_made_from_an_earlier_one_is_the_one_that_is_composed(own, earl
     earlier, line = earlier.split(), line.split()
     with composer([own("pool/minmax.yaml", "_target_: mypools.MinMax\nkernel_size: 2\n")]) as many:
         many.complete(earlier)
-        assert (many._like_an_earlier(line) is not None) == quick
+        assert (many.earlier.like(line) is not None) == quick
         found, composed = (_config_or_complaint(one, line) for one in (many, Composer(many.folders)))
         assert found == composed
         if isinstance(found, dict):  # also the order, which is that of the file in a record

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from poolbench.configuration import GROUPS, ConfigError, parse, quoted, refuse_cut
+from poolbench.configuration import GROUPS, ConfigError
+from poolbench.overrides import parse, quoted, refuse_cut
 from poolbench.records.identity import digest
 from poolbench.registry import nearest
 

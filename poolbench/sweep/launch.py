@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from poolbench.configuration import ConfigError, config_dir, quoted
+from poolbench.configuration import ConfigError, config_dir
+from poolbench.overrides import quoted
 from poolbench.records import environment, store
 from poolbench.records.state import DONE, FAILED, RUNNING
 from poolbench.registry import nearest
@@ -214,7 +215,7 @@ def jobs(arguments: list[str]) -> list[list[str]]:
     plan = next((text for text in arguments if text.startswith("+plan=")), None)
     if plan is None:
         raise ConfigError("hydra/sweeper=poolbench belongs to `poolbench sweep ... hydra/launcher=NAME`")
-    from poolbench.configuration import parse
+    from poolbench.overrides import parse
 
     content = json.loads(Path(str(parse(plan).value())).read_text(encoding="utf-8"))
     return [[plan, f"+run_id={quoted(run_id)}"] for run_id in content["cells"]]

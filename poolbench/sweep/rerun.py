@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from poolbench.configuration import COMPONENTS, parse
+from poolbench.configuration import COMPONENTS
 from poolbench.limits import check
 from poolbench.options import names
+from poolbench.overrides import parse
 from poolbench.records.identity import run_id, with_added
 from poolbench.records.read import Record
 from poolbench.registry import call, locate

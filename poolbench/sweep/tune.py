@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolbench.configuration import ConfigError, parse
+from poolbench.configuration import ConfigError
 from poolbench.options import Trainer
+from poolbench.overrides import parse
 from poolbench.records.identity import digest
 from poolbench.records.read import read_record
 from poolbench.records.state import DONE, FAILED

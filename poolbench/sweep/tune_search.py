@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolbench.configuration import GROUPS, ConfigError, composer, flatten, parse
+from poolbench.configuration import GROUPS, ConfigError, composer
 from poolbench.messages import meant_options
 from poolbench.options import names
+from poolbench.overrides import flatten, parse
 from poolbench.records.probes import DEFAULTS
 from poolbench.registry import said
 from poolbench.sweep.grammar import bare

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from poolbench.configuration import ConfigError, parse, refuse_cut
+from poolbench.configuration import ConfigError
+from poolbench.overrides import parse, refuse_cut
 
 Point = tuple[str, ...]  # a value for each parameter, as it would stand after the = of an override
 

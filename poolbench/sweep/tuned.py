@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from poolbench.configuration import COMPONENTS, Composer, ConfigError, parse
+from poolbench.configuration import COMPONENTS, Composer, ConfigError
 from poolbench.messages import counted, described
 from poolbench.options import names
+from poolbench.overrides import parse
 from poolbench.records.identity import identity, with_added
 from poolbench.registry import nearest
 from poolbench.sweep.grammar import expand

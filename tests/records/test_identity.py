@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from poolbench.configuration import composer, flatten
+from poolbench.configuration import composer
+from poolbench.overrides import flatten
 from poolbench.records.groups import pool_labels
 from poolbench.records.identity import digest, identity, run_id, with_added
 

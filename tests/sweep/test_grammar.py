@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolbench.configuration import ConfigError, parse
+from poolbench.configuration import ConfigError
+from poolbench.overrides import parse
 from poolbench.sweep.grammar import command_line, count_of_seeds, expand
 
 
