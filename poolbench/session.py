@@ -16,7 +16,7 @@ from poolbench.assembly import Parts, assemble
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.measure.cost import cost
 from poolbench.measure.invariance import read_probes
-from poolbench.models.sites import derive
+from poolbench.models.sites import Trunk, derive
 from poolbench.options import Trainer
 from poolbench.records import environment, store
 from poolbench.records.identity import SCHEMA_VERSION
@@ -90,15 +90,9 @@ class Session:
         self.device = process.choose_device(offered or self.trainer.device)
         threads, kept = process.set_up(self.device, self.trainer.threads or self.desk.threads, self.trainer.keep_memory)
         parts = assemble(self.config, self.device)
-        self.described = environment.describe(
-            process.device_name(self.device),
-            threads,
-            torch.backends.cpu.get_cpu_capability(),
-            kept,
-            self.desk.code,
-            self.config,
-            determinism.switches(),
-        )
+        capability, switches = torch.backends.cpu.get_cpu_capability(), determinism.switches()
+        name = process.device_name(self.device)
+        self.described = environment.describe(name, threads, capability, kept, self.desk.code, self.config, switches)
         self.operations |= _operations_before(self.desk.folder)
         self._note_operations(first=True)
         self.model, self.size = parts.model.to(self.device), parts.info.size
@@ -140,15 +134,9 @@ class Session:
         self.progress.attempts += 1
 
     def _train(self, parts: Parts) -> None:
-        batches = Batches(
-            self.images.train_images,
-            self.images.train_labels,
-            self.trainer.batch_size,
-            self.images.mean,
-            self.images.std,
-            parts.source.augmentation,
-            self.device,
-        )
+        images, labels = self.images.train_images, self.images.train_labels
+        mean, std, augmentation = self.images.mean, self.images.std, parts.source.augmentation
+        batches = Batches(images, labels, self.trainer.batch_size, mean, std, augmentation, self.device)
         self.course = Course(self.trainer, len(batches.images), self.flops)
         self.desk.tell(epoch=self.progress.epoch, share_done=self.course.share_of_work(self.progress.epoch))
         validation = partial(self._look, self.images.validation_images, self.images.validation_labels)
@@ -200,23 +188,12 @@ class Session:
             if average is not None:
                 self.model.load_state_dict(average.module.state_dict())
             if fits:
-                self._fit()
+                batches = partial(self._look, self.images.train_images, self.images.train_labels)
+                _fit(self.model, batches, self.trainer.precision, self.seed)
             self.progress.settled = True
             self._save(self.progress)
         if fits:
             self.costs = cost(self.model, self.size)  # the fitted head is another than the one that trained the trunk
-
-    def _fit(self) -> None:
-        """Let the head be fitted to what the trained trunk makes of the training images."""
-        self.model.eval()
-
-        @torch.no_grad()
-        def maps() -> Iterator[tuple[Tensor, Tensor]]:
-            for x, y in self._look(self.images.train_images, self.images.train_labels):
-                with autocast(self.trainer.precision, x.device):
-                    yield self.model.features(x).float(), y
-
-        self.model.head.fit(maps, torch.Generator().manual_seed(derive(self.seed, "fit")))
 
     def _read(self) -> dict[str, Any]:
         """Read everything at the end, the test set for the first and only time, or never without ``trainer.test``."""
@@ -286,6 +263,19 @@ def _operations_before(folder: Path) -> set[str]:
         names = (read_json(folder / "environment.json") or {}).get("nondeterministic_operations")
         return {str(name) for name in names} if isinstance(names, list) else set()
     return set()
+
+
+def _fit(model: Trunk, batches: Callable[[], Any], precision: str, seed: int) -> None:
+    """Let the head be fitted to what the trained trunk makes of the training images."""
+    model.eval()
+
+    @torch.no_grad()
+    def maps() -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in batches():
+            with autocast(precision, x.device):
+                yield model.features(x).float(), y
+
+    model.head.fit(maps, torch.Generator().manual_seed(derive(seed, "fit")))
 
 
 def _refuse_infinite(*losses: float | None) -> None:

@@ -24,7 +24,8 @@ RESULT = result_columns()
 ENVIRONMENT = ("fingerprint", "cpu", "capability", "threads", "device", "torch", "allocator_kept", "commit", "dirty")
 _PLACES = ("runs_dir", "report_dir", "root")  # options that are paths, the last one of ``data``
 STATUS = ("host", "started", "updated", "error")
-_COUNTS = {"seed", "batch_size", "threads", *(field.name for field in FIELDS.values() if field.kind == "count")}
+_WHOLE = ("count", "operations")
+_COUNTS = {"seed", "batch_size", "threads", *(field.name for field in FIELDS.values() if field.kind in _WHOLE)}
 _TRUTHS = {"allocator_kept", "dirty", *(field.name for field in FIELDS.values() if field.kind == "truth")}
 _TEXTS = {field.name for field in FIELDS.values() if field.kind == "text"}
 

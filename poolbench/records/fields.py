@@ -13,7 +13,7 @@ class Field:
     Args:
         name: as the result has it. Of a unit other than 1 it ends in it: ``_seconds``, ``_bytes``, ``_flops``.
         kind: ``share``: a fraction from 0 to 1; ``loss``: any number, one that diverged included; ``number``, finite;
-            ``count``: a whole number; ``truth``; ``text``.
+            ``count``: a whole number; ``operations``: a number that is whole unless it is huge; ``truth``; ``text``.
         measured: every training measures it anew, the same one included.
         cost: where it stands among the costs of a summary, from 1; 0 for what is none.
         title, form, per: over its column of costs for people, how a value is written there, and in units of what; no
@@ -22,7 +22,7 @@ class Field:
     """
 
     name: str
-    kind: Literal["share", "loss", "number", "count", "truth", "text"]
+    kind: Literal["share", "loss", "number", "count", "operations", "truth", "text"]
     measured: bool = False
     cost: int = 0
     title: str = ""
@@ -43,8 +43,8 @@ FIELDS: dict[str, Field] = {
         Field("validation_accuracy", "share"),
         Field("validation_loss", "loss"),
         Field("parameters", "count", cost=1, title="parameters", form=",.0f"),
-        Field("forward_flops", "number", cost=2, title="MFLOPs", form=",.2f", per=1e6),  # of one image
-        Field("pool_flops", "number", cost=3),
+        Field("forward_flops", "operations", cost=2, title="MFLOPs", form=",.2f", per=1e6),  # of one image
+        Field("pool_flops", "operations", cost=3),
         Field("train_flops", "number"),
         Field("images_seen", "count"),
         Field("test_samples", "count"),

@@ -62,7 +62,8 @@ _WORDS: dict[Callable[[Any], bool], str] = {
 _CONFIG = {"seed": _seed}
 _TRAINER = {name: _text if isinstance(DEFAULTS[name], str) else _count for name in names(column=True)}
 _DATA = {"validation": _share}
-_OF_KIND = {"share": _share, "loss": _curve_number, "number": _number, "count": _count, "truth": _truth, "text": _text}
+_OF_KIND = {"share": _share, "loss": _curve_number, "number": _number, "operations": _number}
+_OF_KIND |= {"count": _count, "truth": _truth, "text": _text}
 _RESULT = {field.name: _OF_KIND[field.kind] for field in FIELDS.values()}
 _ENVIRONMENT = {
     **dict.fromkeys(("fingerprint", "cpu", "capability", "device", "torch", "commit"), _label),

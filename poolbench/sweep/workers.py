@@ -60,83 +60,105 @@ def run_plan(plan: Plan, watcher: Watcher) -> dict[str, str]:
     cells = plan.open()
     if not cells:
         return {}
-    hours = plan.options["max_hours"]
-    deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
-    writable(Path(cells[0].config["runs_dir"]))
-    code = environment.code_version()
-    context = _context(cells)
-    gpus = _check_and_prepare(context, cells)
-    cores = environment.available_cores()
-    workers = plan.options["workers"] or gpus or cores
-    threads = max(1, cores // workers)
-    failures: Counter[str] = Counter()
-    failed: dict[str, str] = {}
-    queue, elsewhere = deque(cells), list[Cell]()
-    running: dict[int, tuple[BaseProcess, Any, Cell, int]] = {}
-    try:
-        while queue or running or elsewhere:
-            if time.monotonic() > deadline:
-                queue.clear()
-                elsewhere.clear()
-            while queue and len(running) < workers:
-                cell = queue.popleft()
-                state = cell.state()
-                if state == DONE:
-                    watcher.ended(cell, DONE, "")
-                elif state == RUNNING:
-                    elsewhere.append(cell)
-                    watcher.started(cell)  # by another process; how it gets on can be seen all the same
-                else:
-                    if state == DAMAGED:
-                        watcher.ended(cell, DAMAGED, "its record cannot be read: set aside, trained again")
-                    slot = min(set(range(workers)) - {slot for *_, slot in running.values()})
-                    device = f"cuda:{slot % gpus}" if gpus else None
-                    process, pipe = _start(context, _work, cell.config, code, threads, device)
-                    running[process.sentinel] = (process, pipe, cell, slot)
-                    watcher.started(cell)
-            if running:
-                connection.wait(list(running), POLL_SECONDS)
-            else:  # Windows does not wait for nothing
-                time.sleep(POLL_SECONDS)
-            for sentinel, (process, pipe, cell, _) in list(running.items()):
-                if process.is_alive():
+    return _Run(plan, cells, watcher).run()
+
+
+class _Run:
+    """A plan on this machine: cells that wait, that run, and that other processes have."""
+
+    def __init__(self, plan: Plan, cells: list[Cell], watcher: Watcher):
+        self.options, self.watcher = plan.options, watcher
+        hours = plan.options["max_hours"]
+        self.deadline = math.inf if hours is None else time.monotonic() + 3600 * hours
+        writable(Path(cells[0].config["runs_dir"]))
+        self.code = environment.code_version()
+        self.context = _context(cells)
+        self.gpus = _check_and_prepare(self.context, cells)
+        cores = environment.available_cores()
+        self.workers = plan.options["workers"] or self.gpus or cores
+        self.threads = max(1, cores // self.workers)
+        self.queue, self.elsewhere = deque(cells), list[Cell]()
+        self.running: dict[int, tuple[BaseProcess, Any, Cell, int]] = {}
+        self.failures: Counter[str] = Counter()
+        self.failed: dict[str, str] = {}
+
+    def run(self) -> dict[str, str]:
+        try:
+            while self.queue or self.running or self.elsewhere:
+                if time.monotonic() > self.deadline:
+                    self.queue.clear()
+                    self.elsewhere.clear()
+                while self.queue and len(self.running) < self.workers:
+                    self._take(self.queue.popleft())
+                if self.running:
+                    connection.wait(list(self.running), POLL_SECONDS)
+                else:  # Windows does not wait for nothing
+                    time.sleep(POLL_SECONDS)
+                self._look_at_ours()
+                self._look_elsewhere()
+                self.watcher.tick()
+                if self.failed and self.options["fail_fast"]:
+                    break
+        finally:
+            for process, *_ in self.running.values():
+                process.terminate()
+            for process, *_ in self.running.values():
+                process.join(10)
+        return self.failed
+
+    def _take(self, cell: Cell) -> None:
+        """Start ``cell``, unless somebody else has it."""
+        state = cell.state()
+        if state == DONE:
+            self.watcher.ended(cell, DONE, "")
+            return
+        if state == RUNNING:
+            self.elsewhere.append(cell)
+            self.watcher.started(cell)  # by another process; how it gets on can be seen all the same
+            return
+        if state == DAMAGED:
+            self.watcher.ended(cell, DAMAGED, "its record cannot be read: set aside, trained again")
+        slot = min(set(range(self.workers)) - {slot for *_, slot in self.running.values()})
+        device = f"cuda:{slot % self.gpus}" if self.gpus else None
+        process, pipe = _start(self.context, _work, cell.config, self.code, self.threads, device)
+        self.running[process.sentinel] = (process, pipe, cell, slot)
+        self.watcher.started(cell)
+
+    def _look_at_ours(self) -> None:
+        """What became of the processes that have ended."""
+        for sentinel, (process, pipe, cell, _) in list(self.running.items()):
+            if process.is_alive():
+                continue
+            del self.running[sentinel]
+            state, reason = _outcome(process, pipe, cell)
+            if state == "busy":
+                self.elsewhere.append(cell)  # another process was quicker
+                continue
+            if state == FAILED:
+                self.failures[cell.run_id] += 1
+                # What repeats itself for certain, as a loss that is no number, is not tried again.
+                if self.failures[cell.run_id] <= self.options["retry"] and not is_lasting(cell):
+                    self.watcher.ended(cell, RETRIED, reason)
+                    self.queue.append(cell)
                     continue
-                del running[sentinel]
-                state, reason = _outcome(process, pipe, cell)
-                if state == "busy":
-                    elsewhere.append(cell)  # another process was quicker
-                    continue
-                if state == FAILED:
-                    failures[cell.run_id] += 1
-                    # What repeats itself for certain, as a loss that is no number, is not tried again.
-                    if failures[cell.run_id] <= plan.options["retry"] and not is_lasting(cell):
-                        watcher.ended(cell, RETRIED, reason)
-                        queue.append(cell)
-                        continue
-                    failed[cell.run_id] = reason
-                watcher.ended(cell, state, reason)
-            for cell in list(elsewhere):
-                state = cell.state()
-                if state == RUNNING:
-                    continue
-                elsewhere.remove(cell)
-                if state == DONE:
-                    watcher.ended(cell, DONE, "")
-                elif state == FAILED and (is_lasting(cell) or failures[cell.run_id] >= plan.options["retry"]):
-                    failed[cell.run_id] = failure_reason(cell)
-                    watcher.ended(cell, FAILED, failed[cell.run_id])
-                else:
-                    failures[cell.run_id] += state == FAILED
-                    queue.append(cell)
-            watcher.tick()
-            if failed and plan.options["fail_fast"]:
-                break
-    finally:
-        for process, *_ in running.values():
-            process.terminate()
-        for process, *_ in running.values():
-            process.join(10)
-    return failed
+                self.failed[cell.run_id] = reason
+            self.watcher.ended(cell, state, reason)
+
+    def _look_elsewhere(self) -> None:
+        """What became of the cells that other processes have, or had."""
+        for cell in list(self.elsewhere):
+            state = cell.state()
+            if state == RUNNING:
+                continue
+            self.elsewhere.remove(cell)
+            if state == DONE:
+                self.watcher.ended(cell, DONE, "")
+            elif state == FAILED and (is_lasting(cell) or self.failures[cell.run_id] >= self.options["retry"]):
+                self.failed[cell.run_id] = failure_reason(cell)
+                self.watcher.ended(cell, FAILED, self.failed[cell.run_id])
+            else:
+                self.failures[cell.run_id] += state == FAILED
+                self.queue.append(cell)
 
 
 def writable(folder: Path) -> None:
