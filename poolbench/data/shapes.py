@@ -11,6 +11,7 @@ What it asks of a model, at the default options (10,000 + 2,000 images of 32x32;
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -29,6 +30,18 @@ GROUND = 0.6  # contrast of the ground's texture; these three make the set as ha
 AUGMENTATION = {"flip": True, "crop": 2, "cutout": 0}
 
 Array = np.ndarray  # float32 and (n, H, W) where nothing else is said; n is a chunk
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an image shows: its side ``size`` in pixels, and the options of `Shapes` that it is drawn by."""
+
+    size: int
+    position: float
+    rotation: float
+    scale: tuple[float, float]
+    clutter: int
+    noise: float
 
 
 class Shapes(DataSource):
@@ -71,14 +84,14 @@ class Shapes(DataSource):
         self.test_samples = _whole("test_samples", test_samples, 1)
         self.data_seed = _whole("data_seed", data_seed, 0)
         side = _whole("size", size, SMALLEST)
-        self.scene = {
-            "size": side,
-            "position": _number("position", position, 0.5),
-            "rotation": _number("rotation", rotation, 180),
-            "scale": _range("scale", scale, 0.5),
-            "clutter": _whole("clutter", clutter, 0),
-            "noise": _number("noise", noise, 1),
-        }
+        self.scene = Scene(
+            size=side,
+            position=_number("position", position, 0.5),
+            rotation=_number("rotation", rotation, 180),
+            scale=_range("scale", scale, 0.5),
+            clutter=_whole("clutter", clutter, 0),
+            noise=_number("noise", noise, 1),
+        )
         super().__init__(validation, augmentation, (side, side))
 
     def info(self) -> DataInfo:
@@ -92,11 +105,13 @@ class Shapes(DataSource):
         self.split_sizes(self.train_samples)
 
     def cache_key(self) -> str:
-        return cache_key(VERSION, self.train_samples, self.test_samples, self.data_seed, sorted(self.scene.items()))
+        return cache_key(
+            VERSION, self.train_samples, self.test_samples, self.data_seed, sorted(asdict(self.scene).items())
+        )
 
     def build(self) -> dict[str, np.ndarray]:
-        train_images, train_labels = generate(self.train_samples, self.data_seed, 0, **self.scene)
-        test_images, test_labels = generate(self.test_samples, self.data_seed, 1, **self.scene)
+        train_images, train_labels = generate(self.train_samples, self.data_seed, 0, self.scene)
+        test_images, test_labels = generate(self.test_samples, self.data_seed, 1, self.scene)
         return {
             "train_images": train_images,
             "train_labels": train_labels,
@@ -106,20 +121,8 @@ class Shapes(DataSource):
         }
 
 
-def generate(
-    samples: int,
-    seed: int,
-    stream: int,
-    *,
-    size: int,
-    position: float,
-    rotation: float,
-    scale: tuple[float, float],
-    clutter: int,
-    noise: float,
-    chunk: int = CHUNK,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw images (samples, size, size, 3) uint8 and labels (samples,) int64; options as in `Shapes`, already checked.
+def generate(samples: int, seed: int, stream: int, scene: Scene, chunk: int = CHUNK) -> tuple[np.ndarray, np.ndarray]:
+    """Draw images (samples, size, size, 3) uint8 and labels (samples,) int64.
 
     The same bytes on every machine: per pixel only + - * /, sqrt, floor, comparisons, which IEEE 754 fixes to the bit.
     """
@@ -127,17 +130,17 @@ def generate(
     label_random, scene_random, noise_random = (np.random.Generator(np.random.PCG64(s)) for s in seeds)
     tens = -(-samples // len(CLASSES))
     labels = label_random.random((tens, len(CLASSES))).argsort(axis=1).ravel()[:samples].astype(np.int64)
-    images = np.empty((samples, size, size, 3), np.uint8)
+    images = np.empty((samples, scene.size, scene.size, 3), np.uint8)
     for start in range(0, samples, chunk):
         rows = slice(start, min(start + chunk, samples))
         # One row of random numbers is one image, whatever the chunk.
-        table = scene_random.random((rows.stop - start, 2 * TEXTURE + SCENE + DISTRACTOR * clutter))
+        table = scene_random.random((rows.stop - start, 2 * TEXTURE + SCENE + DISTRACTOR * scene.clutter))
         columns = _Columns(table)
-        planes = _paint(columns, labels[rows], size, position, rotation, scale, clutter)
+        planes = _paint(columns, labels[rows], scene)
         assert columns.used == table.shape[1]
         grain = noise_random.random(planes.shape, dtype=np.float32)
         grain -= 0.5
-        grain *= 2 * noise
+        grain *= 2 * scene.noise
         planes += grain
         planes *= 255
         planes += 0.5  # the cast cuts off what lies behind the point
@@ -161,22 +164,14 @@ class _Columns:
         return self(1)[:, :, None] * (high - low) + low
 
 
-def _paint(
-    take: _Columns,
-    labels: np.ndarray,
-    size: int,
-    position: float,
-    rotation: float,
-    scale: tuple[float, float],
-    clutter: int,
-) -> Array:
+def _paint(take: _Columns, labels: np.ndarray, scene: Scene) -> Array:
     """Ground, clutter, shape and one last line: (n, 3, H, W), white is 1."""
-    axis = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
+    axis = ((np.arange(scene.size) + 0.5) / scene.size - 0.5).astype(np.float32)
     x, y = axis[None, None, :], axis[None, :, None]  # (1, 1, W) and (1, H, 1), the image spans [-0.5, 0.5]
 
     ground = take(6).reshape(-1, 2, 3) * DARK
     planes = _blend(ground[:, 0], ground[:, 0] + GROUND * (ground[:, 1] - ground[:, 0]), _texture(take, x, y))
-    for item in range(1, clutter):
+    for item in range(1, scene.clutter):
         _distract(planes, take, x, y, line=item % 2 == 0)
 
     # Of four colours the one farthest from the ground, so that few shapes are hard to see.
@@ -186,16 +181,16 @@ def _paint(
     tint = colour + (0.2 + 0.4 * take(1)) * (take(3) - colour)
     paint = _blend(colour, tint, _texture(take, x, y))
 
-    centre_x, centre_y = take.one(-position, position), take.one(-position, position)
-    u, v = _turned(x - centre_x, y - centre_y, take.one(-rotation, rotation))
-    radius = take.one(*scale)
+    centre_x, centre_y = (take.one(-scene.position, scene.position) for _ in range(2))
+    u, v = _turned(x - centre_x, y - centre_y, take.one(-scene.rotation, scene.rotation))
+    radius = take.one(*scene.scale)
     u, v = u / radius, v / radius
     distance = np.empty_like(u)
     for label, outline in enumerate(OUTLINES.values()):
         rows = np.flatnonzero(labels == label)
         distance[rows] = outline(u[rows], v[rows])
-    _cover(planes, paint, distance * (radius * size))
-    if clutter:
+    _cover(planes, paint, distance * (radius * scene.size))
+    if scene.clutter:
         _distract(planes, take, x, y, line=True)
     return planes
 
