@@ -14,6 +14,7 @@ from torch import Tensor
 
 from poolbench.assembly import Parts, assemble
 from poolbench.data.augment import Batches, plain_batches
+from poolbench.limits import check
 from poolbench.measure.cost import cost
 from poolbench.measure.invariance import read_probes
 from poolbench.models.sites import Trunk, derive
@@ -55,9 +56,13 @@ class Desk:
 
 
 class Session:
-    """A training in one process: built, taken up where it was, trained, settled and read."""
+    """A training in one process: built, taken up where it was, trained, settled and read.
+
+    Raises: ConfigError for an option that is unknown or not allowed.
+    """
 
     def __init__(self, config: dict[str, Any], desk: Desk):
+        check(config)
         self.config, self.desk = config, desk
         self.trainer, self.seed = Trainer(**config["trainer"]), config["seed"]
         self.path = desk.folder / "checkpoint.pt"

@@ -9,6 +9,7 @@ import torch
 import poolbench
 from poolbench import cell
 from poolbench.records.state import DAMAGED, DONE
+from poolbench.sweep.plan import make_plan
 from poolbench.training import checkpoint
 from tests.commands import run_code, run_poolbench
 
@@ -155,6 +156,22 @@ def test_what_is_done_and_what_is_left_are_told_by_the_flops_of_the_epochs(tmp_p
 )
 def test_what_does_not_fit_is_refused_before_any_work(tmp_path, options, words):
     assert words in refused(tmp_path, "model=convnet_small", *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epoch": 3}, "unknown option 'trainer.epoch'. Did you mean 'trainer.epochs'?"),
+        ({"epochs": -1}, "trainer.epochs must be a whole number of at least 0"),
+    ],
+)
+def test_a_config_that_nobody_checked_fails_with_its_option_named(tmp_path, monkeypatch, options, words):
+    monkeypatch.chdir(tmp_path)
+    (planned,) = make_plan(SMALL).cells
+    config = {**planned.config, "trainer": {**planned.config["trainer"], **options}}
+    assert cell.train_cell(config, {}) == "failed"
+    status = json.loads((planned.folder / "status.json").read_text())
+    assert status["error"].startswith(words)
 
 
 def test_a_damaged_record_is_not_set_aside_by_who_was_passed_over(tmp_path, monkeypatch):

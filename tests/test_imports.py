@@ -48,7 +48,7 @@ ALLOWED = {
         "training",
     },
     "assembly": {"configuration", "limits", "data", "models", "options", "pooling", "training", "registry"},
-    "session": {"assembly", "data", "measure", "models", "options", "records", "training"},
+    "session": {"assembly", "data", "limits", "measure", "models", "options", "records", "training"},
     "cell": {"data", "records", "session", "training"},
     "trust": {"data", "heads", "models", "pooling"},
     "trained": {"assembly", "data", "records", "training", "trust"},
