@@ -44,6 +44,7 @@ def test_it_is_the_wheel_and_not_the_checkout(installed, tmp_path):
     bin, site = installed
     where = call(bin, tmp_path, "python", "-c", "import poolbench; print(poolbench.__file__)").strip()
     assert Path(where).is_relative_to(site)
+    assert (site / "poolbench/py.typed").is_file()  # type checkers may trust its annotations
 
 
 def test_a_pool_without_hydra(installed, tmp_path):
