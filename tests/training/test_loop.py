@@ -173,6 +173,18 @@ def test_another_seed_is_another_training(images):
     assert Setting(images, seed=0).train().rows() != Setting(images, seed=1).train().rows()
 
 
+def test_a_random_pool_draws_anew_in_every_epoch(images):
+    drawn = []
+
+    class Noting(RandomPick):
+        def forward(self, x):
+            drawn.extend([torch.rand(()).item()] if self.training else [])
+            return super().forward(x)
+
+    Setting(images, Noting, epochs=2).train()
+    assert len(set(drawn)) == len(drawn) > 0
+
+
 def test_every_pool_sees_the_same_images_in_the_same_order_with_the_same_augmentation(images):
     seen = []
     for pool, make in (("max", sgd), (RandomPick, muon), ("strided_conv", sgd)):
