@@ -14,7 +14,7 @@ PATH = (["runs", "a b", "/tmp/x=y"], ["", None, 3, True, ["runs"]])
 MAY_BE_NULL = ([None, *WHOLE[0]], [value for value in WHOLE[1] if value is not None])
 
 CASES = {
-    "seed": FROM_ZERO,
+    "seed": ([*FROM_ZERO[0], 2**63 - 1], [*FROM_ZERO[1], 2**63]),
     "runs_dir": PATH,
     "report_dir": PATH,
     "trainer.epochs": FROM_ZERO,
