@@ -112,6 +112,7 @@ class Session:
         optimizers = parts.optimizers(self.model)
         began = time.perf_counter()
         self.images = parts.source.load(self.seed)
+        self.held_out = len(self.images.validation_images) > 0
         if not self.path.exists():
             self._prepare()
         self.state = TrainingState(self.model, optimizers, scaler, averaged(self.model, self.trainer))
@@ -155,10 +156,6 @@ class Session:
             self._during,
             self._save,
         )
-
-    @property
-    def held_out(self) -> bool:
-        return len(self.images.validation_images) > 0
 
     def _flops(self, side: int | None) -> int:
         size = self.size if side is None else resized_size(self.size, side)
