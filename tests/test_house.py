@@ -23,6 +23,7 @@ def lines(node):
     return node.end_lineno - node.lineno + 1
 
 
+@cache
 def named_by_configs():
     """What ``_target_`` names: its parameters are the options of a file."""
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "conf").rglob("*.yaml"))
