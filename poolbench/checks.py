@@ -24,7 +24,9 @@ def is_whole(value: Any, least: float = -math.inf, most: float = math.inf) -> bo
 
 def is_number(value: Any) -> bool:
     """Whether ``value`` is a finite number; a truth value is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return is_whole(value)  # which may be larger than any float
 
 
 def whole(least: int, more: str = "") -> Rule:
