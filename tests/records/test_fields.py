@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from poolbench.records.fields import FIELDS, columns, costs
+from poolbench.records.fields import FIELDS, costs
 from poolbench.records.probes import is_share
 
 
@@ -24,4 +24,3 @@ def test_costs_stand_in_an_order_that_leaves_no_two_at_one_place():
 def test_what_people_see_has_a_form_and_only_that(field):
     assert bool(field.title) == bool(field.form)
     assert not field.title or field.cost
-    assert field.column == (field.name in columns())
