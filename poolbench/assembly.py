@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from poolbench.data.base import DataInfo, DataSource
 from poolbench.limits import check, check_with_data
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.options import Trainer
-from poolbench.pooling.draws import random_pools
-from poolbench.registry import call, locate
+from poolbench.pooling.parts.draws import random_pools
+from poolbench.registry import component, locate
 from poolbench.training import process
 from poolbench.training.loop import resized
 from poolbench.training.optimizers import Optimizers
@@ -32,19 +31,6 @@ class Parts:
     model: Trunk
     optimizers: Callable[[nn.Module], Optimizers]
     schedule: Schedule
-
-
-def component(group: str, block: dict[str, Any]) -> Callable[..., Any]:
-    """What builds the component that ``block`` describes; further arguments may be given when it is called.
-
-    Raises: ConfigError when there is no such thing as its ``_target_``.
-    """
-    target = block["_target_"]
-    options = {key: value for key, value in block.items() if key != "_target_"}
-    function = locate(target, f"{group}._target_={target}")
-    name = f"{group} {target.rpartition('.')[2]!r}"
-    # Bare where nothing goes first: behind a partial a module without a constructor of its own would not be known.
-    return lambda *first, **more: call(partial(function, *first) if first else function, name, {**options, **more})
 
 
 def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int]) -> Trunk:

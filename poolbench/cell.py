@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.data.base import DataError
-from poolbench.records import store
+from poolbench.records import files
 from poolbench.records.identity import SCHEMA_VERSION
+from poolbench.records.ownership import HEARTBEAT_SECONDS, Ownership, set_aside
 from poolbench.records.state import DAMAGED, DONE, record_state
 from poolbench.records.times import now
 from poolbench.session import Desk, Session, UselessCheckpoint
@@ -39,24 +40,24 @@ def train_cell(
     """
     folder = Path(config["runs_dir"]) / config["run_id"]
     folder.mkdir(parents=True, exist_ok=True)
-    claim = store.Claim(folder)
-    if not claim.acquire():
+    ownership = Ownership(folder)
+    if not ownership.acquire():
         return "busy"
-    with _heartbeat(claim):
+    with _heartbeat(ownership):
         try:
             state = record_state(folder)
             if state != DAMAGED:
-                store.sweep_temporaries(folder)
+                files.sweep_temporaries(folder)
             if state == DONE:
                 return "done"
             if state != DAMAGED:
                 with suppress(UselessCheckpoint):
-                    return _Attempt(claim, config, announce).run(code, threads, device)
-            if not claim.holds():  # while we slept another process began anew
+                    return _Attempt(ownership, config, announce).run(code, threads, device)
+            if not ownership.holds():  # while we slept another process began anew
                 return "busy"
-            aside = store.set_aside(folder)
+            aside = set_aside(folder)
         finally:
-            claim.release()
+            ownership.release()
     announce({"state": "damaged", "run_id": config["run_id"], "error": f"set aside as {aside.name}"})
     return train_cell(config, code, threads, device, announce)
 
@@ -64,8 +65,8 @@ def train_cell(
 class _Attempt:
     """One attempt at a cell, by the owner of its folder."""
 
-    def __init__(self, claim: store.Claim, config: dict[str, Any], announce: Announce):
-        self.claim, self.folder, self.config, self.announce = claim, claim.folder, config, announce
+    def __init__(self, ownership: Ownership, config: dict[str, Any], announce: Announce):
+        self.ownership, self.folder, self.config, self.announce = ownership, ownership.folder, config, announce
         self.status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "run_id": config["run_id"],
@@ -85,34 +86,34 @@ class _Attempt:
 
     def run(self, code: dict[str, Any], threads: int | None, device: str | None) -> str:
         try:
-            store.write_yaml(self.folder / "config.yaml", self.config, self._check_ownership)
+            files.write_yaml(self.folder / "config.yaml", self.config, self._check_ownership)
             self._tell()
             desk = Desk(self.folder, self._check_ownership, self._tell, code, threads, device)
             result = Session(self.config, desk).run()
             # The last file, since it is what makes a cell done.
-            store.write_json(self.folder / "result.json", result, guard=self._check_ownership)
+            files.write_json(self.folder / "result.json", result, guard=self._check_ownership)
         except UselessCheckpoint:
             raise
-        except _ClaimLost:
+        except _OwnershipLost:
             return "busy"
         except Exception as error:
             return self._failed(error)
-        with suppress(OSError, _ClaimLost):  # the cell is done all the same
+        with suppress(OSError, _OwnershipLost):  # the cell is done all the same
             self._tell(state="done", epoch=self.status["epochs"], share_done=1.0, seconds_left=0.0)
             (self.folder / "error.txt").unlink(missing_ok=True)
         return "done"
 
     def _failed(self, error: Exception) -> str:
         """Leave word of ``error`` in the record. Raises: it, where nothing can be written."""
-        if not self.claim.holds():
+        if not self.ownership.holds():
             return "busy"
         reason = str(error) if isinstance(error, TrainingFailed | ValueError | DataError) else repr(error)
         if isinstance(error, OSError):
-            reason = store.os_reason(error)
+            reason = files.os_reason(error)
         with suppress(OSError):
             text = "".join(traceback.format_exception(error))
             (self.folder / "error.txt").write_text(text, encoding="utf-8")
-        with suppress(_ClaimLost):
+        with suppress(_OwnershipLost):
             self._tell(state="failed", error=reason, lasting=isinstance(error, TrainingFailed))
         if isinstance(error, OSError):
             raise error
@@ -121,30 +122,30 @@ class _Attempt:
     def _check_ownership(self) -> None:
         """Called right before each file takes its place, so that an owner that slept and was passed over changes
         nothing any more."""
-        if not self.claim.holds():
-            raise _ClaimLost
+        if not self.ownership.holds():
+            raise _OwnershipLost
 
     def _tell(self, **news: Any) -> None:
         self.status |= {**news, "updated": now()}
         # A status that cannot be written is no reason to stop: the checkpoint and the result are.
         with suppress(OSError):
-            store.write_json(self.folder / "status.json", self.status, durable=False, guard=self._check_ownership)
+            files.write_json(self.folder / "status.json", self.status, durable=False, guard=self._check_ownership)
         with suppress(OSError):  # nor is a terminal that was closed
             self.announce(dict(self.status))
 
 
-class _ClaimLost(Exception):
+class _OwnershipLost(Exception):
     """Another process took this one for dead and has the cell now."""
 
 
 @contextmanager
-def _heartbeat(claim: store.Claim) -> Iterator[None]:
+def _heartbeat(ownership: Ownership) -> Iterator[None]:
     """Show every few seconds that the owner lives, from a thread of its own: loading and evaluating take their time."""
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(store.HEARTBEAT_SECONDS):
-            claim.beat()
+        while not ended.wait(HEARTBEAT_SECONDS):
+            ownership.beat()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

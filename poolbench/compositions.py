@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.config_files import GROUPS, reached_from_elsewhere
-from poolbench.overrides import flatten, parse
+from poolbench.dotted import flatten
+from poolbench.overrides import parse
 
 
 class Compositions:
@@ -57,7 +58,7 @@ class Compositions:
             if not isinstance(part, dict) or last not in part or isinstance(part[last], dict):
                 return None
             part[last] = copy.deepcopy(value)
-        if "???" in (value for group in shape[1] for value in flatten(config[group]).values()):
+        if "???" in (value for group in shape[1] for value in flatten(config[group], lists=False).values()):
             return None
         return config, choices
 

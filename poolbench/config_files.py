@@ -19,7 +19,7 @@ _EXAMPLES = {
 
 
 class ConfigError(ValueError):
-    """What is wrong with an option, for the user: names the option, its value and what is allowed."""
+    """An option is wrong; the message names it, its value and what is allowed."""
 
 
 def config_dir() -> Path:

@@ -8,11 +8,12 @@ from typing import Any
 
 from poolbench.compositions import Compositions
 from poolbench.config_files import COMPONENTS, GROUPS, ConfigError, check_file, config_dir
+from poolbench.dotted import flatten
 from poolbench.heads import HEADS
 from poolbench.messages import unknown_choice, unknown_option
 from poolbench.models import MODELS
 from poolbench.models.torchvision_names import meant as meant_of_torchvision
-from poolbench.overrides import flatten, quoted
+from poolbench.overrides import quoted
 from poolbench.pooling import POOLS
 from poolbench.registry import nearest
 
@@ -193,7 +194,7 @@ class Composer:
         from omegaconf import OmegaConf
 
         with self._explaining(overrides):
-            return flatten(OmegaConf.to_container(self._compose(overrides)))
+            return flatten(OmegaConf.to_container(self._compose(overrides)), lists=False)
 
 
 def _meant(group: str, value: str) -> str:

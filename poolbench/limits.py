@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from poolbench.checks import PATH, TRUTH, Rule, is_number, is_whole, or_null, whole
+from poolbench.checks import PATH, TRUTH, Rule, checked, is_number, is_whole, or_null, whole
 from poolbench.config_files import our_options
 from poolbench.configuration import COMPONENTS, MADE, WORDS, ConfigError
+from poolbench.dotted import flatten
 from poolbench.messages import unknown_option
 from poolbench.options import OPTIONS, Trainer
-from poolbench.overrides import flatten
 from poolbench.records.probes import ALLOWED as PROBES
-from poolbench.registry import call, locate
+from poolbench.registry import component
 from poolbench.training.allowed import check_optimizer
 
 # What whoever builds a component gives it; no file lists these, and a config may say them.
@@ -23,7 +23,7 @@ LIMITS: dict[str, Rule] = {
     "runs_dir": PATH,
     "report_dir": PATH,
     **{f"trainer.{name}": option.rule for name, option in OPTIONS.items()},
-    **{f"probe.{option}": Rule(*limit) for option, limit in PROBES.items()},
+    **{f"probe.{option}": rule for option, rule in PROBES.items()},
     "sweep.blocks": Rule(lambda value: isinstance(value, list), "a list of blocks"),
     "sweep.workers": or_null(whole(1)),
     "sweep.fail_fast": TRUTH,
@@ -42,7 +42,7 @@ def check(config: dict[str, Any], complete: bool = False) -> None:
         complete: also see that none is missing, as a user's own file of ``trainer`` or ``sweep`` may lack some.
     Raises: ConfigError naming the option, the value and what is allowed.
     """
-    plain = flatten({key: value for key, value in config.items() if key not in (*COMPONENTS, *MADE)})
+    plain = flatten({key: value for key, value in config.items() if key not in (*COMPONENTS, *MADE)}, lists=False)
     for option in LIMITS if complete else ():
         if option not in plain:
             group = option.partition(".")[0]
@@ -51,10 +51,8 @@ def check(config: dict[str, Any], complete: bool = False) -> None:
         if option not in LIMITS:
             known = [known for known in LIMITS if not known.startswith("sweep.")]
             parts = {group: config[group] for group in COMPONENTS if isinstance(config.get(group), dict)}
-            raise ConfigError(unknown_option(option, [*known, *flatten(parts)], WORDS))
-        allowed, words = LIMITS[option]
-        if not allowed(value):
-            raise ConfigError(f"{option} must be {words}, got {value!r}")
+            raise ConfigError(unknown_option(option, [*known, *flatten(parts, lists=False)], WORDS))
+        checked(option, value, LIMITS[option], ConfigError)
 
 
 def check_components(config: dict[str, Any]) -> None:
@@ -96,7 +94,7 @@ def _check_recipe(group: str, target: str, options: dict[str, Any]) -> None:
         if group == "optimizer":
             check_optimizer(**options)
         else:
-            call(locate(target, f"schedule._target_={target}"), f"schedule {target.rpartition('.')[2]!r}", options)
+            component("schedule", {"_target_": target, **options})()
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from poolbench.checks import TRUTH, Rule, choice, is_whole, or_null, share, whole
+from poolbench.checks import TRUTH, Rule, choice, is_whole, number, or_null, share, whole
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _device(value: Any) -> bool:
 class Trainer:
     """The ``trainer`` of a config; ``conf/trainer/default.yaml`` says what each option is for."""
 
-    epochs: int = _is(10, whole(0, " (0 evaluates the untrained net)"), budget=True, cheap=True, column=True)
+    epochs: int = _is(10, whole(0, more=" (0 evaluates the untrained net)"), budget=True, cheap=True, column=True)
     batch_size: int = _is(128, whole(1), column=True)
     label_smoothing: float = _is(0.0, share(), cheap=True)
     weight_averaging: float = _is(0.0, share(), counts="unless_default")
@@ -55,7 +55,7 @@ class Trainer:
     sizes: Sequence[int] | None = _is(
         None, or_null(Rule(_sides, "a list of sides in pixels, as [32, 26]")), counts="unless_default", budget=True
     )
-    skip_easy: float = _is(0.0, share(0.8), counts="unless_default")
+    skip_easy: float = _is(0.0, number(0, 0.8), counts="unless_default")
     flip_averaging: bool = _is(False, TRUTH, counts="unless_default")
     precision: str = _is("fp32", choice("fp32", "bf16", "fp16"), column=True)
     channels_last: bool = _is(True, TRUTH)

@@ -57,14 +57,3 @@ def quoted(value: str) -> str:
     """``value`` between quotes, as an override that Hydra reads as this very string."""
     # Backslashes stand for themselves but before a quote.
     return '"' + re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), value) + '"'
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"trainer": {"epochs": 3}} -> {"trainer.epochs": 3}``; lists count as values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

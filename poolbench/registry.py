@@ -5,9 +5,9 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -144,6 +144,23 @@ def locate(path: str, what: str) -> Any:
     except AttributeError as error:
         public = [name for name in dir(module) if not name.startswith("_")]
         raise ValueError(f"{what}: module {module_name!r} has no {attribute!r}.{nearest(attribute, public)}") from error
+
+
+def component(group: str, block: Mapping[str, Any], name: str = "") -> Callable[..., Any]:
+    """What builds the component that ``block`` of a config describes; more arguments may be given when it is called.
+
+    Args:
+        group: ``pool``, ``head``, ``data`` and the like.
+        block: its ``_target_`` and its options.
+        name: what the user calls it; the last part of the ``_target_`` without.
+    Raises: ValueError when there is no such thing as its ``_target_``; when it is called, as :func:`call`.
+    """
+    target = block["_target_"]
+    options = {key: value for key, value in block.items() if key != "_target_"}
+    function = locate(target, f"{group}._target_={target}")
+    what = f"{group} {(name or target.rpartition('.')[2])!r}"
+    # Bare where nothing goes first: behind a partial a module without a constructor of its own would not be known.
+    return lambda *first, **more: call(partial(function, *first) if first else function, what, {**options, **more})
 
 
 def call(function: Any, what: str, options: Mapping[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from poolbench.measure.cost import cost
 from poolbench.measure.invariance import read_probes
 from poolbench.models.sites import Trunk, derive
 from poolbench.options import Trainer
-from poolbench.records import environment, store
+from poolbench.records import environment, files
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.read import RecordError, read_json
 from poolbench.records.times import now
@@ -48,7 +48,7 @@ class Desk:
     """
 
     folder: Path
-    guard: store.Guard
+    guard: files.Guard
     tell: Callable[..., None]
     code: dict[str, Any] = field(default_factory=dict)
     threads: int | None = None
@@ -82,7 +82,7 @@ class Session:
             self._settle()
             result = self._read()
         self._note_operations()
-        store.write_metrics(self.desk.folder / "metrics.csv", self.progress.history, self.desk.guard)
+        files.write_metrics(self.desk.folder / "metrics.csv", self.progress.history, self.desk.guard)
         return result
 
     @property
@@ -179,7 +179,7 @@ class Session:
         # So that a model can be used where its data is not.
         data = {"size": self.size, "classes": images.classes, "mean": images.mean, "std": images.std}
         checkpoint.save(self.path, self.state, self.config["run_id"], data, self.desk.guard)
-        store.write_metrics(self.desk.folder / "metrics.csv", progress.history, self.desk.guard)
+        files.write_metrics(self.desk.folder / "metrics.csv", progress.history, self.desk.guard)
         self._note_operations()
 
     def _settle(self) -> None:
@@ -256,7 +256,7 @@ class Session:
         names = sorted(self.operations)
         if first or names != self.described["nondeterministic_operations"]:
             self.described["nondeterministic_operations"] = names
-            store.write_json(self.desk.folder / "environment.json", self.described, guard=self.desk.guard)
+            files.write_json(self.desk.folder / "environment.json", self.described, guard=self.desk.guard)
 
 
 def _operations_before(folder: Path) -> set[str]:

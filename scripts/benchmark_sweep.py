@@ -21,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from poolbench.sweep.plan import Plan, make_plan
+from poolbench.sweep.cells import Plan
+from poolbench.sweep.plan import make_plan
 from poolbench.sweep.workers import run_plan
 
 POOL = """

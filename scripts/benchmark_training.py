@@ -30,7 +30,7 @@ from torchvision.transforms import v2
 import poolbench
 from poolbench.data.augment import Batches
 from poolbench.options import Trainer
-from poolbench.records import environment, store
+from poolbench.records import environment, files
 from poolbench.training import checkpoint, process
 from poolbench.training.course import Course
 from poolbench.training.loop import train
@@ -58,11 +58,11 @@ class Whole:
         train(self.state, course, self.batches, cosine(), 0, during=self._tell, after_epoch=self._save)
 
     def _tell(self, done: float, row: dict[str, Any]) -> None:
-        store.write_json(self.folder / "status.json", {"epoch": done, **row})
+        files.write_json(self.folder / "status.json", {"epoch": done, **row})
 
     def _save(self, progress: Progress) -> None:
         checkpoint.save(self.folder / "checkpoint.pt", self.state, "benchmark", {})
-        store.write_metrics(self.folder / "metrics.csv", progress.history)
+        files.write_metrics(self.folder / "metrics.csv", progress.history)
 
 
 class Bare:

@@ -81,7 +81,7 @@ def grid(full: bool) -> list[Cell]:
 
 
 def train_one_step(cell: Cell) -> str:
-    """What is wrong with a combination; nothing if it trains."""
+    """Why a combination does not train; empty if it does."""
     errors = []
     for size in SIZES:
         try:

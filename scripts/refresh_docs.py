@@ -17,7 +17,7 @@ from pages import heads, models, pictures, pools
 from pages.docstrings import ROOT
 
 from poolbench.pooling import POOLS
-from poolbench.records.store import write_text
+from poolbench.records.files import write_text
 
 PAGES: dict[Path, Callable[[], str]] = {
     ROOT / "docs/pools.md": pools.page,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torture_sweeps import Owner, Torment, alive, kill, members, owners, send, server, start_sweep, wait_for
 
-from poolbench.records.store import STALE_SECONDS, current_claim
+from poolbench.records.ownership import STALE_SECONDS, current_owner
 
 DISK_MB = 96
 HOUR = 3600.0
@@ -58,10 +58,10 @@ def stop_worker(torment: Torment) -> None:
     owner = torment.random.choice(at_work)
     if not _stop(owner):
         return
-    before = current_claim(owner.cell)
+    before = current_owner(owner.cell)
     _shift(owner.claim, -2 * STALE_SECONDS - HOUR)
     time.sleep(torment.random.uniform(0.5, 2.5))
-    if current_claim(owner.cell) != before:
+    if current_owner(owner.cell) != before:
         torment.wrong.append(f"{owner.cell.name}: taken from an owner on this host that was only stopped")
     send(owner.pid, signal.SIGCONT)
     torment.counts["SIGSTOP of an owner, its heartbeat hours old"] += 1
@@ -100,7 +100,7 @@ def pass_over(torment: Torment) -> None:
         _shift(owner.claim, -2 * STALE_SECONDS)
 
         def taken() -> bool:
-            newer = current_claim(owner.cell)[0] != int(owner.claim.suffix[1:])
+            newer = current_owner(owner.cell)[0] != int(owner.claim.suffix[1:])
             return (newer and _writer(owner.cell) != owner.pid) or not alive(torment)
 
         if not wait_for(taken, TAKEN_OVER_WITHIN) or not alive(torment):
@@ -232,7 +232,7 @@ def _stop(owner: Owner) -> bool:
     """Stop an owner at work. False when it ended between our look and the signal."""
     send(owner.pid, signal.SIGSTOP)
     wait_for(lambda: _state(owner.pid) in (b"T", None), 10)
-    number, now = current_claim(owner.cell)
+    number, now = current_owner(owner.cell)
     if now and now.get("pid") == owner.pid and _state(owner.pid) == b"T" and number == int(owner.claim.suffix[1:]):
         return True
     send(owner.pid, signal.SIGCONT)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 
+from poolbench.records.identity import cell_hash
 from poolbench.records.read import read_records
 from poolbench.records.state import DONE, cell_state
 from poolbench.training import checkpoint
@@ -53,7 +54,7 @@ def wrong_cells(runs: Path, expected: set[str]) -> list[str]:
     """Cells that are missing, strange or there under two names."""
     there = {path.name for path in runs.iterdir() if path.is_dir() and not _ASIDE.match(path.name)}
     results = Counter(path.parent.name for path in runs.rglob("result.json") if not _ASIDE.match(path.parent.name))
-    hashes = Counter(name.rpartition("-")[2] for name in there)
+    hashes = Counter(cell_hash(name) for name in there)
     return [
         *(f"{name}: the cell has {results[name]} results instead of one" for name in expected if results[name] != 1),
         *(f"{name}: a folder that the undisturbed sweep does not have" for name in there - expected),

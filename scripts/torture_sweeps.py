@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poolbench.records.store import current_claim, is_alive
+from poolbench.records.ownership import current_owner, is_alive
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECONDS_TO_END = 60.0  # within which the processes of a sweep must be gone after it was killed
@@ -130,7 +130,7 @@ def owners(torment: Torment) -> list[Owner]:
     """Who is at work on a cell now."""
     found = []
     for cell in sorted(torment.runs.glob("*/")) if torment.runs.exists() else []:
-        number, owner = current_claim(cell)
+        number, owner = current_owner(cell)
         claim = cell / f"claim.{number}"
         if owner and is_alive(owner, claim):
             found.append(Owner(owner["pid"], cell, claim, epochs_of(cell)))

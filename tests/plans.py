@@ -2,7 +2,8 @@
 
 from functools import cache
 
-from poolbench.sweep.plan import Plan, make_plan
+from poolbench.sweep.cells import Plan
+from poolbench.sweep.plan import make_plan
 
 
 @cache

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolbench.configuration import COMPONENTS, Composer, ConfigError, composer, config_dir
+from poolbench.dotted import flatten
 from poolbench.limits import check
-from poolbench.overrides import flatten, parse, quoted
+from poolbench.overrides import parse, quoted
 from poolbench.records.identity import run_id
 
 LABELS = [

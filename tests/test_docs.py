@@ -1,5 +1,6 @@
 """The generated docs are what the code says now."""
 
+import importlib
 import json
 import re
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import poolbench
 from poolbench import create_head, create_model
 from poolbench.heads import HEADS
 from poolbench.models import MODELS
-from poolbench.pooling import POOLS
+from poolbench.pooling import POOLS, parts
+from poolbench.pooling.windows import over_windows
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -221,3 +224,25 @@ def test_the_examples_of_extending_train():
         loss, _ = model.loss(torch.randn(4, 3, 16, 16), torch.arange(4))
         loss.backward()
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_every_dotted_name_of_the_docs_and_of_published_records_leads_somewhere():
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "conf").rglob("*.yaml"),
+    ]
+    names = {name for page in pages for name in re.findall(r"\bpoolbench(?:\.[A-Za-z_]\w*)+", page.read_text("utf-8"))}
+    for file in ROOT.glob("results/*/records.jsonl"):
+        names |= set(re.findall(r'"_target_": ?"(poolbench(?:\.\w+)+)"', file.read_text("utf-8")))
+    names -= {"poolbench.pools"}  # the group of entry points
+    assert len(names) > 80
+    for name in names:
+        what = poolbench
+        for part in name.split(".")[1:]:
+            try:
+                what = getattr(what, part)
+            except AttributeError:
+                what = importlib.import_module(f"{what.__name__}.{part}")
+    assert over_windows is parts.windows.over_windows  # it moved, and users' pools import it by the name of before

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from poolbench.claims.claim import NO_RECORD, numbers_of, read_claims
+from poolbench.claims.published import experiments_with_claims
+from poolbench.claims.verdicts import judge
 from poolbench.config_files import experiments_dir
 from poolbench.records.read import ARCHIVE, Record, read_records
-from poolbench.report.claims import NO_RECORD, numbers_of, read_claims
-from poolbench.report.verdicts import judge
-from poolbench.sweep.history import experiments_with_claims
 from poolbench.sweep.plan import make_plan
 from tests.plans import planned
 

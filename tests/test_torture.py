@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from poolbench.records import store
+from poolbench.records import files
 from tests.commands import run_poolbench
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -32,8 +32,8 @@ LONGEST = 300.0  # seconds; a machine that is too slow for all kills does fewer
 CLAIM_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from poolbench.records.store import Claim
-assert Claim(Path(sys.argv[1])).acquire()
+from poolbench.records.ownership import Ownership
+assert Ownership(Path(sys.argv[1])).acquire()
 print("mine", flush=True)
 time.sleep(100)
 """
@@ -213,7 +213,7 @@ def owner_of(torment, epochs):
     """A process at work on the only cell, after so many epochs."""
     cell = torment.runs / "cell"
     if epochs is not None:
-        store.write_metrics(cell / "metrics.csv", [{"epoch": number + 1} for number in range(epochs)])
+        files.write_metrics(cell / "metrics.csv", [{"epoch": number + 1} for number in range(epochs)])
     process = start(torment, sys.executable, "-c", CLAIM_AND_WAIT, str(cell))
     assert process.stdout.readline() == "mine\n"
     return process

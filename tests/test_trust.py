@@ -39,7 +39,7 @@ def test_all_that_our_configs_and_tables_name_is_trusted():
         *("torch.nn.modules.module.OrderedDict", "torch.nn.NoSuchLayer", "torch.nn.ReLU.__init__", "torch.nn._Module"),
         *("torchvision.datasets.CIFAR10", "torchvision.models.resnet18", "torchvision.io.read_file"),
         *("poolbench.cli.main.main", "poolbench.registry.locate", "poolbench.training.process.set_up"),
-        *("poolbench.models.sites.Trunk", "poolbench.records.store.write_text", "poolbench.pooling.max"),
+        *("poolbench.models.sites.Trunk", "poolbench.records.files.write_text", "poolbench.pooling.max"),
         *("poolbench.pooling.lp.LpPool2d.forward", "poolbench.gallery.create_pool", "", ".", "MaxPool2d"),
         *(" torch.nn.ReLU", "torch.nn.ReLU\n", None, 3, ["os.system"], {"_target_": "os.system"}),
     ],

@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
     for setting in settings(shapes, formats, threads, device.type):
         rows += measure(names, setting, arguments.rounds)
     if arguments.json:
-        from poolbench.records.store import write_text
+        from poolbench.records.files import write_text
 
         content = {"machine": machine(torch.__version__, kept, device.type), "rows": rows}
         write_text(arguments.json, json.dumps(content, indent=1) + "\n")

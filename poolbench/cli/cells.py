@@ -7,11 +7,11 @@ from pathlib import Path
 
 from poolbench.cli.progress import SweepProgress
 from poolbench.messages import counted
+from poolbench.records.ownership import tidy
 from poolbench.records.printable import printable
 from poolbench.records.state import DONE, INTERRUPTED
-from poolbench.records.store import tidy
+from poolbench.sweep.cells import Plan
 from poolbench.sweep.launch import launch_plan
-from poolbench.sweep.plan import Plan
 from poolbench.sweep.workers import run_plan
 
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from poolbench.records.files import json_ready
 from poolbench.records.printable import printable
-from poolbench.records.store import json_ready
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         if isinstance(error, OSError):
-            from poolbench.records.store import os_reason
+            from poolbench.records.files import os_reason
 
             return _fail(os_reason(error), code=1)
         if isinstance(error, ValueError | DataError):

@@ -10,7 +10,7 @@ from poolbench.registry import closest, said
 
 
 class UsageError(ValueError):
-    """What is wrong with a command line."""
+    """A command line is wrong."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -26,8 +26,8 @@ from poolbench.cli.words import duration
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
+    from poolbench.sweep.cells import Plan
     from poolbench.sweep.estimate import Estimate
-    from poolbench.sweep.plan import Plan
 
 _STATE = 13  # columns
 

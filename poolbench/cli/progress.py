@@ -10,7 +10,7 @@ from rich.table import Table
 from poolbench.cli.words import duration, percent
 from poolbench.records.overview import share_done
 from poolbench.records.printable import printable
-from poolbench.sweep.plan import Cell, Plan
+from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.workers import RETRIED, read_status
 
 

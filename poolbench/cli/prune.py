@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from poolbench.records.files import os_reason
     from poolbench.records.prune import DAMAGED, removable, remove
-    from poolbench.records.store import os_reason
 
     found, kept = removable(arguments.paths, arguments.damaged, arguments.logs)
     for path, reason in kept:

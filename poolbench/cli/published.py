@@ -5,16 +5,18 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from poolbench.claims.claim import Judgement, read_claims
+from poolbench.claims.experiment import fill, history, write_experiment
+from poolbench.claims.published import experiments_with_claims
+from poolbench.claims.verdicts import judge
 from poolbench.configuration import ConfigError
 from poolbench.messages import counted
+from poolbench.records.files import write_text
+from poolbench.records.identity import cell_hash
 from poolbench.records.read import ARCHIVE, Record, read_records
-from poolbench.records.store import write_text
 from poolbench.report import write_report
-from poolbench.report.claims import Judgement, read_claims
-from poolbench.report.experiment import fill, history, write_experiment
-from poolbench.report.verdicts import judge
-from poolbench.sweep.history import experiments_with_claims
-from poolbench.sweep.plan import Plan, make_plan
+from poolbench.sweep.cells import Plan
+from poolbench.sweep.plan import make_plan
 
 
 def refresh(root: Path) -> Iterator[str]:
@@ -67,8 +69,8 @@ def refresh(root: Path) -> Iterator[str]:
 
 def _how_many(records: Iterable[Record], plan: Plan) -> str:
     """How many of the cells that the experiment declares are published; empty when all are."""
-    there = {record.run_id.rpartition("-")[2] for record in records}
-    done = sum(cell.run_id.rpartition("-")[2] in there for cell in plan.cells)
+    there = {cell_hash(record.run_id) for record in records}
+    done = sum(cell_hash(cell.run_id) in there for cell in plan.cells)
     return "" if done == len(plan.cells) else f"{done} of {len(plan.cells)} cells so far"
 
 

@@ -23,9 +23,9 @@ from poolbench.cli.options import add_overrides
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
+    from poolbench.claims.claim import Claim
     from poolbench.records.read import Record
-    from poolbench.report.claims import Claim
-    from poolbench.sweep.plan import Plan
+    from poolbench.sweep.cells import Plan
 
 _PUBLISHED = "published"
 
@@ -42,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.report.claims import read_claims
-    from poolbench.sweep.history import experiments_with_claims, published
+    from poolbench.claims.claim import read_claims
+    from poolbench.claims.published import experiments_with_claims, published
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
         _check_claims(name, claims, plan)
         if arguments.publish:
             _refuse_others(name, plan)
-        chosen.append((folder, claims, plan, published(plan)))
+        chosen.append((folder, claims, plan, published(plan.name, (cell.run_id for cell in plan.cells))))
     unfinished = 0
     for number, (folder, claims, plan, (known, problems)) in enumerate(chosen):
         print("\n" * (number > 0), end="")
@@ -107,11 +107,11 @@ def _reproduce(
     arguments: argparse.Namespace,
 ) -> int:
     """Train what is missing, judge the claims, write the report. Returns: how many cells are not done."""
+    from poolbench.claims.experiment import write_experiment
     from poolbench.cli.cells import tell_what_is_left, train
     from poolbench.cli.published import figure_title
     from poolbench.records.read import read_records
     from poolbench.records.state import DONE
-    from poolbench.report.experiment import write_experiment
 
     # One's own records come first: whoever trains a cell wants to see what came out.
     states = plan.states()
@@ -138,10 +138,10 @@ def _reproduce(
 def _check_claims(name: str, claims: Sequence["Claim"], plan: "Plan") -> None:
     """Raises: ClaimError when the cells of ``plan``, all of them done, could not be judged: an arm would be several
     configs, no claim would have a pair, or a probe that a claim reads is not asked for."""
+    from poolbench.claims.claim import ClaimError
+    from poolbench.claims.verdicts import judge
     from poolbench.records.read import Record
     from poolbench.records.tuning import reads_test
-    from poolbench.report.claims import ClaimError
-    from poolbench.report.verdicts import judge
 
     # As if trained: whatever numbers come out, the claims find their arms and their metrics in the same way.
     done = [Record(cell.run_id, cell.folder, cell.config, result=_numbers(cell.config)) for cell in plan.cells]
@@ -173,10 +173,11 @@ def _numbers(config: Mapping[str, Any]) -> dict[str, float]:
 
 def _publish(plan: "Plan", records: Sequence["Record"]) -> None:
     """Add ``records`` to those that are published of this experiment, and redraw all that is made from them."""
+    from poolbench.claims.published import results_dir
     from poolbench.cli.published import refresh
     from poolbench.records.collect import write_archive
+    from poolbench.records.identity import cell_hash
     from poolbench.records.read import ARCHIVE, read_records
-    from poolbench.sweep.history import results_dir
 
     folder = results_dir() / plan.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,8 +185,8 @@ def _publish(plan: "Plan", records: Sequence["Record"]) -> None:
     if unread:  # writing the file anew would lose them
         raise ValueError(f"{folder / ARCHIVE} has records that cannot be read, so nothing is published: {unread[0]}")
     # A record that is published stays as it is, by whatever name, and one of seeds that are not asked for now does too.
-    kept = {record.run_id.rpartition("-")[2] for record in before}
-    new = [record for record in records if record.run_id.rpartition("-")[2] not in kept]
+    kept = {cell_hash(record.run_id) for record in before}
+    new = [record for record in records if cell_hash(record.run_id) not in kept]
     write_archive([*before, *new], folder / ARCHIVE)
     for line in refresh(results_dir().parent):
         print(line, flush=True)
@@ -194,15 +195,16 @@ def _publish(plan: "Plan", records: Sequence["Record"]) -> None:
 def _refuse_others(name: str, plan: "Plan") -> None:
     """Raises: ConfigError when ``plan`` has cells that the experiment does not declare: they are not its results; or
     where there are no pages to fill, as for an installed package."""
+    from poolbench.claims.published import results_dir
     from poolbench.configuration import ConfigError
-    from poolbench.sweep.history import results_dir
+    from poolbench.records.identity import cell_hash
     from poolbench.sweep.plan import make_plan
 
     if not (results_dir().parent / "README.md").is_file():
         raise ConfigError(f"--publish works in a checkout: there is no README.md in {results_dir().parent}")
     usual = make_plan([f"sweep={name}"])
-    declared = {cell.run_id.rpartition("-")[2] for cell in usual.cells}
-    other = [cell for cell in plan.cells if cell.run_id.rpartition("-")[2] not in declared]
+    declared = {cell_hash(cell.run_id) for cell in usual.cells}
+    other = [cell for cell in plan.cells if cell_hash(cell.run_id) not in declared]
     if other:
         raise ConfigError(
             f"--publish is for the cells that experiments/{name} declares"

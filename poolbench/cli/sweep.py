@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from poolbench.cli.options import add_overrides
 
 if TYPE_CHECKING:
-    from poolbench.sweep.plan import Plan
+    from poolbench.sweep.cells import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,9 +22,9 @@ from poolbench.cli.words import percent
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
-    from poolbench.sweep.plan import Plan
-    from poolbench.sweep.tune import Outcome, Wave
-    from poolbench.sweep.tune_search import Search
+    from poolbench.sweep.cells import Plan
+    from poolbench.tuning.run import Outcome, Wave
+    from poolbench.tuning.search import Search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.sweep.launch import launch_plan, launcher_options
-    from poolbench.sweep.tune import Unfinished, entry, run_search
-    from poolbench.sweep.tune_search import make_search
     from poolbench.sweep.tuned import path_of, read_entries, write_entries
     from poolbench.sweep.workers import run_plan
+    from poolbench.tuning.run import Unfinished, entry, run_search
+    from poolbench.tuning.search import make_search
 
     launcher, overrides = launcher_options(arguments.overrides)
     search = make_search(
@@ -97,7 +97,7 @@ class _Trainer:
     def __call__(self, wave: "Wave") -> Mapping[str, str]:
         from poolbench.cli.progress import SweepProgress
         from poolbench.records.state import DONE
-        from poolbench.sweep.tune import open_cells
+        from poolbench.tuning.run import open_cells
 
         plan = self._in_time(open_cells(wave))
         rung = self.search.rungs[wave.rung]
@@ -113,7 +113,7 @@ class _Trainer:
             return self.run(plan, progress)
 
     def _in_time(self, plan: "Plan") -> "Plan":
-        from poolbench.sweep.tune import Unfinished
+        from poolbench.tuning.run import Unfinished
 
         hours = plan.options["max_hours"]
         if hours is None or not plan.cells:
@@ -132,7 +132,7 @@ class _Seen:
         self.cells: dict[int, int] = {}
 
     def __call__(self, wave: "Wave") -> Mapping[str, str]:
-        from poolbench.sweep.tune import open_cells
+        from poolbench.tuning.run import open_cells
 
         settled = len(wave.plan.cells) - len(open_cells(wave).cells)
         self.done[wave.rung] = self.done.get(wave.rung, 0) + settled
@@ -192,7 +192,7 @@ def _show_outcomes(search: "Search", outcomes: "list[Outcome]") -> None:
 
 def _warnings(search: "Search", outcome: "Outcome") -> list[str]:
     """Why a winner may not be the best there is."""
-    from poolbench.sweep.tune_rungs import ranked
+    from poolbench.tuning.rungs import ranked
 
     assert outcome.winner is not None
     label, scores, said = outcome.treatment.label, outcome.scores[-1], []

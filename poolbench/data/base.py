@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from poolbench.checks import TRUTH, checked, share, whole
 from poolbench.data.cache import cached_arrays
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class DataSource:
     name = "data"
 
     def __init__(self, validation: float, augmentation: Mapping[str, int | bool] | None, size: tuple[int, int]) -> None:
-        if isinstance(validation, bool) or not isinstance(validation, (int, float)) or not 0 <= validation < 1:
-            raise ValueError(f"data.validation must be in [0, 1), got {validation!r}")
-        self.validation = float(validation)
+        self.validation = float(checked("data.validation", validation, share()))
         self.size = size
         self.augmentation = checked_augmentation(augmentation, size)
 
@@ -165,18 +164,12 @@ def checked_augmentation(augmentation: Mapping[str, int | bool] | None, size: tu
     if unknown:
         raise ValueError(f"data.augmentation has no option {unknown[0]!r}; it has {', '.join(NO_AUGMENTATION)}")
     complete = {**NO_AUGMENTATION, **augmentation}
-    if not isinstance(complete["flip"], bool):
-        raise ValueError(f"data.augmentation.flip must be true or false, got {complete['flip']!r}")
-    side = min(size)
+    checked("data.augmentation.flip", complete["flip"], TRUTH)
+    (height, width), side = size, min(size)
     # Reflection repeats no border pixel, so that it can reach one pixel less than the image is wide.
     for option, largest in (("crop", side - 1), ("cutout", side)):
-        value = complete[option]
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= largest:
-            height, width = size
-            raise ValueError(
-                f"data.augmentation.{option} must be a whole number of pixels from 0 to {largest} "
-                f"for images of {height}x{width}, got {value!r}"
-            )
+        pixels = whole(0, largest, f" of pixels, for images of {height}x{width}")
+        checked(f"data.augmentation.{option}", complete[option], pixels)
     return complete
 
 

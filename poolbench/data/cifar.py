@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from poolbench.checks import TRUTH, Rule, checked
 from poolbench.data.base import FLIP_AND_CROP, DataError, DataInfo, DataSource
 from poolbench.data.cache import cache_key, move_into_place, temporary_folder
 
@@ -37,6 +38,13 @@ CIFAR100_CLASSES = (
     "snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train "
     "trout tulip turtle wardrobe whale willow_tree wolf woman worm"
 )
+
+
+def _are_urls(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(url, str) for url in value)
+
+
+_URLS = Rule(_are_urls, "a list of URLs")
 
 
 class CIFAR10(DataSource):
@@ -76,10 +84,8 @@ class CIFAR10(DataSource):
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
     ) -> None:
         super().__init__(validation, augmentation, size=(32, 32))
-        if not isinstance(download, bool):
-            raise ValueError(f"data.download must be true or false, got {download!r}")
-        if isinstance(mirrors, str) or not all(isinstance(url, str) for url in mirrors):
-            raise ValueError(f"data.mirrors must be a list of URLs, got {mirrors!r}")
+        checked("data.download", download, TRUTH)
+        checked("data.mirrors", mirrors, _URLS)
         self.root = Path(root).expanduser()
         self.download = download
         self.mirrors = list(mirrors)

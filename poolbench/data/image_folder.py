@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from poolbench.checks import checked, whole
 from poolbench.data import pictures
 from poolbench.data.base import FLIP_AND_CROP, DataError, DataInfo, DataSource
 from poolbench.data.cache import cache_key, cached_arrays
@@ -55,8 +56,7 @@ class ImageFolder(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
     ) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 2:
-            raise ValueError(f"data.size must be a whole number of pixels from 2 up, got {size!r}")
+        checked("data.size", size, whole(2, more=" of pixels"))
         super().__init__(validation, augmentation, size=(size, size))
         self.root = Path(root).expanduser()
 

@@ -53,7 +53,7 @@ def fitted(image: Image, size: tuple[int, int]) -> np.ndarray:
 
 
 def fault(path: Path) -> str | None:
-    """What is wrong with an image file, as far as a quick look shows; None if nothing.
+    """Why an image file cannot be read, as far as a quick look shows; None if it can.
 
     Of a JPEG the header and the end are looked at, of a PNG the checksums; others are decoded, as nothing less tells.
     """

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from poolbench.checks import Rule, checked, is_number, number, whole
 from poolbench.data.base import DataInfo, DataSource
 from poolbench.data.cache import cache_key
 
@@ -42,6 +44,14 @@ class Scene:
     scale: tuple[float, float]
     clutter: int
     noise: float
+
+
+def _is_scale(value: Any) -> bool:
+    several = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    return several and all(map(is_number, value)) and 0 < value[0] <= value[1] <= 0.5
+
+
+_SCALE = Rule(_is_scale, "[smallest, largest] with 0 < smallest <= largest <= 0.5")
 
 
 class Shapes(DataSource):
@@ -80,17 +90,17 @@ class Shapes(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = AUGMENTATION,
     ) -> None:
-        self.train_samples = _whole("train_samples", train_samples, 1)
-        self.test_samples = _whole("test_samples", test_samples, 1)
-        self.data_seed = _whole("data_seed", data_seed, 0)
-        side = _whole("size", size, SMALLEST)
+        self.train_samples = checked("data.train_samples", train_samples, whole(1))
+        self.test_samples = checked("data.test_samples", test_samples, whole(1))
+        self.data_seed = checked("data.data_seed", data_seed, whole(0))
+        side = checked("data.size", size, whole(SMALLEST))
         self.scene = Scene(
             size=side,
-            position=_number("position", position, 0.5),
-            rotation=_number("rotation", rotation, 180),
-            scale=_range("scale", scale, 0.5),
-            clutter=_whole("clutter", clutter, 0),
-            noise=_number("noise", noise, 1),
+            position=float(checked("data.position", position, number(0, 0.5))),
+            rotation=float(checked("data.rotation", rotation, number(0, 180))),
+            scale=tuple(map(float, checked("data.scale", scale, _SCALE))),
+            clutter=checked("data.clutter", clutter, whole(0)),
+            noise=float(checked("data.noise", noise, number(0, 1))),
         )
         super().__init__(validation, augmentation, (side, side))
 
@@ -295,23 +305,3 @@ OUTLINES: dict[str, Callable[[Array, Array], Array]] = {
     "hourglass": lambda u, v: np.maximum((np.abs(u) - np.abs(v)) * 0.70710677 - 0.06, np.abs(v) - 0.7),
 }
 CLASSES = tuple(OUTLINES)
-
-
-def _whole(option: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"data.{option} must be a whole number of at least {least}, got {value!r}")
-    return value
-
-
-def _number(option: str, value: float, most: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
-        raise ValueError(f"data.{option} must be in [0, {most}], got {value!r}")
-    return float(value)
-
-
-def _range(option: str, value: Sequence[float], most: float) -> tuple[float, float]:
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        low, high = (_number(option, bound, most) for bound in value)
-        if 0 < low <= high:
-            return low, high
-    raise ValueError(f"data.{option} must be [smallest, largest] with 0 < smallest <= largest <= {most}, got {value!r}")

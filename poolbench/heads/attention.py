@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
+from poolbench.checks import number, one_of, whole
+from poolbench.heads.base import Head, full_precision, wide
 
 
 class Attention(Head):
@@ -50,10 +51,10 @@ class Attention(Head):
         layer_scale: float = 0.1,
     ):
         super().__init__(channels, num_classes, size, hidden, features=channels)
-        self.kind = choice(self, "kind", kind, ("query", "class"))
-        self.heads = positive_int(self, "heads", heads)
-        positive_int(self, "blocks", blocks)
-        number(self, "layer_scale", layer_scale, least=0, above=True)
+        self.kind = self.checked("kind", kind, one_of("query", "class"))
+        self.heads = self.checked("heads", heads, whole(1))
+        self.checked("blocks", blocks, whole(1))
+        self.checked("layer_scale", layer_scale, number(least=0, open=True))
         if channels % heads:
             raise ValueError(f"{self._name()}: heads must divide channels={channels}, got {heads!r}")
         if kind == "query":

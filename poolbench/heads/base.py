@@ -1,6 +1,5 @@
 """What every head shares: pool the last map to a vector, then classify it."""
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
@@ -8,6 +7,15 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from poolbench.checks import Rule, checked, is_whole, share, whole
+
+
+def _are_widths(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(is_whole(width, 1) for width in value)
+
+
+_WIDTHS = Rule(_are_widths, "a list of widths of at least 1")
 
 
 class Head(nn.Module):
@@ -53,16 +61,11 @@ class Head(nn.Module):
         because: str = "",
     ):
         super().__init__()
-        self.channels = positive_int(self, "channels", channels)
-        self.num_classes = positive_int(self, "num_classes", num_classes)
-        if (
-            isinstance(hidden, str)
-            or not isinstance(hidden, Sequence)
-            or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in hidden)
-        ):
-            raise ValueError(f"{self._name()}: hidden must be a list of widths of at least 1, got {hidden!r}")
-        if dropout is not None and not 0 <= number(self, "dropout", dropout, least=0) < 1:
-            raise ValueError(f"{self._name()}: dropout must be a number in [0, 1), got {dropout!r}")
+        self.channels = self.checked("channels", channels, whole(1))
+        self.num_classes = self.checked("num_classes", num_classes, whole(1))
+        self.checked("hidden", hidden, _WIDTHS)
+        if dropout is not None:
+            self.checked("dropout", dropout, share())
         self.least_side, self.least_cells, self.because = least_side, least_cells, because
         self.size = None if size is None else (int(size[0]), int(size[1]))
         if self.size is not None:
@@ -120,6 +123,13 @@ class Head(nn.Module):
             why = self.because and f": {self.because}"
             raise ValueError(f"{self._name()}: it needs maps of at least {least}, got {height}x{width}{why}")
 
+    def checked(self, option: str, value: Any, rule: Rule) -> Any:
+        """``value`` of an option, as ``rule`` of :mod:`poolbench.checks` allows it.
+
+        Raises: ValueError naming this head, the option, its value and what is allowed.
+        """
+        return checked(f"{self._name()}: {option}", value, rule)
+
     def _name(self) -> str:
         return f"head {type(self).__name__}"
 
@@ -148,32 +158,3 @@ def _as_layer(head: Head, x: torch.fx.Proxy) -> torch.fx.Proxy:
     if not path:
         raise ValueError(f"{head._name()}: torch.fx takes it as one layer: trace the net that it stands in")
     return x.tracer.create_proxy("call_module", path, (x,), {})
-
-
-def choice(owner: Head, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    """``value`` if it is one of ``allowed``. Raises: ValueError naming owner, option, value and what is allowed."""
-    # By type too: 0 and 1 are no switches, and True is no number.
-    if not any(type(value) is type(one) and value == one for one in allowed):
-        names = [str(one).lower() if isinstance(one, bool) else repr(one) for one in allowed]
-        text = " or ".join([", ".join(names[:-1]), names[-1]])
-        raise ValueError(f"head {type(owner).__name__}: {option} must be {text}, got {value!r}")
-    return value
-
-
-def number(owner: Head, option: str, value: float, least: float, above: bool = False) -> float:
-    """``value`` as a float if it is finite and at least ``least``, or ``above`` it.
-
-    Raises: ValueError naming owner, option, value and what is allowed.
-    """
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (good and (value > least if above else value >= least)):
-        words = f"a number above {least:g}" if above else f"a number of at least {least:g}"
-        raise ValueError(f"head {type(owner).__name__}: {option} must be {words}, got {value!r}")
-    return float(value)
-
-
-def positive_int(owner: Head, option: str, value: int) -> int:
-    """``value`` if it is a whole number of at least 1. Raises: ValueError naming owner, option and value."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"head {type(owner).__name__}: {option} must be a whole number of at least 1, got {value!r}")
-    return value

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, full_precision, plus, positive_int, wide
+from poolbench.checks import one_of, whole
+from poolbench.heads.base import Head, full_precision, plus, wide
 
 
 class Bilinear(Head):
@@ -56,10 +57,10 @@ class Bilinear(Head):
         dimension: int | None = 64,
         iterations: int = 5,
     ):
-        choice(self, "normalisation", normalisation, ("sqrt", "signed_sqrt"))
-        positive_int(self, "iterations", iterations)
+        self.checked("normalisation", normalisation, one_of("sqrt", "signed_sqrt"))
+        self.checked("iterations", iterations, whole(1))
         root = normalisation == "sqrt"
-        d = channels if dimension is None else positive_int(self, "dimension", dimension)
+        d = channels if dimension is None else self.checked("dimension", dimension, whole(1))
         super().__init__(
             channels,
             num_classes,

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, einsum, nn
 
-from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
+from poolbench.checks import TRUTH, Rule, number, whole, wholes
+from poolbench.heads.base import Head, full_precision, wide
 
 _PRESENT, _ABSENT, _WEIGHT_OF_ABSENT = 0.9, 0.1, 0.5  # margins of the loss, section 3
 _DECODER = (512, 1024)  # widths of the hidden layers, figure 2
@@ -73,7 +74,9 @@ class Capsule(Head):
         reconstruction: float = 0.0,
         image_size: Sequence[int] | None = None,
     ):
-        self._check_padding(primary_kernel, primary_padding)
+        self.checked("primary_kernel", primary_kernel, whole(1))
+        least = whole(0, primary_kernel - 1, ", less than primary_kernel")
+        self.checked("primary_padding", primary_padding, least)
         super().__init__(
             channels,
             num_classes,
@@ -84,15 +87,15 @@ class Capsule(Head):
             because=f"primary_kernel is {primary_kernel} and primary_padding {primary_padding}",
         )
         self.classifier = nn.Identity()  # the lengths are the logits
-        self.types = positive_int(self, "types", types)
-        self.primary_size = positive_int(self, "primary_size", primary_size)
-        positive_int(self, "primary_stride", primary_stride)
-        self.class_size = positive_int(self, "class_size", class_size)
-        self.iterations = positive_int(self, "iterations", iterations)
-        self.leaky = choice(self, "leaky", leaky, (True, False))
-        self.any_size = self.shared = choice(self, "shared", shared, (True, False))
-        choice(self, "bias", bias, (True, False))
-        self.reconstruction = number(self, "reconstruction", reconstruction, least=0)
+        self.types = self.checked("types", types, whole(1))
+        self.primary_size = self.checked("primary_size", primary_size, whole(1))
+        self.checked("primary_stride", primary_stride, whole(1))
+        self.class_size = self.checked("class_size", class_size, whole(1))
+        self.iterations = self.checked("iterations", iterations, whole(1))
+        self.leaky = self.checked("leaky", leaky, TRUTH)
+        self.any_size = self.shared = self.checked("shared", shared, TRUTH)
+        self.checked("bias", bias, TRUTH)
+        self.reconstruction = float(self.checked("reconstruction", reconstruction, number(least=0)))
         self.image_size = self._checked_image_size(image_size)
         self.primary = nn.Conv2d(
             channels, types * primary_size, primary_kernel, stride=primary_stride, padding=primary_padding
@@ -198,29 +201,12 @@ class Capsule(Head):
         rows, columns = ((length + 2 * padding - kernel) // stride + 1 for length in size)
         return rows, columns
 
-    def _check_padding(self, kernel: int, padding: int) -> None:
-        positive_int(self, "primary_kernel", kernel)
-        whole = isinstance(padding, int) and not isinstance(padding, bool)
-        if not whole or not 0 <= padding < kernel:
-            raise ValueError(
-                f"{self._name()}: primary_padding must be a whole number from 0 to {kernel - 1}, less than "
-                f"primary_kernel, got {padding!r}"
-            )
-
     def _checked_image_size(self, image_size: Sequence[int] | None) -> tuple[int, int] | None:
         if image_size is None and not self.reconstruction:
             return None
-        if (
-            isinstance(image_size, str)
-            or not isinstance(image_size, Sequence)
-            or len(image_size) != 2
-            or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in image_size)
-        ):
-            raise ValueError(
-                f"{self._name()}: image_size must be (height, width) in pixels, which reconstruction needs, "
-                f"got {image_size!r}"
-            )
-        return (image_size[0], image_size[1])
+        size = Rule(wholes(2).allowed, "(height, width) in pixels, which reconstruction needs")
+        height, width = self.checked("image_size", image_size, size)
+        return height, width
 
     def _make_decoder(self) -> nn.Sequential:
         layers: list[nn.Module] = []

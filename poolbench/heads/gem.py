@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, number, wide
+from poolbench.checks import TRUTH, number
+from poolbench.heads.base import Head, wide
 
 LEAST = 0.01  # p of a learned mean stays above it: 1/p of the formula must not grow without bound
 
@@ -48,10 +49,10 @@ class GeM(Head):
         eps: float = 1e-6,
     ):
         super().__init__(channels, num_classes, size, hidden, features=channels)
-        self.start = number(self, "p", p, least=LEAST, above=True)
-        self.learnable = choice(self, "learnable", learnable, (True, False))
-        self.per_channel = choice(self, "per_channel", per_channel, (True, False))
-        self.eps = number(self, "eps", eps, least=0, above=True)
+        self.start = float(self.checked("p", p, number(least=LEAST, open=True)))
+        self.learnable = self.checked("learnable", learnable, TRUTH)
+        self.per_channel = self.checked("per_channel", per_channel, TRUTH)
+        self.eps = float(self.checked("eps", eps, number(least=0, open=True)))
         if per_channel and not learnable:
             raise ValueError(f"{self._name()}: per_channel must be false where learnable is: a fixed p is one for all")
         if learnable:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from poolbench.heads.base import Head, choice
+from poolbench.checks import TRUTH
+from poolbench.heads.base import Head
 
 
 class GlobalAverage(Head):
@@ -35,7 +36,7 @@ class GlobalAverage(Head):
         class_maps: bool = False,
     ):
         super().__init__(channels, num_classes, size, hidden, features=channels)
-        self.class_maps = choice(self, "class_maps", class_maps, (True, False))
+        self.class_maps = self.checked("class_maps", class_maps, TRUTH)
         if class_maps and hidden:
             raise ValueError(
                 f"{self._name()}: hidden must be empty with class_maps, where nothing follows the mean, got {hidden!r}"

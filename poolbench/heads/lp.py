@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from poolbench.heads.base import Head, choice, wide
+from poolbench.checks import EXPONENT, one_of
+from poolbench.heads.base import Head, wide
 
 
 class GlobalLp(Head):
@@ -39,9 +40,8 @@ class GlobalLp(Head):
         norm: str = "mean",
     ):
         super().__init__(channels, num_classes, size, hidden, features=channels)
-        if isinstance(p, bool) or not isinstance(p, int | float) or not p >= 1:
-            raise ValueError(f"{self._name()}: p must be a number of at least 1, got {p!r}")
-        self.p, self.norm = float(p), choice(self, "norm", norm, ("mean", "sum"))
+        self.p = float(self.checked("p", p, EXPONENT))
+        self.norm = self.checked("norm", norm, one_of("mean", "sum"))
 
     def pool(self, x: Tensor) -> Tensor:
         cells = wide(x).abs().flatten(2)

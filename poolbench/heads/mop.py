@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, full_precision, number, plus, positive_int, wide
+from poolbench.checks import Rule, is_number, number, one_of, whole
+from poolbench.heads.base import Head, full_precision, plus, wide
 from poolbench.heads.vlad import residuals, unit
 
 _CHUNK = 256  # images that are encoded at once: what lies between map and vector stays small
@@ -17,6 +19,19 @@ _KMEANS_STEPS = 30
 _LBFGS_STEPS = 500
 
 Maps = Callable[[], Iterable[tuple[Tensor, Tensor]]]  # see Head.fit
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 < value <= 1
+
+
+def _are_scales(value: Any) -> bool:
+    several = isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_share, value))
+    return several and list(value[:1]) == [1]
+
+
+_SCALES = Rule(_are_scales, "a list of shares above 0, the first 1")
+_STRIDE = Rule(_is_share, "a share of the map's side, above 0 and up to 1")
 
 
 class Mop(Head):
@@ -81,22 +96,15 @@ class Mop(Head):
         fit_samples: int = 5000,
     ):
         super().__init__(channels, num_classes, size, hidden=(), features=channels)
-        if (
-            isinstance(scales, str)
-            or not isinstance(scales, Sequence)
-            or not all(isinstance(share, int | float) and 0 < share <= 1 for share in scales)
-            or list(scales[:1]) != [1]
-        ):
-            raise ValueError(f"{self._name()}: scales must be a list of shares above 0, the first 1, got {scales!r}")
-        if number(self, "stride", stride, least=0, above=True) > 1:
-            raise ValueError(f"{self._name()}: stride must be a share of the map's side, up to 1, got {stride!r}")
-        positive_int(self, "descriptor_dimension", descriptor_dimension)
-        positive_int(self, "centres", centres)
-        choice(self, "assignment", assignment, ("soft", "hard"))
-        number(self, "softness", softness, least=0, above=True)
-        positive_int(self, "dimension", dimension)
-        self.penalty = number(self, "penalty", penalty, least=0)
-        self.fit_samples = positive_int(self, "fit_samples", fit_samples)
+        self.checked("scales", scales, _SCALES)
+        self.checked("stride", stride, _STRIDE)
+        self.checked("descriptor_dimension", descriptor_dimension, whole(1))
+        self.checked("centres", centres, whole(1))
+        self.checked("assignment", assignment, one_of("soft", "hard"))
+        self.checked("softness", softness, number(least=0, open=True))
+        self.checked("dimension", dimension, whole(1))
+        self.penalty = float(self.checked("penalty", penalty, number(least=0)))
+        self.fit_samples = self.checked("fit_samples", fit_samples, whole(1))
         self.scales = nn.ModuleList(
             Scale(channels, scale, stride, descriptor_dimension, centres, assignment, softness, dimension)
             for scale in scales[1:]
@@ -133,7 +141,7 @@ class Mop(Head):
     def fit(self, maps: Maps, generator: torch.Generator) -> None:
         """Learn components and codebooks from some images, then encode all and learn the classifier; see ``Head``."""
         with full_precision(self.weight):
-            sample = _sample(self._checked(maps()), self.fit_samples, generator)
+            sample = _sample(self._sound(maps()), self.fit_samples, generator)
             for scale in self.scales:
                 try:
                     scale.fit(sample, generator)
@@ -141,7 +149,7 @@ class Mop(Head):
                     raise ValueError(f"{self._name()}: {error}") from error
             del sample
             encoded, labels = [], []
-            for x, y in self._checked(maps()):
+            for x, y in self._sound(maps()):
                 encoded += [self._encoded(wide(part)) for part in x.split(_CHUNK)]
                 labels.append(y)
             weight, bias = logistic_regression(torch.cat(encoded), torch.cat(labels), self.num_classes, self.penalty)
@@ -163,7 +171,7 @@ class Mop(Head):
         """``(N, C, H, W) -> (N, features)``."""
         return torch.cat([unit(x.mean((2, 3))), *(scale(x) for scale in self.scales)], 1)
 
-    def _checked(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _sound(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in batches:
             self._check_map(x)
             yield x, y

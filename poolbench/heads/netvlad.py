@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.heads.base import Head, choice, full_precision, number, positive_int, wide
+from poolbench.checks import TRUTH, number, whole
+from poolbench.heads.base import Head, full_precision, wide
 from poolbench.heads.vlad import inverse_length, residuals, unit
 
 
@@ -52,10 +53,10 @@ class NetVlad(Head):
         alpha: float | None = None,
         normalise_input: bool = True,
     ):
-        features = positive_int(self, "centres", centres) * positive_int(self, "channels", channels)
+        features = self.checked("centres", centres, whole(1)) * self.checked("channels", channels, whole(1))
         super().__init__(channels, num_classes, size, hidden, features)
-        self.alpha = None if alpha is None else number(self, "alpha", alpha, least=0, above=True)
-        self.normalise_input = choice(self, "normalise_input", normalise_input, (True, False))
+        self.alpha = None if alpha is None else float(self.checked("alpha", alpha, number(least=0, open=True)))
+        self.normalise_input = self.checked("normalise_input", normalise_input, TRUTH)
         self.centres = nn.Parameter(torch.empty(centres, channels))
         self.assignment_weight = nn.Parameter(torch.empty(centres, channels))
         self.assignment_bias = nn.Parameter(torch.empty(centres))

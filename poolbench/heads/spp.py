@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poolbench.heads.base import Head, choice, number
+from poolbench.checks import one_of, wholes
+from poolbench.heads.base import Head
 
 
 class SpatialPyramid(Head):
@@ -47,18 +48,9 @@ class SpatialPyramid(Head):
         reduce: str = "max",
         dropout: float = 0.5,
     ):
-        if (
-            isinstance(levels, str)
-            or not isinstance(levels, Sequence)
-            or not levels
-            or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in levels)
-        ):
-            raise ValueError(
-                f"{self._name()}: levels must be a list of whole numbers of at least 1, one a level, got {levels!r}"
-            )
-        choice(self, "bins", bins, ("adaptive", "paper"))
-        choice(self, "reduce", reduce, ("max", "average"))
-        number(self, "dropout", dropout, least=0)
+        self.checked("levels", levels, wholes())
+        self.checked("bins", bins, one_of("adaptive", "paper"))
+        self.checked("reduce", reduce, one_of("max", "average"))
         most = max(levels)
         super().__init__(
             channels,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.models.sites import derive
-from poolbench.pooling.draws import drawing, random_pools
+from poolbench.pooling.parts.draws import drawing, random_pools
 from poolbench.records.probes import BORDERS, FLIPS, TRANSFORMS, amount_text, completed
 from poolbench.training.loop import Batch, autocast, resized
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from poolbench.models.options import choice, numbers, rate
+from poolbench.checks import TRUTH, checked, one_of, share, wholes
 from poolbench.models.sites import Sites, Trunk
 from poolbench.models.stages import Filters, stage
 
@@ -71,13 +71,13 @@ class AllCNN(Trunk):
         batch_norm: bool = False,
     ):
         super().__init__()
-        kernels = _KERNELS[choice("all_cnn", "base", base, tuple(_KERNELS))]
-        choice("all_cnn", "variant", variant, ("base", "strided", "convpool", "all"))
-        numbers("all_cnn", "widths", widths, length=2)
-        rate("all_cnn", "input_dropout", input_dropout)
-        rate("all_cnn", "dropout", dropout)
-        choice("all_cnn", "last_padding", last_padding, (0, 1))
-        choice("all_cnn", "batch_norm", batch_norm, (False, True))
+        kernels = _KERNELS[checked("model all_cnn: base", base, one_of(*_KERNELS))]
+        checked("model all_cnn: variant", variant, one_of("base", "strided", "convpool", "all"))
+        checked("model all_cnn: widths", widths, wholes(2))
+        checked("model all_cnn: input_dropout", input_dropout, share())
+        checked("model all_cnn: dropout", dropout, share())
+        checked("model all_cnn: last_padding", last_padding, one_of(0, 1))
+        checked("model all_cnn: batch_norm", batch_norm, TRUTH)
         pooled = variant in ("base", "convpool")
         if not pooled and (pool.per_site or not pool.native):
             partner = "convpool" if variant == "all" else "base"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from poolbench.models.options import at_least, choice, numbers, rate, whole
+from poolbench.checks import TRUTH, checked, number, one_of, share, whole, wholes
 from poolbench.models.sites import Sites, Trunk
 from poolbench.models.stages import Filters, stage
 
@@ -66,25 +66,25 @@ class CapsNet(Trunk):
         dropout: float = 0.5,
     ):
         super().__init__()
-        capsules = choice("capsnet", "variant", variant, ("capsules", "baseline")) == "capsules"
-        whole("capsnet", "width", width, least=1 if capsules else 2)
-        side = (9 if capsules else 5) if kernel is None else whole("capsnet", "kernel", kernel)
+        capsules = checked("model capsnet: variant", variant, one_of("capsules", "baseline")) == "capsules"
+        checked("model capsnet: width", width, whole(1 if capsules else 2))
+        side = (9 if capsules else 5) if kernel is None else checked("model capsnet: kernel", kernel, whole(1))
         if side % 2 == 0:
             raise ValueError(f"model capsnet: kernel must be odd, got {kernel!r}")
-        border = side // 2 if choice("capsnet", "padding", padding, ("same", "valid")) == "same" else 0
-        whole("capsnet", "types", types)
-        whole("capsnet", "iterations", iterations)
-        choice("capsnet", "leaky", leaky, (False, True))
-        at_least("capsnet", "reconstruction", reconstruction, 0)
-        numbers("capsnet", "hidden", hidden)
-        self.dropout = rate("capsnet", "dropout", dropout)
+        border = side // 2 if checked("model capsnet: padding", padding, one_of("same", "valid")) == "same" else 0
+        checked("model capsnet: types", types, whole(1))
+        checked("model capsnet: iterations", iterations, whole(1))
+        checked("model capsnet: leaky", leaky, TRUTH)
+        checked("model capsnet: reconstruction", reconstruction, number(least=0))
+        checked("model capsnet: hidden", hidden, wholes())
+        self.dropout = float(checked("model capsnet: dropout", dropout, share()))
         original = not pool.per_site and pool.native
         widths = (width,) if capsules else (width, width, width // 2)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
-        for number, filters in enumerate(widths, start=1):
-            pools = [] if original else pool.until(2.0**number, channels=filters, native="max")
-            layers[f"stage{number}"] = stage(channels, [Filters(filters, side, padding=border)], pools)
+        for index, filters in enumerate(widths, start=1):
+            pools = [] if original else pool.until(2.0**index, channels=filters, native="max")
+            layers[f"stage{index}"] = stage(channels, [Filters(filters, side, padding=border)], pools)
             channels = filters
         self.features = nn.Sequential(layers)
         self.channels = channels

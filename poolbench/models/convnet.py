@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from poolbench.checks import checked, wholes
 from poolbench.models.sites import Sites, Trunk
 
 
@@ -28,10 +29,8 @@ class ConvNet(Trunk):
 
     def __init__(self, pool: Sites, widths: Sequence[int] = (32, 64, 128), depths: Sequence[int] = (1, 1, 2)):
         super().__init__()
-        for option, value in (("widths", widths), ("depths", depths)):
-            numbers = value if isinstance(value, Sequence) else ()
-            if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
-                raise ValueError(f"model convnet: {option} must be a list of numbers of at least 1, got {value!r}")
+        checked("model convnet: widths", widths, wholes())
+        checked("model convnet: depths", depths, wholes())
         if len(widths) != len(depths):
             raise ValueError(
                 f"model convnet: depths must have one number per stage, as widths has: "

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from poolbench.models.options import choice
+from poolbench.checks import checked, one_of
 from poolbench.models.sites import Sites, Trunk, map_sizes
 from poolbench.pooling import create_pool
-from poolbench.pooling.tracing import as_leaf
+from poolbench.pooling.parts.tracing import as_leaf
 
 _POOLS = {"max": partial(create_pool, "overlapping"), "average": partial(create_pool, "overlapping", mode="average")}
 
@@ -99,8 +99,8 @@ class CudaConvNet(Trunk):
 
     def __init__(self, pool: Sites, input_size: tuple[int, int], variant: str = "80sec", init: str = "he"):
         super().__init__()
-        chosen = _VARIANTS[choice("cuda_convnet", "variant", variant, tuple(_VARIANTS))]
-        paper = choice("cuda_convnet", "init", init, ("he", "paper")) == "paper"
+        chosen = _VARIANTS[checked("model cuda_convnet: variant", variant, one_of(*_VARIANTS))]
+        paper = checked("model cuda_convnet: init", init, one_of("he", "paper")) == "paper"
         blocks: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
         for number, (width, original, order) in enumerate(chosen.stages, start=1):

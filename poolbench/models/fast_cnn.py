@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from poolbench.checks import TRUTH, checked, whole, wholes
 from poolbench.models.mirrored import MirroredConv2d, MirroredNorm2d, MirroredPatches2d, MirroredSum
-from poolbench.models.options import choice, numbers, whole
 from poolbench.models.sites import Sites, Trunk
 
 _PATCH = 2  # side of the patches that the first layer sees, in pixels
@@ -55,10 +55,10 @@ class FastCNN(Trunk):
         mirror: bool = False,
     ):
         super().__init__()
-        numbers("fast_cnn", "widths", widths)
-        whole("fast_cnn", "depth", depth)
-        self.whiten = choice("fast_cnn", "whiten", whiten, (True, False))
-        self.mirror = choice("fast_cnn", "mirror", mirror, (True, False))
+        checked("model fast_cnn: widths", widths, wholes())
+        checked("model fast_cnn: depth", depth, whole(1))
+        self.whiten = checked("model fast_cnn: whiten", whiten, TRUTH)
+        self.mirror = checked("model fast_cnn: mirror", mirror, TRUTH)
         if mirror and not whiten:
             raise ValueError("model fast_cnn: mirror=true needs whiten=true: its first layer is found, not trained")
         if mirror and any(width % 2 for width in widths):

@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from poolbench.models.options import choice, rate, whole
+from poolbench.checks import TRUTH, Rule, checked, is_number, share, whole
 from poolbench.models.sites import Sites, Trunk, ratio_of
 from poolbench.models.stages import HeConv2d
 from poolbench.pooling import create_pool
 from poolbench.pooling.base import Pool
-from poolbench.pooling.tracing import as_leaf
+from poolbench.pooling.parts.tracing import as_leaf
+
+_RATIO = Rule(lambda value: is_number(value) and 1 < value <= 2, "a number above 1 and at most 2")
 
 
 class FractionalNet(Trunk):
@@ -67,13 +69,12 @@ class FractionalNet(Trunk):
         batch_norm: bool = False,
     ):
         super().__init__()
-        whole("fractional_net", "width", width)
-        whole("fractional_net", "depth", depth)
-        rate("fractional_net", "dropout", dropout)
-        rate("fractional_net", "slope", slope)
-        choice("fractional_net", "batch_norm", batch_norm, (False, True))
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 1 < ratio <= 2:
-            raise ValueError(f"model fractional_net: ratio must be a number above 1 and at most 2, got {ratio!r}")
+        checked("model fractional_net: width", width, whole(1))
+        checked("model fractional_net: depth", depth, whole(1))
+        checked("model fractional_net: dropout", dropout, share())
+        checked("model fractional_net: slope", slope, share())
+        checked("model fractional_net: batch_norm", batch_norm, TRUTH)
+        checked("model fractional_net: ratio", ratio, _RATIO)
         native = partial(create_pool, "fractional_max", ratio=ratio)
         layers: OrderedDict[str, nn.Module] = OrderedDict(field=nn.Identity())  # until its size is known
         channels, pooled = 3, []
@@ -96,7 +97,7 @@ class FractionalNet(Trunk):
         least = next(side for side in count(_field(depth, ratio)) if _last(side, pooled[:-1]))
         if field is None:
             field = least
-        elif not _last(whole("fractional_net", "field", field), pooled[:-1]):
+        elif not _last(checked("model fractional_net: field", field, whole(1)), pooled[:-1]):
             raise ValueError(
                 f"model fractional_net: field must be large enough for {depth} layers and their pools, "
                 f"as {least} pixels are, got {field}"

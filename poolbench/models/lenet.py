@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.models.options import choice
+from poolbench.checks import checked, one_of
 from poolbench.models.sites import Sites, Trunk
 from poolbench.pooling.average import AveragePool2d
 
@@ -36,7 +36,7 @@ class LeNet(Trunk):
 
     def __init__(self, pool: Sites, variant: str = "cifar"):
         super().__init__()
-        original = choice("lenet", "variant", variant, ("cifar", "lenet5")) == "lenet5"
+        original = checked("model lenet: variant", variant, one_of("cifar", "lenet5")) == "lenet5"
         activation = ScaledTanh if original else partial(nn.ReLU, inplace=True)
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3

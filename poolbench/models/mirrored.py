@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from poolbench.pooling.tracing import as_leaf
+from poolbench.pooling.parts.tracing import as_leaf
 
 _HALF = math.sqrt(0.5)  # sums and differences times this keep their length: both parts start alike and learn alike
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from poolbench.models.options import choice, numbers, rate
+from poolbench.checks import TRUTH, checked, one_of, share, wholes
 from poolbench.models.sites import Sites, Trunk
 from poolbench.models.stages import Filters, HeConv2d, stage
 
@@ -50,10 +50,10 @@ class NiN(Trunk):
         init: str = "paper",
     ):
         super().__init__()
-        numbers("nin", "widths", widths, length=8)
-        rate("nin", "dropout", dropout)
-        choice("nin", "batch_norm", batch_norm, (False, True))
-        self.init = choice("nin", "init", init, ("paper", "he"))
+        checked("model nin: widths", widths, wholes(8))
+        checked("model nin: dropout", dropout, share())
+        checked("model nin: batch_norm", batch_norm, TRUTH)
+        self.init = checked("model nin: init", init, one_of("paper", "he"))
         self.original_head = False
         rest = iter(widths)
         layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.checks import checked, whole, wholes
 from poolbench.models.sites import Sites, Trunk
 
 
@@ -31,13 +32,10 @@ class ResNet(Trunk):
 
     def __init__(self, pool: Sites, widths: Sequence[int] = (16, 32, 64), blocks: int = 3):
         super().__init__()
-        numbers = widths if isinstance(widths, Sequence) else ()
-        if not numbers or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
-            raise ValueError(f"model resnet: widths must be a list of numbers of at least 1, got {widths!r}")
+        checked("model resnet: widths", widths, wholes())
         if any(after < before for before, after in pairwise(widths)):
             raise ValueError(f"model resnet: widths must not fall, since shortcuts only add channels, got {widths!r}")
-        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 1:
-            raise ValueError(f"model resnet: blocks must be a whole number of at least 1, got {blocks!r}")
+        checked("model resnet: blocks", blocks, whole(1))
         channels = widths[0]
         stem = OrderedDict(conv=_conv(3, channels), norm=nn.BatchNorm2d(channels), relu=nn.ReLU(inplace=True))
         stages: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(stem))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from poolbench.models.options import choice, numbers, whole
+from poolbench.checks import TRUTH, checked, whole, wholes
 from poolbench.models.sites import Sites, Trunk
 from poolbench.models.stages import Filters, stage
 
@@ -40,9 +40,9 @@ class SppNet(Trunk):
 
     def __init__(self, pool: Sites, widths: Sequence[int] = (64, 128, 256), depth: int = 2, batch_norm: bool = True):
         super().__init__()
-        numbers("spp_net", "widths", widths)
-        whole("spp_net", "depth", depth)
-        choice("spp_net", "batch_norm", batch_norm, (False, True))
+        checked("model spp_net: widths", widths, wholes())
+        checked("model spp_net: depth", depth, whole(1))
+        checked("model spp_net: batch_norm", batch_norm, TRUTH)
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
         for number, width in enumerate(widths, start=1):

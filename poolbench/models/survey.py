@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from poolbench.checks import Rule, checked, wholes
 from poolbench.models.sites import is_site
 
 # What ``forward`` may call instead of a module, and where its stride stands among the arguments.
@@ -18,6 +19,12 @@ _FUNCTIONS |= {"conv2d": ("strided", 3)}
 # Told by their names, since nothing of ours needs these packages: timm's, and that of antialiased-cnns.
 _SAME = {"MaxPool2dSame", "AvgPool2dSame", "Conv2dSame"}
 _BLUR = {"BlurPool2d", "BlurPool"}
+
+
+_INPUT_SIZE = Rule(
+    lambda size: any(wholes(length).allowed(size) for length in (2, 3)),
+    "(height, width) or (channels, height, width) in pixels",
+)
 
 
 @dataclass(frozen=True)
@@ -151,11 +158,7 @@ def image_size(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int,
     if input_size is None:
         config = getattr(model, "default_cfg", None) or {}
         input_size = tuple(config.get("input_size", (3, 224, 224)))[-2:]
-    good = isinstance(input_size, Sequence) and not isinstance(input_size, str) and len(input_size) in (2, 3)
-    if not good or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in input_size):
-        raise ValueError(
-            f"input_size must be (height, width) or (channels, height, width) in pixels, got {input_size!r}"
-        )
+    checked("input_size", input_size, _INPUT_SIZE)
     if len(input_size) == 2:
         first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         # More channels than a camera has bands are no image, but what a layer before made of one (space to depth).

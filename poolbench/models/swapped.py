@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from poolbench.models.survey import Window
-from poolbench.pooling.tracing import as_leaf
+from poolbench.pooling.parts.tracing import as_leaf
 
 
 class SwappedPool2d(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from poolbench.models.options import choice, whole
+from poolbench.checks import TRUTH, checked, whole
 from poolbench.models.sites import Sites, Trunk
 from poolbench.models.survey import survey
 from poolbench.models.swap import SiteChoice, exchange, replace
@@ -54,7 +54,7 @@ class Torchvision(Trunk):
         if name not in known or name.startswith(NO_MAP):
             why = "has no last map that another head could take" if name in known else "is none of torchvision's nets"
             raise ValueError(f"model torchvision: name {name!r} {why}.{nearest(name, known)} Known: {', '.join(known)}")
-        self.name, self.small_stem = name, choice("torchvision", "small_stem", small_stem, (False, True))
+        self.name, self.small_stem = name, checked("model torchvision: small_stem", small_stem, TRUTH)
         self._entrance: list[str] = []  # the layers that a small stem replaces, found once
         net = self._original()
         self.channels = _channels(_split(net)[0])
@@ -66,7 +66,7 @@ class Torchvision(Trunk):
         self.own_classes: int | None = None  # of the native head, if that is ours
 
     def make_native_head(self, num_classes: int, size: tuple[int, int]) -> nn.Module:
-        positive = whole("torchvision", "num_classes", num_classes)
+        positive = checked("model torchvision: num_classes", num_classes, whole(1))
         self.own_classes = positive
         _, top = _split(self._original(positive))
         top.channels = self.channels

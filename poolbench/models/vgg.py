@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from poolbench.models.options import choice
+from poolbench.checks import checked, number, one_of
 from poolbench.models.sites import Sites, Trunk
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -37,15 +37,13 @@ class VGG(Trunk):
 
     def __init__(self, pool: Sites, depth: int = 16, width: float = 1.0):
         super().__init__()
-        convolutions = _CONVOLUTIONS[choice("vgg", "depth", depth, tuple(_CONVOLUTIONS))]
-        number = isinstance(width, int | float) and not isinstance(width, bool) and math.isfinite(width)
-        if not number or width <= 0:
-            raise ValueError(f"model vgg: width must be a number above 0, got {width!r}")
+        convolutions = _CONVOLUTIONS[checked("model vgg: depth", depth, one_of(*_CONVOLUTIONS))]
+        checked("model vgg: width", width, number(least=0, open=True))
         widths = [max(1, round(width * channels)) for channels in _WIDTHS]
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
-        for number, (filters, count) in enumerate(zip(widths, convolutions, strict=True), start=1):
-            pools = pool.until(2.0**number, channels=filters, native="max")
+        for stage, (filters, count) in enumerate(zip(widths, convolutions, strict=True), start=1):
+            pools = pool.until(2.0**stage, channels=filters, native="max")
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             for layer in range(1, count + 1):
                 layers[f"conv{layer}"] = nn.Conv2d(channels, filters, 3, padding=1)
@@ -55,6 +53,6 @@ class VGG(Trunk):
                 for index, one in enumerate(pools, start=1):
                     if math.ceil(index * count / len(pools)) == layer:  # spread evenly, the last at the end
                         layers[f"pool{index}"] = one
-            stages[f"stage{number}"] = nn.Sequential(layers)
+            stages[f"stage{stage}"] = nn.Sequential(layers)
         self.features = nn.Sequential(stages)
         self.channels = channels

@@ -7,10 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
-from poolbench.pooling.infinite import share_of
+from poolbench.checks import TRUTH, number, one_of
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.infinite import share_of
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import GRADIENTS, dot, exponentials, limit_average, limit_exponentials
-from poolbench.pooling.windows import over_windows
 
 # Keeps the likeness of a window of zeros at 0, where the formula has 0 / 0; its inverse is finite.
 TINY = 2e-38
@@ -69,9 +70,9 @@ class AdaPool2d(Pool):
         gradient: str = "exact",
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.gradient = choice(self, "gradient", gradient, GRADIENTS)
-        self.learnable = choice(self, "learnable", learnable, (False, True))
-        self.start = number(self, "beta", beta, least=0, most=1, open=learnable)
+        self.gradient = self.checked("gradient", gradient, one_of(*GRADIENTS))
+        self.learnable = self.checked("learnable", learnable, TRUTH)
+        self.start = float(self.checked("beta", beta, number(least=0, most=1, open=learnable)))
         self.odd = self.homogeneous = self.start == 1
         if size is not None and (isinstance(size, int | str) or len(size) != 2):
             raise ValueError(f"{self._name()}: size must be (H, W), got {size!r}")

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, positive_int
+from poolbench.checks import whole
+from poolbench.pooling.base import Pool
 from poolbench.pooling.lip import softmax_average
 
 
@@ -45,10 +46,10 @@ class AttentionPool2d(Pool):
         score_kernel_size: int = 1,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.groups = positive_int(self, "groups", groups)
+        self.groups = self.checked("groups", groups, whole(1))
         if channels % groups:
             raise ValueError(f"{self._name()}: groups must divide the {channels} channels, got {groups}")
-        if positive_int(self, "score_kernel_size", score_kernel_size) % 2 == 0:
+        if self.checked("score_kernel_size", score_kernel_size, whole(1)) % 2 == 0:
             raise ValueError(f"{self._name()}: score_kernel_size must be odd, got {score_kernel_size}")
         self.score = nn.Conv2d(channels, groups, score_kernel_size, padding=score_kernel_size // 2, bias=False)
         if score_kernel_size > 1:

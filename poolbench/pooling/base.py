@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from poolbench.pooling.tracing import as_leaf, recorded
+from poolbench.checks import Rule, checked, whole
+from poolbench.pooling.parts.tracing import as_leaf, recorded
 
 
 class Pool(nn.Module):
@@ -65,15 +66,11 @@ class Pool(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = None, padding: int = 0):
         super().__init__()
-        self.channels = positive_int(self, "channels", channels)
-        self.kernel_size = positive_int(self, "kernel_size", kernel_size)
-        self.stride = self.kernel_size if stride is None else positive_int(self, "stride", stride)
-        if isinstance(padding, bool) or not isinstance(padding, int) or not 0 <= padding <= self.kernel_size // 2:
-            raise ValueError(
-                f"{self._name()}: padding must be a whole number from 0 to {self.kernel_size // 2} "
-                f"(half of kernel_size {self.kernel_size}), got {padding!r}"
-            )
-        self.padding = padding
+        self.channels = self.checked("channels", channels, whole(1))
+        self.kernel_size = self.checked("kernel_size", kernel_size, whole(1))
+        self.stride = self.kernel_size if stride is None else self.checked("stride", stride, whole(1))
+        half = whole(0, self.kernel_size // 2, f" (half of kernel_size {self.kernel_size})")
+        self.padding = self.checked("padding", padding, half)
         if self.mirrors and 2 * padding != self.kernel_size - self.stride:
             self.mirrors = False  # seen in a mirror the windows stand elsewhere
 
@@ -146,44 +143,15 @@ class Pool(nn.Module):
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
+    def checked(self, option: str, value: Any, rule: Rule) -> Any:
+        """``value`` of an option, as ``rule`` of :mod:`poolbench.checks` allows it.
+
+        Raises: ValueError naming this pool, the option, its value and what is allowed.
+        """
+        return checked(f"{self._name()}: {option}", value, rule)
+
     def _name(self) -> str:
         return f"pool {type(self).__name__}"
-
-
-def choice(owner: nn.Module, option: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    """``value`` if it is one of ``allowed``. Raises: ValueError naming owner, option, value and what is allowed."""
-    # By type too: 0 and 1 are no switches, and True is no number.
-    if not any(type(value) is type(one) and value == one for one in allowed):
-        names = [str(one).lower() if isinstance(one, bool) else repr(one) for one in allowed]
-        text = " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-        raise ValueError(f"pool {type(owner).__name__}: {option} must be {text}, got {value!r}")
-    return value
-
-
-def number(
-    owner: nn.Module, option: str, value: float, least: float = -math.inf, most: float = math.inf, open: bool = False
-) -> float:
-    """``value`` as a float if it is finite and in ``[least, most]``, or with ``open`` in ``(least, most)``.
-
-    Raises: ValueError naming owner, option, value and what is allowed.
-    """
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (good and (least < value < most if open else least <= value <= most)):
-        if most < math.inf:
-            words = f"a number {'between' if open else 'from'} {least:g} {'and' if open else 'to'} {most:g}"
-        elif least > -math.inf:
-            words = f"a number above {least:g}" if open else f"a number of at least {least:g}"
-        else:
-            words = "a finite number"
-        raise ValueError(f"pool {type(owner).__name__}: {option} must be {words}, got {value!r}")
-    return float(value)
-
-
-def positive_int(owner: nn.Module, option: str, value: int) -> int:
-    """``value`` if it is a whole number above 0. Raises: ValueError naming owner, option and value."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"pool {type(owner).__name__}: {option} must be a whole number of at least 1, got {value!r}")
-    return value
 
 
 def is_open(x: Tensor) -> bool:

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, positive_int
-from poolbench.pooling.filters import BORDERS, binomial, filtered
+from poolbench.checks import one_of, whole
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.filters import BORDERS, binomial, filtered
 
 
 class BlurAveragePool2d(Pool):
@@ -51,12 +52,8 @@ class BlurAveragePool2d(Pool):
 def describe_blur(pool: Pool, filter_size: int, border: str, before: int, window: int) -> None:
     """Check and set the two options, and what follows from them for the pool's account of itself; ``window`` is the
     side of what comes before the blur, which starts ``before`` pixels outside the map."""
-    pool.filter_size = positive_int(pool, "filter_size", filter_size)
-    if filter_size > 7:
-        raise ValueError(
-            f"pool {type(pool).__name__}: filter_size must be a whole number from 1 to 7, got {filter_size}"
-        )
-    pool.border = choice(pool, "border", border, BORDERS)
+    pool.filter_size = pool.checked("filter_size", filter_size, whole(1, 7))
+    pool.border = pool.checked("border", border, one_of(*BORDERS))
     start, length = before + (filter_size - 1) // 2, window + filter_size - 1
     pool.mirrors = 2 * start == length - pool.stride
     if border == "zero" and filter_size > 1:

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped, positive_int
+from poolbench.checks import TRUTH, whole
+from poolbench.pooling.base import Pool, cropped
 from poolbench.pooling.blur_average import blur, blur_flops, describe_blur
 
 
@@ -46,14 +47,14 @@ class BlurConv2d(Pool):
         norm: bool = True,
         activation: bool = True,
     ):
-        super().__init__(channels, kernel_size, positive_int(self, "stride", stride))
+        super().__init__(channels, kernel_size, self.checked("stride", stride, whole(1)))
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"{self._name()}: kernel_size must be odd, so that the map keeps its size, got {kernel_size}"
             )
         describe_blur(self, filter_size, border, 0, 1)
-        choice(self, "norm", norm, (False, True))
-        choice(self, "activation", activation, (False, True))
+        self.checked("norm", norm, TRUTH)
+        self.checked("activation", activation, TRUTH)
         self.conv = nn.Conv2d(channels, channels, self.kernel_size, padding=self.kernel_size // 2, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, positive_int
+from poolbench.checks import whole
+from poolbench.pooling.base import Pool
 from poolbench.pooling.blur_average import blur, blur_flops, describe_blur
 
 
@@ -36,7 +37,7 @@ class BlurMaxPool2d(Pool):
     def __init__(
         self, channels: int, kernel_size: int = 2, stride: int = 2, filter_size: int = 3, border: str = "reflect"
     ):
-        super().__init__(channels, kernel_size, positive_int(self, "stride", stride))
+        super().__init__(channels, kernel_size, self.checked("stride", stride, whole(1)))
         self.padding = (self.kernel_size - 1) // 2
         describe_blur(self, filter_size, border, self.padding, self.kernel_size)
 

@@ -2,9 +2,10 @@
 
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, leading, positive_int
+from poolbench.checks import whole
+from poolbench.pooling.base import Pool, leading
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
-from poolbench.pooling.windows import over_windows
 
 
 class CarafePool2d(Pool):
@@ -46,9 +47,9 @@ class CarafePool2d(Pool):
         compressed_channels: int = 16,
         encoder_kernel_size: int = 3,
     ):
-        super().__init__(channels, kernel_size, stride, (positive_int(self, "kernel_size", kernel_size) - 1) // 2)
-        positive_int(self, "compressed_channels", compressed_channels)
-        if positive_int(self, "encoder_kernel_size", encoder_kernel_size) % 2 == 0:
+        super().__init__(channels, kernel_size, stride, (self.checked("kernel_size", kernel_size, whole(1)) - 1) // 2)
+        self.checked("compressed_channels", compressed_channels, whole(1))
+        if self.checked("encoder_kernel_size", encoder_kernel_size, whole(1)) % 2 == 0:
             raise ValueError(f"{self._name()}: encoder_kernel_size must be odd, got {encoder_kernel_size}")
         self.compressor = nn.Conv2d(channels, compressed_channels, 1)
         self.encoder = nn.Conv2d(

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, cropped, number, positive_int
+from poolbench.checks import number, whole
+from poolbench.pooling.base import Pool, cropped
 
 
 class ConvNextDownsample2d(Pool):
@@ -31,8 +32,8 @@ class ConvNextDownsample2d(Pool):
     variants = ({"stride": 3},)
 
     def __init__(self, channels: int, stride: int = 2, eps: float = 1e-6):
-        super().__init__(channels, positive_int(self, "stride", stride))
-        self.eps = number(self, "eps", eps, least=0, open=True)
+        super().__init__(channels, self.checked("stride", stride, whole(1)))
+        self.eps = float(self.checked("eps", eps, number(least=0, open=True)))
         self.norm = nn.LayerNorm(channels, eps=self.eps)
         self.conv = nn.Conv2d(channels, channels, self.stride, self.stride)
 

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number, refuse_open
-from poolbench.pooling.filters import separable
+from poolbench.checks import TRUTH, number
+from poolbench.pooling.base import Pool, refuse_open
+from poolbench.pooling.parts.filters import separable
 
 
 class DiffStride2d(Pool):
@@ -61,14 +62,14 @@ class DiffStride2d(Pool):
         match_size: bool = True,
     ):
         super().__init__(channels, kernel_size=1, stride=1)
-        self.match_size = choice(self, "match_size", match_size, (False, True))
-        self.start = number(self, "stride", stride)
+        self.match_size = self.checked("match_size", match_size, TRUTH)
+        self.start = float(self.checked("stride", stride, number()))
         if self.start < 1 or (match_size and not self.start.is_integer()):
             kind, why = ("whole number", ", with match_size") if match_size else ("number", "")
             raise ValueError(f"{self._name()}: stride must be a {kind} of at least 1, got {stride!r}{why}")
-        self.smoothness = number(self, "smoothness", smoothness, least=0, open=True)
-        self.shared = choice(self, "shared", shared, (False, True))
-        self.learnable = choice(self, "learnable", learnable, (False, True))
+        self.smoothness = float(self.checked("smoothness", smoothness, number(least=0, open=True)))
+        self.shared = self.checked("shared", shared, TRUTH)
+        self.learnable = self.checked("learnable", learnable, TRUTH)
         if match_size:
             self.stride = int(stride)
         else:

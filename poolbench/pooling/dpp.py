@@ -6,9 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, leading, number
+from poolbench.checks import TRUTH, number
+from poolbench.pooling.base import Pool, leading
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
-from poolbench.pooling.windows import over_windows
 
 # Added to the squared differences, as in the authors' code: a pixel like its surroundings keeps some weight.
 EPSILON = 1e-3
@@ -68,11 +69,11 @@ class DetailPreservingPool2d(Pool):
         alpha: float = 1.0,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.symmetric = choice(self, "symmetric", symmetric, (False, True))
-        self.full = choice(self, "full", full, (False, True))
+        self.symmetric = self.checked("symmetric", symmetric, TRUTH)
+        self.full = self.checked("full", full, TRUTH)
         starts = (("lambda_", lambda_, LARGEST_LAMBDA), ("alpha", alpha, LARGEST_ALPHA))
         for option, value, most in starts:
-            number(self, option, value, least=1e-6, most=most)
+            self.checked(option, value, number(least=1e-6, most=most))
         self.starts = (float(lambda_), float(alpha))
         self.log_lambda = nn.Parameter(torch.empty(channels))
         self.log_alpha = nn.Parameter(torch.empty(channels))

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
-from poolbench.pooling.draws import drawing
-from poolbench.pooling.picked import max_of_picked
+from poolbench.checks import TRUTH, checked, number, one_of, whole
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.draws import drawing
+from poolbench.pooling.parts.picked import max_of_picked
 
 
 class FractionalMaxPool2d(Pool):
@@ -60,12 +61,12 @@ class FractionalMaxPool2d(Pool):
         evaluation: str = "fixed",
     ):
         super().__init__(channels)
-        self._ratio = number(self, "ratio", ratio, least=1, most=2)
+        self._ratio = float(self.checked("ratio", ratio, number(least=1, most=2)))
         if self._ratio == 1:
             raise ValueError(f"{self._name()}: ratio must be above 1, got {ratio!r}")
-        self.sequence = choice(self, "sequence", sequence, ("pseudorandom", "random"))
-        self.overlapping = choice(self, "overlapping", overlapping, (True, False))
-        self.evaluation = choice(self, "evaluation", evaluation, ("fixed", "draw"))
+        self.sequence = self.checked("sequence", sequence, one_of("pseudorandom", "random"))
+        self.overlapping = self.checked("overlapping", overlapping, TRUTH)
+        self.evaluation = self.checked("evaluation", evaluation, one_of("fixed", "draw"))
         if self._ratio == 2:
             self.mirrors = True
         else:
@@ -142,8 +143,7 @@ def average_over_draws(net: nn.Module, x: Tensor, draws: int = 12) -> Tensor:
     Returns: ``(N, K)``, rows of sum 1.
     Raises: ValueError for a number of draws below 1.
     """
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise ValueError(f"draws must be a whole number of at least 1, got {draws!r}")
+    checked("draws", draws, whole(1))
     training = net.training
     net.eval()
     try:

@@ -5,10 +5,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, number
-from poolbench.pooling.ranks import chosen, greater
+from poolbench.checks import number
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.ranks import chosen, greater
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot, limit_average
-from poolbench.pooling.windows import over_windows
 
 
 class FuzzyPool2d(Pool):
@@ -45,7 +46,7 @@ class FuzzyPool2d(Pool):
         self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, maximum: float = 6.0
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.maximum = number(self, "maximum", maximum, least=0, open=True)
+        self.maximum = float(self.checked("maximum", maximum, number(least=0, open=True)))
         if kernel_size == 1:
             self.odd = self.homogeneous = self.follows_offset = True
 

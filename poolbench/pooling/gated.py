@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number, weigh_windows
-from poolbench.pooling.images import over_images
-from poolbench.pooling.infinite import blend, seen_finite, within
+from poolbench.checks import number, one_of
+from poolbench.pooling.base import Pool, average_windows, max_windows, weigh_windows
+from poolbench.pooling.parts.images import over_images
+from poolbench.pooling.parts.infinite import blend, seen_finite, within
 
 
 class GatedPool2d(Pool):
@@ -41,8 +42,8 @@ class GatedPool2d(Pool):
         std: float = 0.1,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.per = choice(self, "per", per, ("layer", "channel"))
-        self.std = number(self, "std", std, least=0)
+        self.per = self.checked("per", per, one_of("layer", "channel"))
+        self.std = float(self.checked("std", std, number(least=0)))
         count = channels if per == "channel" else 1
         self.gate = nn.Parameter(torch.empty(count, 1, self.kernel_size, self.kernel_size))
         self.treats_channels_alike = per == "layer" or std == 0

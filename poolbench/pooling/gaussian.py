@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, is_open, leading, number, positive_int, refuse_open
+from poolbench.checks import number, one_of, whole
+from poolbench.pooling.base import Pool, is_open, leading, refuse_open
 
 SMALLEST_SIGMA = 1e-3
 
@@ -49,10 +50,10 @@ class GaussianPool2d(Pool):
         learnable: bool | str = False,
         padding_mode: str = "reflect",
     ):
-        super().__init__(channels, kernel_size, stride, (positive_int(self, "kernel_size", kernel_size) - 1) // 2)
-        self.start = number(self, "sigma", sigma, least=SMALLEST_SIGMA, open=bool(learnable))
-        self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
-        self.padding_mode = choice(self, "padding_mode", padding_mode, ("reflect", "replicate"))
+        super().__init__(channels, kernel_size, stride, (self.checked("kernel_size", kernel_size, whole(1)) - 1) // 2)
+        self.start = float(self.checked("sigma", sigma, number(least=SMALLEST_SIGMA, open=bool(learnable))))
+        self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
+        self.padding_mode = self.checked("padding_mode", padding_mode, one_of("reflect", "replicate"))
         self.dynamic_sizes = max(self.padding, self.kernel_size - self.stride - self.padding) < self.stride
         if learnable:
             self.rho = nn.Parameter(torch.empty(1 if learnable == "layer" else channels))

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice
+from poolbench.checks import TRUTH
+from poolbench.pooling.base import Pool
 
 
 class HaarDownsample2d(Pool):
@@ -36,8 +37,8 @@ class HaarDownsample2d(Pool):
 
     def __init__(self, channels: int, norm: bool = True, activation: bool = True):
         super().__init__(channels)
-        choice(self, "norm", norm, (True, False))
-        choice(self, "activation", activation, (True, False))
+        self.checked("norm", norm, TRUTH)
+        self.checked("activation", activation, TRUTH)
         self.conv = nn.Conv2d(4 * channels, channels, 1, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()

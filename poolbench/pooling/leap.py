@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, weigh_windows
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, weigh_windows
 
 
 class LeapPool2d(Pool):
@@ -38,7 +39,7 @@ class LeapPool2d(Pool):
         self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, per: str = "channel"
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.per = choice(self, "per", per, ("channel", "layer"))
+        self.per = self.checked("per", per, one_of("channel", "layer"))
         # With an axis of one input channel, as a filter of torch has it.
         self.weight = nn.Parameter(
             torch.empty(channels if per == "channel" else 1, 1, self.kernel_size, self.kernel_size)

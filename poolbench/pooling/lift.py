@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped, positive_int
+from poolbench.checks import one_of, whole
+from poolbench.pooling.base import Pool, cropped
 
 
 class LiftPool2d(Pool):
@@ -47,13 +48,13 @@ class LiftPool2d(Pool):
 
     def __init__(self, channels: int, kernel_size: int = 5, groups: int | None = None, bands: str = "sum"):
         super().__init__(channels, kernel_size=2, stride=2)
-        length = positive_int(self, "kernel_size", kernel_size)
+        length = self.checked("kernel_size", kernel_size, whole(1))
         if length % 2 == 0:
             raise ValueError(f"{self._name()}: kernel_size must be odd, so that it has a middle, got {kernel_size}")
-        self.groups = channels if groups is None else positive_int(self, "groups", groups)
+        self.groups = channels if groups is None else self.checked("groups", groups, whole(1))
         if channels % self.groups:
             raise ValueError(f"{self._name()}: groups must divide the {channels} channels, got {groups}")
-        self.bands = choice(self, "bands", bands, ("sum", "low"))
+        self.bands = self.checked("bands", bands, one_of("sum", "low"))
         self.length = length
         if bands == "sum":
             self.mirrors = True

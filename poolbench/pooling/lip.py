@@ -5,9 +5,10 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number, positive_int
+from poolbench.checks import number, one_of, whole
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot, exponentials, limit_average, limit_exponentials
-from poolbench.pooling.windows import over_windows
 
 
 class LipPool2d(Pool):
@@ -61,9 +62,9 @@ class LipPool2d(Pool):
         gate: float = 12.0,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.logits = choice(self, "logits", logits, ("projection", "bottleneck", "conv1x1", "identity"))
-        self.width = positive_int(self, "width", width)
-        self.gate = number(self, "gate", gate, least=0, open=True)
+        self.logits = self.checked("logits", logits, one_of("projection", "bottleneck", "conv1x1", "identity"))
+        self.width = self.checked("width", width, whole(1))
+        self.gate = float(self.checked("gate", gate, number(least=0, open=True)))
         self.gated = logits in ("projection", "bottleneck")
         self.odd = self.homogeneous = logits != "identity"  # as long as it is an average
         self.layers = nn.ModuleList()

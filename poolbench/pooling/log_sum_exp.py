@@ -5,9 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
-from poolbench.pooling.infinite import seen_finite
-from poolbench.pooling.windows import over_windows
+from poolbench.checks import number, one_of
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.infinite import seen_finite
+from poolbench.pooling.parts.windows import over_windows
 
 
 class LogSumExpPool2d(Pool):
@@ -43,8 +44,8 @@ class LogSumExpPool2d(Pool):
         learnable: bool | str = False,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.start = number(self, "sharpness", sharpness, least=0, open=True)
-        self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
+        self.start = float(self.checked("sharpness", sharpness, number(least=0, open=True)))
+        self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
         if learnable:
             # The logarithm of it is learned, so that it stays above 0.
             self.log_sharpness = nn.Parameter(torch.empty(1 if learnable == "layer" else channels))

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.checks import EXPONENT, one_of
 from poolbench.pooling.base import Pool, average_windows, max_windows, sum_windows
-from poolbench.pooling.powers import PowerMean, root_mean_square, root_mean_square_slope
-from poolbench.pooling.windows import over_windows
+from poolbench.pooling.parts.powers import PowerMean, root_mean_square, root_mean_square_slope
+from poolbench.pooling.parts.windows import over_windows
 
 
 class LpPool2d(Pool):
@@ -56,15 +57,11 @@ class LpPool2d(Pool):
         learnable: bool | str = False,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        if isinstance(p, bool) or not isinstance(p, int | float) or not p >= 1:
-            raise ValueError(f"{self._name()}: p must be a number of at least 1, got {p!r}")
-        if norm not in ("mean", "sum"):
-            raise ValueError(f"{self._name()}: norm must be 'mean' or 'sum', got {norm!r}")
-        if learnable not in (False, "layer", "channel"):
-            raise ValueError(f"{self._name()}: learnable must be false, 'layer' or 'channel', got {learnable!r}")
+        self.start = float(self.checked("p", p, EXPONENT))
+        self.norm = self.checked("norm", norm, one_of("mean", "sum"))
+        self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
         if learnable and not 1 < p < math.inf:
             raise ValueError(f"{self._name()}: a learned p must start above 1 and be finite, got {p!r}")
-        self.start, self.norm, self.learnable = float(p), norm, learnable
         self.keeps_constants = norm == "mean"
         if learnable:
             self.rho = nn.Parameter(torch.empty(1 if learnable == "layer" else channels))

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped, number, positive_int
-from poolbench.pooling.images import module_over_images
+from poolbench.checks import number, one_of, whole
+from poolbench.pooling.base import Pool, cropped
+from poolbench.pooling.parts.images import module_over_images
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.polyphase import take_phase
-from poolbench.pooling.windows import over_windows
 
 
 class LearnablePolyphasePool2d(Pool):
@@ -41,9 +42,9 @@ class LearnablePolyphasePool2d(Pool):
 
     def __init__(self, channels: int, hidden: int = 16, temperature: float = 1.0, evaluation: str = "choice"):
         super().__init__(channels)
-        self.hidden = positive_int(self, "hidden", hidden)
-        self.temperature = number(self, "temperature", temperature, least=0, open=True)
-        self.evaluation = choice(self, "evaluation", evaluation, ("choice", "mixture"))
+        self.hidden = self.checked("hidden", hidden, whole(1))
+        self.temperature = float(self.checked("temperature", temperature, number(least=0, open=True)))
+        self.evaluation = self.checked("evaluation", evaluation, one_of("choice", "mixture"))
         self.net = _Scores(channels, hidden)
 
     def pool(self, x: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from functools import partial
 
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice
-from poolbench.pooling.ranks import comparisons, sum_by_rank, weights_of_count
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.ranks import comparisons, sum_by_rank, weights_of_count
 
 
 class MedianPool2d(Pool):
@@ -38,7 +39,7 @@ class MedianPool2d(Pool):
         self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, middle: str = "mean"
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.middle = choice(self, "middle", middle, ("mean", "lower"))
+        self.middle = self.checked("middle", middle, one_of("mean", "lower"))
         # The lower middle turns into the upper one.
         self.odd = middle == "mean" or (kernel_size % 2 == 1 and not padding and self.stride >= kernel_size)
 

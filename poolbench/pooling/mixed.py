@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number
-from poolbench.pooling.infinite import blend
+from poolbench.checks import number, one_of
+from poolbench.pooling.base import Pool, average_windows, max_windows
+from poolbench.pooling.parts.infinite import blend
 
 
 class MixedPool2d(Pool):
@@ -57,9 +58,9 @@ class MixedPool2d(Pool):
         per: str = "layer",
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.weight = choice(self, "weight", weight, ("learned", "fixed", "random"))
-        self.share = number(self, "share", share, least=0, most=1)
-        self.per = choice(self, "per", per, ("layer", "channel", "net"))
+        self.weight = self.checked("weight", weight, one_of("learned", "fixed", "random"))
+        self.share = float(self.checked("share", share, number(least=0, most=1)))
+        self.per = self.checked("per", per, one_of("layer", "channel", "net"))
         if weight == "learned" and share in (0, 1):
             raise ValueError(f"{self._name()}: a learned share must start between 0 and 1, got {share!r}")
         if weight != "learned" and per == "net":

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice
-from poolbench.pooling.ranks import comparisons, sum_by_rank
+from poolbench.checks import TRUTH, one_of
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.ranks import comparisons, sum_by_rank
 
 
 class OrdinalPool2d(Pool):
@@ -61,9 +62,9 @@ class OrdinalPool2d(Pool):
         init: str = "falling",
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
-        self.constraint = choice(self, "constraint", constraint, (False, True))
-        self.init = choice(self, "init", init, ("falling", "average", "max", "random"))
+        self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
+        self.constraint = self.checked("constraint", constraint, TRUTH)
+        self.init = self.checked("init", init, one_of("falling", "average", "max", "random"))
         weight = torch.empty(channels if learnable == "channel" else 1, kernel_size**2)
         if learnable:
             self.weight = nn.Parameter(weight)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from poolbench.checks import one_of
 from poolbench.pooling.base import Pool, average_windows, max_windows
 
 
@@ -37,9 +38,7 @@ class OverlappingPool2d(Pool):
                 f"{self._name()}: kernel_size must be above stride {self.stride} for windows to overlap, "
                 f"got {self.kernel_size}"
             )
-        if mode not in ("max", "average"):
-            raise ValueError(f"{self._name()}: mode must be 'max' or 'average', got {mode!r}")
-        self.mode = mode
+        self.mode = self.checked("mode", mode, one_of("max", "average"))
         self.odd = mode == "average"
 
     def pool(self, x: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, positive_int
+from poolbench.checks import whole
+from poolbench.pooling.base import Pool
 from poolbench.pooling.convnext_down import normalise_channels
 from poolbench.pooling.space_to_depth import stack_cells
 
@@ -34,7 +35,7 @@ class PatchMerge2d(Pool):
     variants = ({"stride": 3},)
 
     def __init__(self, channels: int, stride: int = 2):
-        super().__init__(channels, positive_int(self, "stride", stride))
+        super().__init__(channels, self.checked("stride", stride, whole(1)))
         cells = self.stride**2 * channels
         self.norm = nn.LayerNorm(cells)
         self.reduction = nn.Linear(cells, channels, bias=False)

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, is_open, leading, refuse_open
-from poolbench.pooling.images import over_images
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, is_open, leading, refuse_open
+from poolbench.pooling.parts.images import over_images
 
 NORMS = {"l1": torch.abs, "l2": torch.square, "linf": torch.abs}  # what of a cell is summed, or is largest
 
@@ -43,9 +44,9 @@ class PolyphasePool2d(Pool):
 
     def __init__(self, channels: int, criterion: str = "l2", filter_size: int = 1, border: str = "crop"):
         super().__init__(channels)
-        self.criterion = choice(self, "criterion", criterion, tuple(NORMS))
-        self.filter_size = choice(self, "filter_size", filter_size, tuple(range(1, 8)))
-        self.border = choice(self, "border", border, ("crop", "circular"))
+        self.criterion = self.checked("criterion", criterion, one_of(*NORMS))
+        self.filter_size = self.checked("filter_size", filter_size, one_of(*range(1, 8)))
+        self.border = self.checked("border", border, one_of("crop", "circular"))
         self.dynamic_sizes = border == "crop"
         if filter_size % 2 == 0:
             self.mirrors = False

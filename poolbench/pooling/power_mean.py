@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, average_windows, choice, max_windows, number
-from poolbench.pooling.powers import PowerMean, cells_of, only_above, sum_cells
+from poolbench.checks import Rule, is_number, number, one_of
+from poolbench.pooling.base import Pool, average_windows, max_windows
+from poolbench.pooling.parts.powers import PowerMean, cells_of, only_above, sum_cells
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
-from poolbench.pooling.windows import over_windows
+
+ANY_EXPONENT = Rule(lambda value: is_number(value) or value in (math.inf, -math.inf), "a number, inf and -inf included")
 
 
 class PowerMeanPool2d(Pool):
@@ -54,11 +57,9 @@ class PowerMeanPool2d(Pool):
         learnable: bool | str = False,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        if isinstance(p, bool) or not isinstance(p, int | float) or math.isnan(p):
-            raise ValueError(f"{self._name()}: p must be a number, inf and -inf included, got {p!r}")
-        self.start = float(p)
-        self.eps = number(self, "eps", eps, least=0, open=True)
-        self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
+        self.start = float(self.checked("p", p, ANY_EXPONENT))
+        self.eps = float(self.checked("eps", eps, number(least=0, open=True)))
+        self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
         # But for eps, of which the exponents near 0 make much.
         self.homogeneous = False if p == 0 else None if abs(p) < 1 else True
         if learnable and math.isinf(p):

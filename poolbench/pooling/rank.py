@@ -7,8 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, number, positive_int
-from poolbench.pooling.ranks import comparisons, greater, sum_by_rank, weights_of_count
+from poolbench.checks import number, one_of, whole
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.ranks import comparisons, greater, sum_by_rank, weights_of_count
 from poolbench.pooling.stochastic import uniform
 
 
@@ -64,12 +65,12 @@ class RankPool2d(Pool):
         a: float = 0.5,
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.mode = choice(self, "mode", mode, ("average", "weighted", "stochastic"))
+        self.mode = self.checked("mode", mode, one_of("average", "weighted", "stochastic"))
         cells = kernel_size**2
-        self.t = (cells + 1) // 2 if t is None else positive_int(self, "t", t)
+        self.t = (cells + 1) // 2 if t is None else self.checked("t", t, whole(1))
         if self.t > cells:
             raise ValueError(f"{self._name()}: t must be at most {cells}, the cells of a window, got {t!r}")
-        self.a = number(self, "a", a, least=0, most=1, open=True)
+        self.a = float(self.checked("a", a, number(least=0, most=1, open=True)))
         average = mode == "average"
         self.bounded = self.keeps_constants = self.follows_offset = average
         self.odd = average and self.t == cells

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, is_open, positive_int
-from poolbench.pooling.images import over_images
-from poolbench.pooling.ranks import chosen, greater
-from poolbench.pooling.windows import over_windows
+from poolbench.checks import whole
+from poolbench.pooling.base import Pool, is_open
+from poolbench.pooling.parts.images import over_images
+from poolbench.pooling.parts.ranks import chosen, greater
+from poolbench.pooling.parts.windows import over_windows
 
 
 class RegularizedPool2d(Pool):
@@ -46,7 +47,7 @@ class RegularizedPool2d(Pool):
         self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, smoothing: int = 3
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.smoothing = positive_int(self, "smoothing", smoothing)
+        self.smoothing = self.checked("smoothing", smoothing, whole(1))
         if smoothing % 2 == 0:
             raise ValueError(f"{self._name()}: smoothing must be an odd number of windows, got {smoothing!r}")
         self.odd = kernel_size == 1

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, cropped, is_open, positive_int, refuse_open
-from poolbench.pooling.images import over_images
-from poolbench.pooling.infinite import seen_finite
-from poolbench.pooling.picked import max_of_picked
+from poolbench.checks import one_of, whole
+from poolbench.pooling.base import Pool, cropped, is_open, refuse_open
+from poolbench.pooling.parts.images import over_images
+from poolbench.pooling.parts.infinite import seen_finite
+from poolbench.pooling.parts.picked import max_of_picked
 
 
 class S3Pool2d(Pool):
@@ -46,12 +47,12 @@ class S3Pool2d(Pool):
 
     def __init__(self, channels: int, kernel_size: int = 2, grid_size: int | None = None, evaluation: str = "average"):
         super().__init__(channels, kernel_size)
-        self.grid_size = kernel_size if grid_size is None else positive_int(self, "grid_size", grid_size)
+        self.grid_size = kernel_size if grid_size is None else self.checked("grid_size", grid_size, whole(1))
         if self.grid_size % kernel_size:
             raise ValueError(
                 f"{self._name()}: grid_size must be a multiple of kernel_size {kernel_size}, got {grid_size!r}"
             )
-        self.evaluation = choice(self, "evaluation", evaluation, ("average", "expected"))
+        self.evaluation = self.checked("evaluation", evaluation, one_of("average", "expected"))
         self.random = kernel_size > 1
         self.stationary = self.grid_size == kernel_size or evaluation == "average"
         self.odd = kernel_size == 1

@@ -5,8 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number
-from poolbench.pooling.windows import over_windows
+from poolbench.checks import number, one_of
+from poolbench.pooling.base import Pool
+from poolbench.pooling.parts.windows import over_windows
 
 GRADIENTS = ("exact", "published")
 
@@ -54,14 +55,14 @@ class SoftPool2d(Pool):
         gradient: str = "exact",
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.gradient = choice(self, "gradient", gradient, GRADIENTS)
+        self.gradient = self.checked("gradient", gradient, one_of(*GRADIENTS))
         if learnable and gradient == "published":
             raise ValueError(
                 f"{self._name()}: gradient='published' holds the weights constant, so that no temperature could be "
                 f"learned, got learnable={learnable!r}"
             )
-        self.start = number(self, "temperature", temperature, least=0, open=True)
-        self.learnable = choice(self, "learnable", learnable, (False, "layer", "channel"))
+        self.start = float(self.checked("temperature", temperature, number(least=0, open=True)))
+        self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
         if learnable:
             # The logarithm of it is learned, so that it stays above 0.
             self.log_temperature = nn.Parameter(torch.empty(1 if learnable == "layer" else channels))

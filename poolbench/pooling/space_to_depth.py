@@ -3,7 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped, positive_int
+from poolbench.checks import one_of, whole
+from poolbench.pooling.base import Pool, cropped
 
 
 class SpaceToDepth2d(Pool):
@@ -35,8 +36,8 @@ class SpaceToDepth2d(Pool):
     variants = ({"order": "norm_first"}, {"stride": 3})
 
     def __init__(self, channels: int, stride: int = 2, order: str = "conv_first"):
-        super().__init__(channels, positive_int(self, "stride", stride))
-        self.order = choice(self, "order", order, ("conv_first", "norm_first"))
+        super().__init__(channels, self.checked("stride", stride, whole(1)))
+        self.order = self.checked("order", order, one_of("conv_first", "norm_first"))
         cells = self.stride**2 * channels
         self.conv = nn.Conv2d(cells, channels, 1, bias=order == "norm_first")
         self.norm = nn.BatchNorm2d(channels if order == "conv_first" else cells)

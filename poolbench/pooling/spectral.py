@@ -2,15 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, number, refuse_open
-from poolbench.pooling.filters import LARGEST_MATRIX, separable
+from poolbench.checks import Rule, is_whole, number, one_of, wholes
+from poolbench.pooling.base import Pool, refuse_open
+from poolbench.pooling.parts.filters import LARGEST_MATRIX, separable
 
 NORMS = ("forward", "ortho", "backward")
 NYQUIST = ("average", "zero", "energy", "real")
+
+
+def _is_output(value: Any) -> bool:
+    return value is None or is_whole(value, 1) or wholes(2).allowed(value)
+
+
+_OUTPUT = Rule(_is_output, "a side or two, whole numbers of at least 1")
 
 
 class SpectralPool2d(Pool):
@@ -68,11 +77,12 @@ class SpectralPool2d(Pool):
         dropout_min: float = 1.0,
     ):
         super().__init__(channels, kernel_size=1, stride=1)
-        self._ratio = number(self, "ratio", ratio, least=1)
-        self.output = _sides(self, output)
-        self.norm = choice(self, "norm", norm, NORMS)
-        self.nyquist = choice(self, "nyquist", nyquist, NYQUIST)
-        self.dropout_min = number(self, "dropout_min", dropout_min, least=0, most=1)
+        self._ratio = float(self.checked("ratio", ratio, number(least=1)))
+        self.checked("output", output, _OUTPUT)
+        self.output = (output, output) if isinstance(output, int) else tuple(output) if output else None
+        self.norm = self.checked("norm", norm, one_of(*NORMS))
+        self.nyquist = self.checked("nyquist", nyquist, one_of(*NYQUIST))
+        self.dropout_min = float(self.checked("dropout_min", dropout_min, number(least=0, most=1)))
         self.random = dropout_min < 1
         self.keeps_constants = self.follows_offset = norm == "forward" or (ratio == 1 and output is None)
         if output is not None or not float(ratio).is_integer():
@@ -185,13 +195,3 @@ class SpectralPool2d(Pool):
         size = f"output={self.output}" if self.output else f"ratio={self._ratio:g}"
         text = f"norm={self.norm!r}, nyquist={self.nyquist!r}, dropout_min={self.dropout_min:g}"
         return f"{size}, stride={self.stride}, {text}"
-
-
-def _sides(pool: Pool, output: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if output is None:
-        return None
-    sides = [output, output] if isinstance(output, int) else list(output) if isinstance(output, Sequence) else []
-    if len(sides) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sides):
-        name = type(pool).__name__
-        raise ValueError(f"pool {name}: output must be a side or two, whole numbers of at least 1, got {output!r}")
-    return sides[0], sides[1]

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, choice, max_windows
-from poolbench.pooling.ranks import chosen, greater
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, max_windows
+from poolbench.pooling.parts.ranks import chosen, greater
+from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
-from poolbench.pooling.windows import over_windows
 
 
 class StochasticPool2d(Pool):
@@ -49,7 +50,7 @@ class StochasticPool2d(Pool):
         evaluation: str = "weighted",
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.evaluation = choice(self, "evaluation", evaluation, ("weighted", "draw", "max"))
+        self.evaluation = self.checked("evaluation", evaluation, one_of("weighted", "draw", "max"))
         self.random = kernel_size > 1
         if self.random and evaluation == "draw":
             self.random_evaluation = True

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.checks import TRUTH
 from poolbench.pooling.base import Pool, is_open, leading
 
 
@@ -36,9 +37,8 @@ class StridedConv2d(Pool):
         self, channels: int, kernel_size: int = 3, stride: int | None = 2, norm: bool = True, activation: bool = True
     ):
         super().__init__(channels, kernel_size, stride)
-        for option, value in (("norm", norm), ("activation", activation)):
-            if not isinstance(value, bool):  # 'none' would switch it on
-                raise ValueError(f"{self._name()}: {option} must be true or false, got {value!r}")
+        self.checked("norm", norm, TRUTH)
+        self.checked("activation", activation, TRUTH)
         self.padding = (self.kernel_size - 1) // 2
         self.conv = nn.Conv2d(channels, channels, kernel_size, self.stride, self.padding, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()

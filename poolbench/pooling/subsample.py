@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, average_windows, choice, positive_int
-from poolbench.pooling.windows import over_windows
+from poolbench.checks import one_of, whole
+from poolbench.pooling.base import Pool, average_windows
+from poolbench.pooling.parts.windows import over_windows
 
 
 class Subsample2d(Pool):
@@ -39,11 +40,11 @@ class Subsample2d(Pool):
     variants = ({"stride": 3}, {"mode": "lenet"}, {"mode": "lenet", "activation": "none", "stride": 3})
 
     def __init__(self, channels: int, stride: int = 2, mode: str = "decimate", activation: str = "tanh"):
-        choice(self, "mode", mode, ("decimate", "lenet"))
-        stride = positive_int(self, "stride", stride)
+        self.checked("mode", mode, one_of("decimate", "lenet"))
+        stride = self.checked("stride", stride, whole(1))
         super().__init__(channels, kernel_size=1 if mode == "decimate" else stride, stride=stride)
         self.mode = mode
-        self.activation = choice(self, "activation", activation, ("tanh", "none"))
+        self.activation = self.checked("activation", activation, one_of("tanh", "none"))
         squashed = mode == "lenet" and activation == "tanh"
         self.keeps_constants = self.bounded = self.homogeneous = self.follows_offset = not squashed
         self.mirrors = mode == "lenet" or stride == 1

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, cropped, is_open
-from poolbench.pooling.windows import over_windows
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, cropped, is_open
+from poolbench.pooling.parts.windows import over_windows
 
 # The authors' code lists the phases (row, column) as 00, 10, 01, 11 and what the weights come from row by row.
 _ORDER = [0, 2, 1, 3]
@@ -41,7 +42,7 @@ class TipsPool2d(Pool):
 
     def __init__(self, channels: int, source: str = "quadrants"):
         super().__init__(channels)
-        self.source = choice(self, "source", source, ("quadrants", "phases"))
+        self.source = self.checked("source", source, one_of("quadrants", "phases"))
         self.stationary = source == "phases"
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.scale = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)

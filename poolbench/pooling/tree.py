@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, choice, number, weigh_windows
-from poolbench.pooling.images import over_images
-from poolbench.pooling.infinite import blend, seen_finite, within
+from poolbench.checks import number, one_of, whole
+from poolbench.pooling.base import Pool, weigh_windows
+from poolbench.pooling.parts.images import over_images
+from poolbench.pooling.parts.infinite import blend, seen_finite, within
 
 
 class TreePool2d(Pool):
@@ -54,12 +55,10 @@ class TreePool2d(Pool):
         leaves: str = "average",
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        if isinstance(levels, bool) or not isinstance(levels, int) or not 1 <= levels <= 6:
-            raise ValueError(f"{self._name()}: levels must be a whole number from 1 to 6, got {levels!r}")
-        self.levels = levels
-        self.per = choice(self, "per", per, ("layer", "channel"))
-        self.std = number(self, "std", std, least=0, open=True)  # at 0 all leaves would stay alike
-        self.start = choice(self, "leaves", leaves, ("average", "zero"))
+        self.levels = self.checked("levels", levels, whole(1, 6))
+        self.per = self.checked("per", per, one_of("layer", "channel"))
+        self.std = float(self.checked("std", std, number(least=0, open=True)))  # at 0 all leaves would stay alike
+        self.start = self.checked("leaves", leaves, one_of("average", "zero"))
         shape = (channels if per == "channel" else 1, self.kernel_size, self.kernel_size)
         self.leaves = nn.Parameter(torch.empty(2 ** (levels - 1), *shape))
         self.gates = nn.Parameter(torch.empty(2 ** (levels - 1) - 1, *shape)) if levels > 1 else None

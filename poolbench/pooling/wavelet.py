@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, average_windows, choice, cropped
-from poolbench.pooling.images import over_images
-from poolbench.pooling.infinite import may_look, seen_finite
+from poolbench.checks import TRUTH, one_of
+from poolbench.pooling.base import Pool, average_windows, cropped
+from poolbench.pooling.parts.images import over_images
+from poolbench.pooling.parts.infinite import may_look, seen_finite
 
 # Low-pass filters of the orthonormal transforms; the high-pass ones follow from them.
 _ROOT3, _NORM = math.sqrt(3), 4 * math.sqrt(2)
@@ -46,9 +47,9 @@ class WaveletPool2d(Pool):
 
     def __init__(self, channels: int, wavelet: str = "haar", levels: int = 1, normalise: bool = False):
         super().__init__(channels)
-        self.wavelet = choice(self, "wavelet", wavelet, tuple(FILTERS))
-        self.levels = choice(self, "levels", levels, (1, 2))
-        self.normalise = choice(self, "normalise", normalise, (True, False))
+        self.wavelet = self.checked("wavelet", wavelet, one_of(*FILTERS))
+        self.levels = self.checked("levels", levels, one_of(1, 2))
+        self.normalise = self.checked("normalise", normalise, TRUTH)
         haar = wavelet == "haar"
         self.mirrors = self.keeps_sign = haar
         self.keeps_constants = self.follows_offset = normalise

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from poolbench.dotted import flatten
 from poolbench.options import names
 from poolbench.records.fields import FIELDS
 from poolbench.records.fields import columns as result_columns
-from poolbench.records.groups import flatten, group_hash, pool_labels, settings
+from poolbench.records.files import json_ready, write_text
+from poolbench.records.groups import group_hash, pool_labels, settings
 from poolbench.records.identity import digest
 from poolbench.records.printable import printable
 from poolbench.records.read import Record
-from poolbench.records.store import json_ready, write_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from poolbench.dotted import flatten
 from poolbench.records.fields import FIELDS
-from poolbench.records.groups import flatten
 from poolbench.records.identity import identity, with_added
 from poolbench.records.read import Record, same_content
 

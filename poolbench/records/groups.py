@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from poolbench.dotted import flatten
 from poolbench.records.identity import digest, identity
 from poolbench.records.probes import probed_text
 
@@ -50,17 +51,6 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         if len(alike) > 1:
             texts |= _told_apart(text, {group: groups[group] for group in alike})
     return texts
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value of nested mappings, and of lists that hold mappings; other lists are values."""
-    if isinstance(value, Mapping) and value:
-        items = [(str(key), part) for key, part in value.items()]
-    elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        items = [(str(index), part) for index, part in enumerate(value)]
-    else:
-        return {prefix: value}
-    return {k: v for key, part in items for k, v in flatten(part, f"{prefix}.{key}" if prefix else key).items()}
 
 
 def _group_options(config: Mapping[str, Any]) -> dict[str, Any]:

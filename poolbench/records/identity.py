@@ -16,29 +16,29 @@ SCHEMA_VERSION = 1
 _OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep", "tuned"}
 _OUTSIDE_TRAINER = set(names(counts="never"))
 _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: data_fingerprint
-# Options that came after the first records were published, with the value that means what the code did before: they
-# count only where they say something else, so that an old cell keeps its name.
-_ADDED: dict[str, dict[str, Any]] = {
-    "trainer": {name: DEFAULTS[name] for name in names(counts="unless_default")},
-    "head": {"class_maps": False},
-    "pool": {"gradient": "exact"},
-    "model": {"mirror": False},
+# Options that came after the first records were published, with the value that means what was done before: they count
+# only where they say something else, so that an old cell keeps its name. Those of the trainer and of the probes say so
+# where they are declared; of all else here: group -> class of ours -> its options. Another class may have an option of
+# the same name that means something else.
+_ADDED: dict[str, dict[str, dict[str, Any]]] = {
+    "pool": {name: {"gradient": "exact"} for name in ("SoftPool2d", "AdaPool2d")},
+    "head": {"GlobalAverage": {"class_maps": False}},
+    "model": {"FastCNN": {"mirror": False}},
+    **{group: {} for group in ("data", "optimizer", "schedule")},
 }
-# Whose option that is: another pool may have one of the same name that means something else.
-_WITH_GRADIENT = ("SoftPool2d", "AdaPool2d")
+# Of these two it was not asked whose the class is, so that they do not count for any.
+_OF_ANY = {"head": {"class_maps": False}, "model": {"mirror": False}}
+_ADDED_TRAINER = {name: DEFAULTS[name] for name in names(counts="unless_default")}
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a completed config that can change the cell's result."""
     kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
-    kept["trainer"] = {k: v for k, v in kept.get("trainer", {}).items() if k not in _OUTSIDE_TRAINER}
+    trainer = {k: v for k, v in kept.get("trainer", {}).items() if k not in _OUTSIDE_TRAINER}
+    kept["trainer"] = _less(trainer, _ADDED_TRAINER)
     kept["data"] = {k: v for k, v in kept.get("data", {}).items() if k not in _OUTSIDE_DATA}
-    for group, added in _ADDED.items():
-        block = kept.get(group)
-        if group == "pool":
-            kept |= {"pool": _pools(block, _less)} if "pool" in kept else {}
-        elif isinstance(block, dict):
-            kept[group] = _less(block, added)
+    for group in _ADDED.keys() & kept.keys():
+        kept[group] = _changed(group, kept[group], _less, _OF_ANY.get(group, {}))
     if isinstance(kept.get("probe"), dict):
         # Where no test set is read, as in trials of a search, nothing of it is probed either.
         read = counting(kept["probe"]) if kept["trainer"].get("test", True) else {}
@@ -47,24 +47,31 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_added(config: dict[str, Any]) -> dict[str, Any]:
-    """A completed config of an older version with the options of trainer and pools and the probes that came since,
-    meaning what was done then."""
+    """A completed config of an older version with the options and probes that came since, meaning what was done
+    then."""
     probe = config.get("probe", {})
     return {
         **config,
-        **({"pool": _pools(config["pool"], _more)} if "pool" in config else {}),
-        "trainer": {**_ADDED["trainer"], **config["trainer"]},
+        **{group: _changed(group, config[group], _more) for group in _ADDED.keys() & config.keys()},
+        "trainer": {**_ADDED_TRAINER, **config["trainer"]},
         "probe": {**NO_PROBES, **probe} if isinstance(probe, dict) else probe,
     }
 
 
-def _pools(pool: Any, change: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]) -> Any:
-    """A pool's block, or a list of one for each site, in which those that have got an option since are changed."""
-    if isinstance(pool, list | tuple):
-        return [_pools(block, change) for block in pool]
-    target = str(pool.get("_target_", "")) if isinstance(pool, dict) else ""
-    ours = target.startswith("poolbench.pooling.") and target.rpartition(".")[2] in _WITH_GRADIENT
-    return change(pool, _ADDED["pool"]) if ours else pool
+def _changed(
+    group: str,
+    block: Any,
+    change: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
+    of_any: dict[str, Any] | None = None,
+) -> Any:
+    """A component's block, or a list of one for each site, after ``change`` by the options that its class got since."""
+    if isinstance(block, list | tuple):
+        return [_changed(group, one, change, of_any) for one in block]
+    if not isinstance(block, dict):
+        return block
+    place, _, name = str(block.get("_target_", "")).rpartition(".")
+    ours = f"{place}.".startswith("poolbench.")
+    return change(block, {**(of_any or {}), **(_ADDED[group].get(name, {}) if ours else {})})
 
 
 def _less(block: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +99,11 @@ def run_id(config: dict[str, Any]) -> str:
     return (
         f"{slug[: 80 - len(seed)].rstrip('-')}{seed}-{digest({'schema': SCHEMA_VERSION, 'config': identity(config)})}"
     )
+
+
+def cell_hash(run_id: str) -> str:
+    """The hash at the end of ``run_id``: one cell has one, in whatever words it is named."""
+    return run_id.rpartition("-")[2]
 
 
 def _canonical(value: Any) -> Any:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from poolbench.checks import is_number, is_whole
 from poolbench.options import DEFAULTS, names
 from poolbench.records.fields import FIELDS
 from poolbench.records.probes import is_share
@@ -15,15 +16,15 @@ _LARGEST, _LARGEST_COUNT = 1e30, 2**53  # far beyond what is measured, within wh
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
+    return is_whole(value, 0, _LARGEST_COUNT - 1)
 
 
 def _seed(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return is_whole(value, 0, 2**63 - 1)
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+    return is_number(value) and -_LARGEST < value < _LARGEST
 
 
 def _share(value: Any) -> bool:
@@ -32,8 +33,7 @@ def _share(value: Any) -> bool:
 
 def _curve_number(value: Any) -> bool:
     """A number of a learning curve: one that diverges passes every bound, and is no reason to hide the record."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < sys.float_info.max
-    return whole or isinstance(value, float)
+    return is_whole(value, -sys.float_info.max, sys.float_info.max) or isinstance(value, float)
 
 
 def _truth(value: Any) -> bool:
@@ -81,7 +81,7 @@ _ROW = {"epoch": _count, "train_accuracy": _share, "validation_accuracy": _share
 
 
 def wrong_value(value: Any) -> str | None:
-    """What is wrong with parsed YAML or JSON as plain data of a sensible size, or None.
+    """Why parsed YAML or JSON is no plain data of a sensible size; None if it is.
 
     A few lines of YAML can stand for billions of values, or for one that holds itself.
     """
@@ -158,7 +158,7 @@ def _first_wrong(part: str, values: Mapping[str, Any], kinds: Mapping[Any, Calla
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+    if is_whole(value) and abs(value) > _LARGEST:
         return "a huge number"  # Python refuses to write out the hugest
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

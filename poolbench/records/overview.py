@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from poolbench.records.files import os_reason
 from poolbench.records.read import RecordError, read_json, read_record
 from poolbench.records.state import DAMAGED, DONE, FAILED, INTERRUPTED, NEW, RUNNING, cell_state
-from poolbench.records.store import os_reason
 
 QUEUED, SET_ASIDE, UNREADABLE = "queued", "set aside", "unreadable"
 STATES = (RUNNING, QUEUED, INTERRUPTED, FAILED, DAMAGED, UNREADABLE, SET_ASIDE, DONE)

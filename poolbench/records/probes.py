@@ -1,9 +1,9 @@
 """What the probes of a cell ask for, and under which names the answers stand in its record."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from poolbench.checks import Rule, checked, choice, number, or_null, whole
 from poolbench.registry import nearest
 
 BORDERS = ("reflect", "zeros", "wrap")
@@ -65,49 +65,32 @@ def completed(probe: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in probe.items():
         if option not in ALLOWED:
             raise ValueError(f"unknown option 'probe.{option}'.{nearest(option, list(ALLOWED))}")
-        allowed, words = ALLOWED[option]
-        if not allowed(value):
-            raise ValueError(f"probe.{option} must be {words}, got {value!r}")
+        checked(f"probe.{option}", value, ALLOWED[option])
     return {**DEFAULTS, **probe}
 
 
-def _list_of(allowed: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """Lists of what is allowed, in which no two amounts would have one name in the record."""
+def _list_of(rule: Rule, words: str) -> Rule:
+    """A list of what ``rule`` allows, in which no two amounts would have one name in the record."""
 
-    def right(value: Any) -> bool:
-        if not isinstance(value, list) or not all(map(allowed, value)):
+    def allowed(value: Any) -> bool:
+        if not isinstance(value, list) or not all(map(rule.allowed, value)):
             return False
         return len({amount_text(amount) for amount in value}) == len(value)
 
-    return right
-
-
-def _whole(most: float) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-
-
-def _number(least: float, most: float) -> Callable[[Any], bool]:
-    def right(value: Any) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(value) and least <= value <= most
-
-    return right
+    return Rule(allowed, words)
 
 
 _TWICE = "none twice (six digits count)"
 _PIXELS = f"a list of pixels from -1000 to 1000, as [-2.5, 2.5], {_TWICE}"
-# Option -> (is the value allowed?, what is allowed).
-ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "sizes": (_list_of(_whole(10_000)), "a list of sides from 1 to 10000 whole pixels, as [24, 32], none twice"),
-    "draws": (_list_of(_whole(1000)), "a list of whole numbers from 1 to 1000, as [1, 4, 12], none twice"),
-    "scale": (_list_of(_number(0.05, 20)), f"a list of factors from 0.05 to 20, as [0.8, 1.25], {_TWICE}"),
-    "translate_x": (_list_of(_number(-1000, 1000)), _PIXELS),
-    "translate_y": (_list_of(_number(-1000, 1000)), _PIXELS),
-    "rotate": (_list_of(_number(-360, 360)), f"a list of degrees from -360 to 360, as [-10, 10], {_TWICE}"),
-    "flip": (
-        _list_of(lambda v: isinstance(v, str) and v in FLIPS),
-        f"a list of {' and '.join(FLIPS)}, none twice",
-    ),
-    "border": (lambda v: isinstance(v, str) and v in BORDERS, f"{', '.join(BORDERS[:-1])} or {BORDERS[-1]}"),
-    "samples": (lambda v: v is None or _whole(math.inf)(v), "null or a whole number of at least 1"),
+_SHIFTS = number(-1000, 1000)
+ALLOWED: dict[str, Rule] = {
+    "sizes": _list_of(whole(1, 10_000), "a list of sides from 1 to 10000 whole pixels, as [24, 32], none twice"),
+    "draws": _list_of(whole(1, 1000), "a list of whole numbers from 1 to 1000, as [1, 4, 12], none twice"),
+    "scale": _list_of(number(0.05, 20), f"a list of factors from 0.05 to 20, as [0.8, 1.25], {_TWICE}"),
+    "translate_x": _list_of(_SHIFTS, _PIXELS),
+    "translate_y": _list_of(_SHIFTS, _PIXELS),
+    "rotate": _list_of(number(-360, 360), f"a list of degrees from -360 to 360, as [-10, 10], {_TWICE}"),
+    "flip": _list_of(choice(*FLIPS), f"a list of {' and '.join(FLIPS)}, none twice"),
+    "border": choice(*BORDERS),
+    "samples": or_null(whole(1)),
 }

@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from poolbench.records.files import os_reason
+from poolbench.records.ownership import is_owned
 from poolbench.records.state import DONE, record_state
-from poolbench.records.store import current_claim, is_alive, os_reason
 
 CHECKPOINT, LOG, DAMAGED = "checkpoint", "log", "set aside"
 _ASIDE = re.compile(r".+\.damaged-\d+")
@@ -74,7 +75,7 @@ def remove(what: Removable) -> int | None:
     Raises: OSError when it cannot be removed.
     """
     if what.kind == DAMAGED:
-        if _owned(what.folder):
+        if is_owned(what.folder):
             return None
     elif _reason_to_stay(what.folder):
         return None
@@ -109,16 +110,11 @@ def _reason_to_stay(folder: Path) -> str | None:
     state = record_state(folder)
     if state != DONE:
         return f"the cell is not finished ({state})"
-    return "a process owns the cell" if _owned(folder) else None
-
-
-def _owned(folder: Path) -> bool:
-    number, owner = current_claim(folder)
-    return owner is not None and is_alive(owner, folder / f"claim.{number}")
+    return "a process owns the cell" if is_owned(folder) else None
 
 
 def _aside(folder: Path, kept: list[tuple[Path, str]]) -> Removable | None:
-    if _owned(folder):
+    if is_owned(folder):
         kept.append((folder, "a process owns it"))
         return None
     names = sorted(path.name for path in folder.iterdir())

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from poolbench.records.ownership import is_owned
 from poolbench.records.read import RecordError, read_record
-from poolbench.records.store import current_claim, is_alive
 
 NEW, RUNNING, INTERRUPTED, FAILED, DONE, DAMAGED = "new", "running", "interrupted", "failed", "done", "damaged"
 
 
 def record_state(folder: Path) -> str:
-    """One of the states above, the owner of the folder's claim not considered (see :func:`cell_state`).
+    """One of the states above, whoever owns the folder (see :func:`cell_state`).
 
     Raises: OSError when the files are there and cannot be read now.
     """
@@ -36,7 +36,4 @@ def cell_state(folder: Path) -> str:
     state = record_state(folder)
     if state == DONE:
         return DONE
-    number, owner = current_claim(folder)
-    if owner is not None and is_alive(owner, folder / f"claim.{number}"):
-        return RUNNING
-    return state
+    return RUNNING if is_owned(folder) else state

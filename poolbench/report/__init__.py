@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
+from poolbench.records.files import sweep_abandoned, write_text
 from poolbench.records.read import Problem, Record, read_records
-from poolbench.records.store import sweep_abandoned, write_text
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Report", "write_report"]
 
 # A change in these changes the figures.
-_DRAWN_BY = ("plots.py", "canvas.py", "placement.py", "colours.py", "tables.py")
 _PIPED_WIDTH = 120
 
 
@@ -172,7 +171,7 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
             ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows[plots.COST],)),
         ):
             shown = b"".join(part.to_csv(index=False, lineterminator="\n").encode() for part in data)
-            found.append(Drawing(f"{name}{suffix}", f"{heading}\n{about}", shown, partial(draw, *data), _DRAWN_BY))
+            found.append(Drawing(f"{name}{suffix}", f"{heading}\n{about}", shown, partial(draw, *data)))
     return found
 
 

@@ -1,19 +1,23 @@
 """Figures of a folder, drawn anew only when what they show or the code that draws them changed."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poolbench.records.store import write_json
+from poolbench.records.files import write_json
 from poolbench.report import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEMORY = "report.json"
+_PACKAGE = Path(__file__).parents[1]
+_ROOMS = ("report", "claims", "statistics")
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,13 @@ class Drawing:
         name: of its files, without the ending.
         title: above it.
         shown: all data that it shows.
-        draw: called with the title; None when there is nothing to draw.
-        drawn_by: files of this room whose change may change the figure.
+        draw: called with the title; gives None when there is nothing to draw.
     """
 
     name: str
     title: str
     shown: bytes
     draw: "Callable[[str], Figure | None]"
-    drawn_by: tuple[str, ...]
 
 
 def bring_up_to_date(output: Path, drawings: Sequence[Drawing]) -> tuple[list[Path], list[Path]]:
@@ -44,8 +46,7 @@ def bring_up_to_date(output: Path, drawings: Sequence[Drawing]) -> tuple[list[Pa
     now: dict[str, Any] = {}
     files, drawn = [], []
     for drawing in drawings:
-        code = b"".join((Path(__file__).parent / name).read_bytes() for name in drawing.drawn_by)
-        code = code.replace(b"\r\n", b"\n")
+        code = b"".join(file.read_bytes().replace(b"\r\n", b"\n") for file in drawn_by(drawing.draw))
         drawn_from = hashlib.sha256(code + drawing.title.encode() + drawing.shown).hexdigest()[:16]
         entry = known.get(drawing.name, {})
         if entry.get("drawn_from") != drawn_from or not _untouched(output, entry):
@@ -61,6 +62,37 @@ def bring_up_to_date(output: Path, drawings: Sequence[Drawing]) -> tuple[list[Pa
                 (output / file).unlink()
     write_json(output / MEMORY, {"schema_version": 1, "figures": now})
     return files, drawn
+
+
+def drawn_by(draw: Callable[..., Any]) -> list[Path]:
+    """The files whose change may change what ``draw`` draws: its own, that which saves figures, and all that they
+    import of the rooms that draw. What reads records is none: what it gives is shown, and counts itself."""
+    function = draw.func if isinstance(draw, partial) else draw
+    found: dict[str, Path] = {}
+    new = {function.__module__, plots.__name__}
+    while new:
+        found |= {module: place for module in new if (place := _file(module)) is not None}
+        new = set().union(*(_imported(found[module]) for module in new if module in found)) - found.keys()
+    return [found[module] for module in sorted(found)]
+
+
+@cache
+def _imported(file: Path) -> frozenset[str]:
+    """The modules that ``file`` imports when it runs: what types alone need is left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    of_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    skipped = {id(part) for node in of_types for part in node.body}
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and id(node) not in skipped]
+    return frozenset(
+        {name for node in nodes for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))}
+    )
+
+
+def _file(module: str) -> Path | None:
+    """Where ``module`` stands, of the rooms that draw; a package is what it exports, and that stands elsewhere."""
+    room, *inside = module.split(".")[1:] if module.startswith("poolbench.") else [""]
+    file = _PACKAGE.joinpath(room, *inside).with_suffix(".py")
+    return file if room in _ROOMS and inside and file.is_file() else None
 
 
 def _remembered(path: Path) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from poolbench.report.statistics import LEAST_PAIRS, least_seeds
 from poolbench.report.summary import finished
 from poolbench.report.tables import counted
+from poolbench.statistics.comparisons import LEAST_PAIRS, least_seeds
 
 RULE = (
     "± is the 95 % t interval over seeds. Differences are paired by seed. A pool is called higher or lower than the "

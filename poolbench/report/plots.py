@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from poolbench.records.store import replacing
+from poolbench.records.files import replacing
 from poolbench.report.canvas import GREY, drawing, from_where, jitter, mark, new_figure, wrapped
 from poolbench.report.colours import COLOURS, DASHES, MARKERS, Style, styles
 from poolbench.report.placement import label_points, spread

@@ -7,7 +7,8 @@ import pandas as pd
 
 from poolbench.records.fields import costs
 from poolbench.registry import nearest
-from poolbench.report.statistics import Estimate, compare, mean_interval
+from poolbench.statistics.comparisons import compare
+from poolbench.statistics.estimates import Estimate, mean_interval
 
 USUAL_BASELINE = "max"
 CONSTANT = ("head", "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "validation")

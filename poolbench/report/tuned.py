@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from poolbench.records.groups import flatten, group_hash, pool_labels
+from poolbench.dotted import flatten
+from poolbench.records.groups import group_hash, pool_labels
 from poolbench.records.printable import printable
 from poolbench.records.read import Record
 from poolbench.records.tuning import Mark, mark, view_group

@@ -9,13 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from poolbench.checks import is_number
 from poolbench.options import names
 from poolbench.records.environment import available_cores, cpu_name
 from poolbench.records.identity import digest, identity
 from poolbench.records.overview import share_done
 from poolbench.records.read import Record, RecordError, read_json, read_records
 from poolbench.records.state import DONE, INTERRUPTED, RUNNING
-from poolbench.sweep.plan import Cell, Plan
+from poolbench.sweep.cells import Cell, Plan
 
 SEEDS, OTHER_BUDGET, OTHER_POOL = "other seeds", "another budget or recipe", "another pool"
 
@@ -77,8 +78,8 @@ def estimate(
     memo: dict[tuple[Any, ...], Estimate] = {}
     estimates = {}
     for cell in left:
-        threads = cell.config["trainer"]["threads"] or share
-        keys, work = _keys(cell.config), _work(cell.config["trainer"]["epochs"], cell.train_samples)
+        threads = cell.trainer.threads or share
+        keys, work = _keys(cell.config), _work(cell.trainer.epochs, cell.train_samples)
         if (keys, work, threads) not in memo:
             memo[keys, work, threads] = _from(known, keys, work, threads)
         whole = memo[keys, work, threads]
@@ -98,7 +99,7 @@ def cells_at_once(plan: Plan) -> int:
     """How many cells a sweep of ``plan`` trains at once on this machine, as far as can be told without torch."""
     if plan.options["workers"]:
         return int(plan.options["workers"])
-    devices = {cell.config["trainer"]["device"] for cell in plan.cells}
+    devices = {cell.trainer.device for cell in plan.cells}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = len(list(Path("/dev").glob("nvidia[0-9]*"))) if devices & {"auto", "cuda"} else 0
     if visible is not None:
@@ -128,7 +129,7 @@ def _known(records: Iterable[Record]) -> list[_Known]:
     known = []
     for record in records:
         seconds = (record.result or {}).get("cell_seconds")
-        if isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0:
+        if is_number(seconds) and seconds > 0:
             try:
                 known.append(_of(record, float(seconds)))
             except (TypeError, AttributeError, KeyError):  # somebody else's, of parts that we do not know
@@ -201,11 +202,7 @@ def _share_done(cell: Cell) -> float:
     except RecordError:
         return 0.0
     epoch, share = status.get("epoch"), status.get("share_done")
-    if not _is_number(epoch) or not (share is None or _is_number(share)):
+    if not is_number(epoch) or not (share is None or is_number(share)):
         return 0.0
-    share = share_done({**status, "epochs": cell.config["trainer"]["epochs"]})
+    share = share_done({**status, "epochs": cell.trainer.epochs})
     return share if cell.state() == RUNNING or epoch <= 0 else share * math.floor(epoch) / epoch
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

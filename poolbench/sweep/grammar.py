@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from poolbench.checks import is_whole
 from poolbench.configuration import GROUPS, ConfigError
 from poolbench.overrides import parse, quoted, refuse_cut
 from poolbench.records.identity import digest
@@ -59,7 +60,7 @@ def count_of_seeds(value: Any, where: str = "") -> int:
             f"{where}seeds must be a whole number of at least 1 (6 means seed 0 to 5), got {which}: these seeds are "
             f"seed={which}, so many are seeds={len(value)}"
         )
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_whole(value, 1):
         raise ConfigError(
             f"{where}seeds must be a whole number of at least 1 (6 means seed 0 to 5; which ones: seed), got {value!r}"
         )

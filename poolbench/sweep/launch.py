@@ -18,10 +18,10 @@ from typing import Any
 
 from poolbench.configuration import ConfigError, config_dir
 from poolbench.overrides import quoted
-from poolbench.records import environment, store
+from poolbench.records import environment, files
 from poolbench.records.state import DONE, FAILED, RUNNING
 from poolbench.registry import nearest
-from poolbench.sweep.plan import Cell, Plan
+from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.workers import Watcher, failure_reason, is_lasting, prepare, read_status, writable
 
 FOLDER = ".launch"  # in the runs folder: what launchers write, and our plan files
@@ -129,7 +129,7 @@ class _Round:
             "cells": {cell.run_id: cell.config for cell in cells},
         }
         self.file = self.folder / f"{plan.name}-{os.getpid()}-{time.time_ns()}.json"
-        store.write_json(self.file, content)
+        files.write_json(self.file, content)
 
     def run(self) -> dict[str, str]:
         began = time.time()

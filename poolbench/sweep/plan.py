@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,71 +11,15 @@ from poolbench.configuration import Composer, ConfigError, composer
 from poolbench.limits import check, check_components, check_with_data
 from poolbench.messages import described
 from poolbench.records.groups import group_hash, pool_labels, pool_of
-from poolbench.records.identity import digest, run_id
+from poolbench.records.identity import cell_hash, digest, run_id
 from poolbench.records.kinds import wrong_config
-from poolbench.records.state import DONE, cell_state
-from poolbench.registry import call, locate, nearest
+from poolbench.registry import component, nearest
+from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.grammar import Axes, bare, command_line, expand
 from poolbench.sweep.sample import draw
 from poolbench.sweep.tuned import complete, refuse_unequal
 
 USUAL_SCALE = "small"  # of a sweep that is declared at several
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a plan.
-
-    Args:
-        run_id: its name.
-        config: completed, ``run_id`` included.
-        overrides: what makes it, as on a command line.
-        train_samples: training images in an epoch; None for data of the user's own that does not say.
-    """
-
-    run_id: str
-    config: dict[str, Any]
-    overrides: tuple[str, ...]
-    train_samples: int | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where its record is."""
-        return Path(self.config["runs_dir"]) / self.run_id
-
-    def state(self) -> str:
-        """How far it is now."""
-        return cell_state(self.folder)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The cells of a sweep.
-
-    Args:
-        name: of the sweep: its file's, or ``grid`` for one from the command line.
-        cells: each once.
-        options: the ``sweep`` part of the config: workers, fail_fast, ...
-        report_dir: where tables and plots go.
-        notes: what the user should know of how the cells came about, a sentence each.
-        scale, scales: which one, of a sweep that is declared at several, and all of them; None and none of others.
-    """
-
-    name: str
-    cells: tuple[Cell, ...]
-    options: dict[str, Any]
-    report_dir: Path
-    notes: tuple[str, ...] = ()
-    scale: str | None = None
-    scales: tuple[str, ...] = ()
-
-    def states(self) -> dict[str, str]:
-        """``run_id`` -> state, read now."""
-        return {cell.run_id: cell.state() for cell in self.cells}
-
-    def open(self) -> list[Cell]:
-        """Cells that are not done."""
-        return [cell for cell in self.cells if cell.state() != DONE]
 
 
 def make_plan(
@@ -130,7 +73,7 @@ def make_plan(
                 if reason := wrong_config(cell.run_id, config):
                     raise ConfigError(f"{reason}: its record could not be read again")
             # By its hash: in other words it would be another name, and trained twice.
-            known = cells.setdefault(cell.run_id.rpartition("-")[2], cell)
+            known = cells.setdefault(cell_hash(cell.run_id), cell)
             if known is not cell:
                 merged.append((known, cell))
     refuse_unequal(cell.config for cell in cells.values())
@@ -269,16 +212,14 @@ class _Names:
         config["run_id"] = run_id(config)
         # A cell reached in other words (model=convnet_small, or its widths spelt out) is the same by its hash: its
         # record keeps the name that it got first.
-        known = self._names_in(config["runs_dir"]).get(config["run_id"].rpartition("-")[2])
+        known = self._names_in(config["runs_dir"]).get(cell_hash(config["run_id"]))
         config["run_id"] = known or config["run_id"]
         return Cell(config["run_id"], config, overrides, train_samples)
 
     def _look_at(self, config: dict[str, Any]) -> tuple[Any, Any]:
         key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
         if key not in self._data:
-            block = {key: value for key, value in config["data"].items() if key != "_target_"}
-            target = config["data"]["_target_"]
-            source = call(locate(target, f"data._target_={target}"), f"data {config['names']['data']!r}", block)
+            source = component("data", config["data"], config["names"]["data"])()
             source.check()
             self._data[key] = source, source.info()
         return self._data[key]
@@ -287,7 +228,7 @@ class _Names:
         if runs_dir not in self._records:
             folder = Path(runs_dir)
             names = sorted((path.name for path in folder.iterdir()) if folder.is_dir() else (), reverse=True)
-            self._records[runs_dir] = {name.rpartition("-")[2]: name for name in names}
+            self._records[runs_dir] = {cell_hash(name): name for name in names}
         return self._records[runs_dir]
 
 

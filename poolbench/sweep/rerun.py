@@ -8,9 +8,9 @@ from poolbench.configuration import COMPONENTS
 from poolbench.limits import check
 from poolbench.options import names
 from poolbench.overrides import parse
-from poolbench.records.identity import run_id, with_added
+from poolbench.records.identity import cell_hash, run_id, with_added
 from poolbench.records.read import Record
-from poolbench.registry import call, locate
+from poolbench.registry import component
 
 MAY_CHANGE = (
     *("data.root", "data.download", "data.mirrors", "runs_dir"),
@@ -85,7 +85,7 @@ def rerun_config(record: Record, given: Mapping[str, Any], into: Path | None) ->
             "data.root=FOLDER says where that is"
         )
     config["run_id"] = run_id(config)
-    if config["run_id"].rpartition("-")[2] != str(old.get("run_id")).rpartition("-")[2]:
+    if cell_hash(config["run_id"]) != cell_hash(str(old.get("run_id"))):
         raise ValueError(
             f"the record's config is not that of {old.get('run_id')} but of {config['run_id']}: somebody changed it, "
             "or it is of a version with other options"
@@ -108,8 +108,6 @@ def _leads_out(place: str) -> bool:
 
 def _fingerprint(config: dict[str, Any]) -> str:
     """Of the data as it is here. Raises: DataError when it is not there."""
-    options = dict(config["data"])
-    target = options.pop("_target_")
-    source = call(locate(target, f"data._target_={target}"), f"data {config['names']['data']!r}", options)
+    source = component("data", config["data"], config["names"]["data"])()
     source.check()
     return source.info().fingerprint

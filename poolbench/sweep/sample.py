@@ -7,7 +7,7 @@ from poolbench.records.groups import group_hash, pool_of
 from poolbench.records.identity import digest
 
 if TYPE_CHECKING:
-    from poolbench.sweep.plan import Cell
+    from poolbench.sweep.cells import Cell
 
 
 def draw(cells: list["Cell"], count: int | None) -> tuple[list["Cell"], list[str]]:

@@ -139,7 +139,7 @@ def read_entries(name: str) -> list[dict[str, Any]]:
 
 def write_entries(name: str, entries: list[dict[str, Any]]) -> Path:
     """Add winners to the file called ``name``, each in the place of an earlier one of the same treatment."""
-    from poolbench.records.store import write_text
+    from poolbench.records.files import write_text
 
     path = path_of(name)
     old = read_entries(name) if path.exists() else []

@@ -22,11 +22,12 @@ from poolbench.data import DATA
 from poolbench.heads import HEADS
 from poolbench.models import MODELS
 from poolbench.pooling import POOLS
-from poolbench.records import environment, store
+from poolbench.records import environment, files
 from poolbench.records.identity import SCHEMA_VERSION, digest
+from poolbench.records.ownership import Ownership, tidy
 from poolbench.records.state import DAMAGED, DONE, FAILED, RUNNING
 from poolbench.records.times import now
-from poolbench.sweep.plan import Cell, Plan
+from poolbench.sweep.cells import Cell, Plan
 
 POLL_SECONDS = 0.3
 _STARTS = 4  # attempts to start a worker
@@ -314,7 +315,7 @@ def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int,
 
         pipe.send((train_cell(config, code, threads, device), ""))
     except OSError as error:
-        pipe.send((FAILED, store.os_reason(error)))
+        pipe.send((FAILED, files.os_reason(error)))
     finally:
         pipe.close()
 
@@ -329,7 +330,7 @@ def _outcome(process: BaseProcess, pipe: Any, cell: Cell) -> tuple[str, str]:
         state, reason = pipe.recv()
         return state, reason or (failure_reason(cell) if state == FAILED else "")
     if cell.state() == DONE:  # it was killed after its last word
-        store.tidy(cell.folder)
+        tidy(cell.folder)
         return DONE, ""
     code = process.exitcode or 0
     reason = f"the process was ended by signal {-code}" if code < 0 else f"the process ended with exit code {code}"
@@ -340,18 +341,18 @@ def _outcome(process: BaseProcess, pipe: Any, cell: Cell) -> tuple[str, str]:
         "run_id": cell.run_id,
         "state": FAILED,
         "epoch": None,
-        "epochs": cell.config["trainer"]["epochs"],
+        "epochs": cell.trainer.epochs,
         "error": reason,
         "updated": now(),
     }
-    claim = store.Claim(cell.folder)
+    own = Ownership(cell.folder)
     with contextlib.suppress(OSError):
-        if not claim.acquire():
+        if not own.acquire():
             return "busy", ""  # another sweep has it by now
         try:
-            store.write_json(cell.folder / "status.json", {**(read_status(cell.folder) or {}), **status})
+            files.write_json(cell.folder / "status.json", {**(read_status(cell.folder) or {}), **status})
         finally:
-            claim.release()
+            own.release()
     return FAILED, reason
 
 
@@ -360,7 +361,7 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     import json
 
     try:
-        return json.loads(store.small_text(folder / "status.json"))
+        return json.loads(files.small_text(folder / "status.json"))
     except (OSError, ValueError):
         return None
 

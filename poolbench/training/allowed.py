@@ -1,7 +1,8 @@
 """What the options of our optimisers may be, told without torch, since a plan asks too."""
 
-import math
 from typing import Any
+
+from poolbench.checks import TRUTH, Rule, checked, number, share, whole
 
 
 def check_optimizer(**options: Any) -> None:
@@ -10,24 +11,28 @@ def check_optimizer(**options: Any) -> None:
     Raises: ValueError naming the option, its value and what is allowed.
     """
     for option, value in options.items():
-        allowed, words = True, ""
-        if option.endswith("lr"):
-            allowed, words = _number(value) and value > 0, "a number above 0"
-        elif option.endswith("momentum"):
-            allowed, words = _number(value) and 0 <= value < 1, "a number in [0, 1)"
-        elif option.endswith("weight_decay"):
-            allowed, words = _number(value) and value >= 0, "a number of at least 0"
-        elif option in ("nesterov", "rescale"):
-            allowed, words = isinstance(value, bool), "true or false"
-        elif option == "betas":
-            pair = isinstance(value, list | tuple) and len(value) == 2
-            allowed, words = pair and all(_number(beta) and 0 <= beta < 1 for beta in value), "two numbers in [0, 1)"
-        elif option == "steps":
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            allowed, words = whole and 1 <= value < 100, "a whole number from 1 to 99"
-        if not allowed:
-            raise ValueError(f"optimizer.{option} must be {words}, got {value!r}")
+        if (rule := _rule(option)) is not None:
+            checked(f"optimizer.{option}", value, rule)
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _rule(option: str) -> Rule | None:
+    """By the end of its name: one optimiser may have several learning rates."""
+    for end, rule in _RULES.items():
+        if option.endswith(end):
+            return rule
+    return None
+
+
+def _are_betas(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(share().allowed, value))
+
+
+_RULES = {
+    "lr": number(0, open=True),
+    "momentum": share(),
+    "weight_decay": number(0),
+    "nesterov": TRUTH,
+    "rescale": TRUTH,
+    "betas": Rule(_are_betas, "two numbers in [0, 1)"),
+    "steps": whole(1, 99),
+}

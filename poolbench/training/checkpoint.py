@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from poolbench.records.store import Guard, replacing
+from poolbench.records.files import Guard, replacing
 from poolbench.training.state import TrainingState
 
 

@@ -4,7 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from poolbench.checks import Rule, checked, is_number, share
+
 Schedule = Callable[[float], float]
+
+
+def _are_milestones(marks: list[Any]) -> bool:
+    return all(is_number(mark) and 0 < mark < 1 for mark in marks) and marks == sorted(marks)
+
+
+_MILESTONES = Rule(_are_milestones, "rising shares of the training in (0, 1)")
+_GAMMA = Rule(lambda value: is_number(value) and 0 < value <= 1, "a number in (0, 1]")
 
 
 def cosine(warmup: float = 0.1, final: float = 0.0) -> Schedule:
@@ -30,20 +40,13 @@ def step(warmup: float = 0.0, milestones: Sequence[float] = (0.5, 0.75), gamma: 
     Raises: ValueError for shares outside their range.
     """
     marks = list(milestones) if isinstance(milestones, list | tuple) else [milestones]
-    if any(not _is_number(mark) or not 0 < mark < 1 for mark in marks) or marks != sorted(marks):
-        raise ValueError(f"schedule.milestones must be rising shares of the training in (0, 1), got {marks}")
-    if not _is_number(gamma) or not 0 < gamma <= 1:
-        raise ValueError(f"schedule.gamma must be in (0, 1], got {gamma!r}")
+    checked("schedule.milestones", marks, _MILESTONES)
+    checked("schedule.gamma", gamma, _GAMMA)
     risen = _warmed(warmup, 0.0, lambda done: 1.0)
     return lambda done: risen(done) * gamma ** sum(done >= mark for mark in marks)
 
 
 def _warmed(warmup: float, final: float, falling: Schedule) -> Schedule:
-    for option, value in (("warmup", warmup), ("final", final)):
-        if not _is_number(value) or not 0 <= value < 1:
-            raise ValueError(f"schedule.{option} must be a share in [0, 1), got {value!r}")
+    checked("schedule.warmup", warmup, share())
+    checked("schedule.final", final, share())
     return lambda done: done / warmup if done < warmup else falling((done - warmup) / (1 - warmup))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

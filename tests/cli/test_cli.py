@@ -10,7 +10,7 @@ import torch
 
 import poolbench
 from poolbench.cli.main import COMMANDS, main
-from poolbench.records import store
+from poolbench.records import processes
 from tests.commands import run_poolbench
 
 SMALL = [
@@ -74,7 +74,7 @@ def test_nothing_is_trained_twice(swept):
 def test_what_a_worker_left_that_was_killed_after_its_last_word_is_tidied(swept):
     folder, _ = swept
     cell = sorted((folder / "runs").glob("*-s0-*"))[0]
-    dead = {"host": socket.gethostname(), "boot": store._boot_id(), "pid": 2**22 + 1, "start": 1.0}
+    dead = {"host": socket.gethostname(), "boot": processes.boot_id(), "pid": 2**22 + 1, "start": 1.0}
     (cell / "claim.0").write_text(json.dumps(dead))
     (cell / ".status.json.1-abcdef.tmp").write_text("{")
     result = (cell / "result.json").read_bytes()

@@ -4,7 +4,7 @@ import pytest
 
 from poolbench.cli import logs
 from poolbench.cli.main import main
-from poolbench.records import store
+from poolbench.records import ownership
 from tests.report.synthetic import make_config, write_cell
 
 
@@ -69,7 +69,7 @@ def test_following_waits_for_more_and_ends_with_the_cell(tmp_path, monkeypatch, 
     folder = write_cell(tmp_path / "runs", make_config("max", run_id="max-s0"), state="running")
     log = folder / "log.txt"
     log.write_text("first\n")
-    claim = store.Claim(folder)
+    claim = ownership.Ownership(folder)
     assert claim.acquire()
 
     def last_words():

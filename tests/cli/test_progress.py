@@ -3,7 +3,7 @@
 import pytest
 
 from poolbench.cli.progress import SweepProgress
-from poolbench.records.store import write_json
+from poolbench.records.files import write_json
 from poolbench.sweep.plan import make_plan
 
 

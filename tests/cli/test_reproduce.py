@@ -10,7 +10,7 @@ import yaml
 
 from poolbench.cli.main import main
 from poolbench.cli.published import refresh
-from tests.report import claimed
+from tests.claims import claimed
 
 SWEEP = {
     "product": {

@@ -8,7 +8,7 @@ import pytest
 
 from poolbench.cli import status
 from poolbench.cli.main import main
-from poolbench.records import store
+from poolbench.records import ownership
 from tests.report.synthetic import make_config, make_runs, write_cell
 
 SWEEP = ["pool=max,average", "seeds=2", "data.train_samples=200", "data.test_samples=20", "model=convnet_small"]
@@ -26,7 +26,7 @@ def runs(tmp_path, monkeypatch):
     )
     news = {"epoch": 2.25, "seconds_left": 100.0, "train_accuracy": 0.5, "images_per_second": 1234.0}
     (running / "status.json").write_text(json.dumps(json.loads((running / "status.json").read_text()) | news))
-    assert store.Claim(running).acquire()
+    assert ownership.Ownership(running).acquire()
     write_cell(folder, make_config("lp", 2, run_id="lp-s2")).rename(folder / "lp-s2.damaged-1")
     return folder
 

@@ -12,9 +12,9 @@ import yaml
 from poolbench.cli.main import main
 from poolbench.cli.tune import _warnings
 from poolbench.records.read import read_record
-from poolbench.sweep.tune import Outcome
-from poolbench.sweep.tune_rungs import Score
-from poolbench.sweep.tune_search import make_search
+from poolbench.tuning.run import Outcome
+from poolbench.tuning.rungs import Score
+from poolbench.tuning.search import make_search
 from tests.commands import run_poolbench
 
 SMALL = [

@@ -2,13 +2,17 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 
+from poolbench.config_files import our_options
 from poolbench.configuration import composer
-from poolbench.overrides import flatten
+from poolbench.dotted import flatten
+from poolbench.records import identity as identities
 from poolbench.records.groups import pool_labels
-from poolbench.records.identity import digest, identity, run_id, with_added
+from poolbench.records.identity import cell_hash, digest, identity, run_id, with_added
+from poolbench.records.read import archived
 
 CONFIG = {
     "seed": 3,
@@ -72,7 +76,7 @@ def changed(config, option):
 
 
 def hash_of(config):
-    return run_id(config).rpartition("-")[2]
+    return cell_hash(run_id(config))
 
 
 def test_the_name_of_a_known_cell_stays_what_it_is():
@@ -127,6 +131,46 @@ def test_a_pool_with_the_exact_gradient_keeps_the_name_that_it_had_before_there_
         assert pool_labels([config, before]) == [config["names"]["pool"]] * 2  # one arm of a table
     assert hash_of(published) != hash_of(plain)
     assert len(set(pool_labels([plain, published]))) == 2
+
+
+@pytest.mark.parametrize("group", ["pool", "head", "model", "data", "optimizer", "schedule"])
+def test_an_option_that_comes_to_any_group_moves_no_name_until_it_says_something_else(monkeypatch, group):
+    with composer() as compose:
+        before = compose.complete(["pool=[max,lp,max]"] if group == "pool" else [])
+    block = before["pool"][1] if group == "pool" else before[group]
+    name = block["_target_"].rpartition(".")[2]
+    monkeypatch.setitem(identities._ADDED[group], name, {"latest": None})
+    after, other = copy.deepcopy(before), copy.deepcopy(before)
+    for config, value in ((after, None), (other, 3)):
+        (config["pool"][1] if group == "pool" else config[group])["latest"] = value
+    assert hash_of(after) == hash_of(before) != hash_of(other)
+    assert with_added(before)[group] == after[group]
+    assert with_added(other)[group] == other[group]
+    somebodys = {group: {**block, "_target_": f"theirs.{name}"}}
+    assert hash_of({**after, group: {**somebodys[group], "latest": None}}) != hash_of({**after, **somebodys})
+
+
+def test_no_option_of_ours_came_without_word_of_what_was_done_before():
+    """What published records do not say, the table of options that came later does, with today's defaults."""
+    checked = set()
+    for file in Path(__file__).parents[2].glob("results/*/records.jsonl"):
+        for record in archived(file):
+            config = with_added(record.config)
+            for group in ("pool", "head", "model", "data", "optimizer", "schedule"):
+                for block in config[group] if isinstance(config[group], list) else [config[group]]:
+                    there = tuple(block)
+                    if (group, block["_target_"], there) in checked:
+                        continue
+                    checked.add((group, block["_target_"], there))
+                    for option, default in (our_options(group, block["_target_"]) or {}).items():
+                        assert option in block, f"{block['_target_']} has got {option!r}, which would rename old cells"
+                        if option in _added_to(group, block):
+                            assert _added_to(group, block)[option] == default
+    assert len(checked) > 20
+
+
+def _added_to(group, block):
+    return identities._ADDED[group].get(block["_target_"].rpartition(".")[2], {})
 
 
 def test_a_pool_of_somebody_else_keeps_an_option_of_that_name():

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from poolbench.records import store
+from poolbench.records import ownership
 from poolbench.records.overview import cell_row, folder_rows, share_done, totals
 from tests.report.synthetic import make_config, write_cell
 
@@ -16,7 +16,7 @@ def begun(runs, name, seed, **status):
     folder = write_cell(runs, make_config("max", seed, run_id=name), state="running")
     text = json.loads((folder / "status.json").read_text()) | {"epoch": 2.0, "epochs": 8, **status}
     (folder / "status.json").write_text(json.dumps(text))
-    assert store.Claim(folder).acquire()
+    assert ownership.Ownership(folder).acquire()
     return folder
 
 
@@ -98,7 +98,7 @@ def test_done_cells_are_read_once(tmp_path):
 def test_a_cell_that_has_only_just_begun_is_running_without_a_complaint(tmp_path):
     folder = tmp_path / "max-s0"
     folder.mkdir()
-    assert store.Claim(folder).acquire()
+    assert ownership.Ownership(folder).acquire()
     assert cell_row(folder)["state"] == "running"
     assert cell_row(folder)["error"] is None
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from poolbench.records import prune, store
+from poolbench.records import ownership, prune
 from poolbench.records.prune import removable, remove
 from poolbench.records.read import read_record
 from tests.report.synthetic import make_config, write_cell
@@ -61,7 +61,7 @@ def test_a_record_that_cannot_be_read_keeps_everything(tmp_path):
 
 def test_a_cell_that_a_live_process_owns_keeps_everything(tmp_path):
     folder = cell(tmp_path, "max-s0")
-    claim = store.Claim(folder)
+    claim = ownership.Ownership(folder)
     assert claim.acquire()
     assert prune_all(tmp_path)[0] == 0
     claim.release()
@@ -72,7 +72,7 @@ def test_what_changed_between_looking_and_removing_stays(tmp_path):
     folders = [cell(tmp_path, f"max-s{seed}") for seed in range(3)]
     found, _ = removable([tmp_path])
     (folders[0] / "result.json").unlink()
-    assert store.Claim(folders[1]).acquire()
+    assert ownership.Ownership(folders[1]).acquire()
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
     elsewhere.mkdir()
     folders[2].rename(elsewhere / folders[2].name)
@@ -105,7 +105,7 @@ def test_records_set_aside_go_when_asked_unless_somebody_put_something_there(tmp
     first, second, third = (cell(tmp_path, f"max-s{n}").rename(tmp_path / f"max-s{n}.damaged-1") for n in range(3))
     (first / ".result.json.123-abcdef.tmp").write_text("torn")
     (second / "notes.md").write_text("why it broke")
-    (third / "claim.0").write_text(json.dumps(store._self_description()))
+    (third / "claim.0").write_text(json.dumps(ownership._self_description()))
     before = files(tmp_path)
     assert prune_all(tmp_path) == (0, [])
     assert files(tmp_path) == before

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from poolbench.records import store
+from poolbench.records import files, ownership
 from poolbench.records.state import DAMAGED, DONE, FAILED, INTERRUPTED, NEW, RUNNING, cell_state, record_state
 
 NAME = "max-convnet-shapes-s0-0123456789"
@@ -30,26 +30,26 @@ RESULT = {"schema_version": 1, "run_id": NAME, "test_accuracy": 0.5, "epochs": 2
 def unfinished(tmp_path):
     """The record of a cell after its first epoch."""
     folder = tmp_path / NAME
-    store.write_yaml(folder / "config.yaml", CONFIG)
-    store.write_json(folder / "status.json", STATUS)
-    store.write_json(folder / "environment.json", {"poolbench": "0"})
-    store.write_metrics(folder / "metrics.csv", ROWS[:1])
+    files.write_yaml(folder / "config.yaml", CONFIG)
+    files.write_json(folder / "status.json", STATUS)
+    files.write_json(folder / "environment.json", {"poolbench": "0"})
+    files.write_metrics(folder / "metrics.csv", ROWS[:1])
     (folder / "checkpoint.pt").write_bytes(b"weights")
     return folder
 
 
 @pytest.fixture
 def done(unfinished):
-    store.write_metrics(unfinished / "metrics.csv", ROWS)
-    store.write_json(unfinished / "result.json", RESULT)
-    store.write_json(unfinished / "status.json", {**STATUS, "state": "done", "epoch": 2})
+    files.write_metrics(unfinished / "metrics.csv", ROWS)
+    files.write_json(unfinished / "result.json", RESULT)
+    files.write_json(unfinished / "status.json", {**STATUS, "state": "done", "epoch": 2})
     return unfinished
 
 
 @pytest.fixture
 def dead_claim():
     """What a process that has ended had written into its claim."""
-    code = "import sys, pathlib, poolbench.records.store as s; s.Claim(pathlib.Path(sys.argv[1])).acquire()"
+    code = "import sys, pathlib, poolbench.records.ownership as o; o.Ownership(pathlib.Path(sys.argv[1])).acquire()"
 
     def make(folder):
         subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
@@ -80,7 +80,7 @@ def test_without_a_result_a_cell_was_interrupted(unfinished):
 
 
 def test_a_failed_cell_says_so(unfinished):
-    store.write_json(unfinished / "status.json", {**STATUS, "state": "failed", "error": "no luck"})
+    files.write_json(unfinished / "status.json", {**STATUS, "state": "failed", "error": "no luck"})
     assert cell_state(unfinished) == FAILED
 
 
@@ -94,7 +94,7 @@ def test_a_cell_with_a_result_is_done_whatever_its_status_says(done):
 def test_a_cell_is_running_while_a_live_process_has_it(unfinished, dead_claim):
     dead_claim(unfinished)
     assert cell_state(unfinished) == INTERRUPTED
-    claim = store.Claim(unfinished)
+    claim = ownership.Ownership(unfinished)
     assert claim.acquire()
     assert cell_state(unfinished) == RUNNING
     assert record_state(unfinished) == INTERRUPTED
@@ -103,7 +103,7 @@ def test_a_cell_is_running_while_a_live_process_has_it(unfinished, dead_claim):
 
 
 def test_done_is_done_even_while_its_owner_lives(done):
-    claim = store.Claim(done)
+    claim = ownership.Ownership(done)
     claim.acquire()
     assert cell_state(done) == DONE
 
@@ -154,7 +154,7 @@ def test_the_last_row_of_a_killed_training_may_be_torn(unfinished):
     ],
 )
 def test_files_that_contradict_each_other_damage_a_record(done, name, change):
-    store.write_json(done / name, {**json.loads((done / name).read_text()), **change})
+    files.write_json(done / name, {**json.loads((done / name).read_text()), **change})
     assert cell_state(done) == DAMAGED
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from poolbench.records import environment, store
+from poolbench.records import environment, files, ownership
 from poolbench.records.state import DONE, FAILED, INTERRUPTED, RUNNING
+from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.estimate import Estimate, cells_at_once, estimate, wall_seconds
-from poolbench.sweep.plan import Cell, Plan, make_plan
+from poolbench.sweep.plan import make_plan
 from tests.report.synthetic import make_config, write_cell
 
 SAMPLES = 200
@@ -106,8 +107,8 @@ def test_a_cell_that_has_begun_costs_what_is_left_of_it():
     plan = plan_of(("max", 1))
     (cell,) = plan.cells
     status = {"schema_version": 1, "run_id": cell.run_id, "state": "running", "epoch": 1.5, "epochs": 4}
-    store.write_yaml(cell.folder / "config.yaml", cell.config)
-    store.write_json(cell.folder / "status.json", status)
+    files.write_yaml(cell.folder / "config.yaml", cell.config)
+    files.write_json(cell.folder / "status.json", status)
     (cell.folder / "checkpoint.pt").write_bytes(b"x")
 
     def found(state):
@@ -118,14 +119,14 @@ def test_a_cell_that_has_begun_costs_what_is_left_of_it():
     assert found(INTERRUPTED).train_flops == 7.5e8
     assert found(INTERRUPTED).checkpoint_bytes == 0  # it is there already
     assert found(FAILED).seconds == 100.0
-    claim = store.Claim(cell.folder)
+    claim = ownership.Ownership(cell.folder)
     assert claim.acquire()
     assert found(RUNNING).seconds == 62.5
     claim.release()
     # Its epochs differ, so what it says of its work counts.
-    store.write_json(cell.folder / "status.json", {**status, "share_done": 0.9})
+    files.write_json(cell.folder / "status.json", {**status, "share_done": 0.9})
     assert found(INTERRUPTED).seconds == pytest.approx(40.0)
-    store.write_json(cell.folder / "status.json", {**status, "share_done": "most"})
+    files.write_json(cell.folder / "status.json", {**status, "share_done": "most"})
     assert found(INTERRUPTED).seconds == 100.0
     (cell.folder / "status.json").write_text("{")
     assert found(INTERRUPTED).seconds == 100.0

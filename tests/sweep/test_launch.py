@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from poolbench.configuration import ConfigError
+from poolbench.records.files import write_json
 from poolbench.records.state import DONE, FAILED
-from poolbench.records.store import write_json
 from poolbench.sweep import launch
 from poolbench.sweep.launch import jobs, known_launchers, launch_plan, launcher_options, train_job
 from poolbench.sweep.plan import make_plan

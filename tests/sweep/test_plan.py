@@ -10,7 +10,7 @@ import yaml
 
 from poolbench.configuration import ConfigError
 from poolbench.data.base import DataError
-from poolbench.records import store
+from poolbench.records import files, ownership
 from poolbench.records.identity import run_id
 from poolbench.records.state import DONE, INTERRUPTED, NEW, RUNNING
 from poolbench.sweep.plan import make_plan
@@ -69,7 +69,7 @@ def test_a_cell_said_in_other_words_is_the_same_and_keeps_the_name_that_its_reco
     assert [cell.run_id for cell in plan.cells] == [make_plan(in_words).cells[0].run_id]
     (other,) = make_plan(spelt_out).cells
     assert other.run_id != plan.cells[0].run_id
-    store.write_yaml(plan.cells[0].folder / "config.yaml", plan.cells[0].config)
+    files.write_yaml(plan.cells[0].folder / "config.yaml", plan.cells[0].config)
     (other,) = make_plan(spelt_out).cells
     assert other.run_id == other.config["run_id"] == plan.cells[0].run_id
     assert other.state() == INTERRUPTED
@@ -98,11 +98,11 @@ def test_states_are_read_when_they_are_asked_for():
     assert list(plan.states().values()) == [NEW] * 4
     first, second, third, _ = plan.cells
     for cell in (first, second, third):
-        store.write_yaml(cell.folder / "config.yaml", cell.config)
-    store.write_json(first.folder / "environment.json", {})
+        files.write_yaml(cell.folder / "config.yaml", cell.config)
+    files.write_json(first.folder / "environment.json", {})
     result = {"schema_version": 1, "run_id": first.run_id, "test_accuracy": 0.5, "epochs": 0}
-    store.write_json(first.folder / "result.json", result)
-    claim = store.Claim(third.folder)
+    files.write_json(first.folder / "result.json", result)
+    claim = ownership.Ownership(third.folder)
     assert claim.acquire()
     assert list(plan.states().values()) == [DONE, INTERRUPTED, RUNNING, NEW]
     assert plan.open() == list(plan.cells[1:])

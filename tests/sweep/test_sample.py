@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolbench.records.groups import group_hash
-from poolbench.sweep.plan import Cell
+from poolbench.sweep.cells import Cell
 from poolbench.sweep.sample import draw
 from tests.report.synthetic import make_config
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from poolbench.records import environment, store
+from poolbench.records import environment, files, processes
 from poolbench.records.state import DAMAGED, DONE, FAILED, INTERRUPTED, NEW
 from poolbench.sweep import workers
 from poolbench.sweep.plan import make_plan
@@ -88,8 +88,8 @@ class EndsTheCheck(Average):
 OWNER = """
 import sys, time
 from pathlib import Path
-from poolbench.records.store import Claim
-assert Claim(Path(sys.argv[1])).acquire()
+from poolbench.records.ownership import Ownership
+assert Ownership(Path(sys.argv[1])).acquire()
 print("mine", flush=True)
 time.sleep(600)
 """
@@ -370,8 +370,8 @@ def test_a_cell_that_another_process_has_is_waited_for(leaves):
         if plan.cells[1].run_id in seen.states and owner.poll() is None:
             if leaves == "a failure":
                 status = {"schema_version": 1, "run_id": cell.run_id, "state": "failed", "error": "its own fault"}
-                store.write_yaml(cell.folder / "config.yaml", cell.config)
-                store.write_json(cell.folder / "status.json", status)
+                files.write_yaml(cell.folder / "config.yaml", cell.config)
+                files.write_json(cell.folder / "status.json", status)
             owner.kill()
             owner.wait()
 
@@ -432,6 +432,6 @@ def test_an_interrupted_sweep_ends_its_workers_and_goes_on_later():
     assert multiprocessing.active_children() == []
     for cell in plan.cells:
         assert cell.state() == INTERRUPTED
-        assert store.process_start(status_of(cell)["pid"]) in (None, store.UNKNOWN)
+        assert processes.process_start(status_of(cell)["pid"]) in (None, processes.UNKNOWN)
     finished = [tiny(*custom("Slow"), "trainer.epochs=1", "seeds=1"), Seen()]
     assert run_plan(*finished) == {}  # the workers' server lives on

@@ -1,0 +1,144 @@
+"""What the report of an experiment adds to that of a sweep: its claims, judged, as tables, text and one figure."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from poolbench.claims.claim import Claim, ClaimError, Judgement
+from poolbench.claims.figure import claim_figure
+from poolbench.claims.verdicts import judge
+from poolbench.claims.words import claims_markdown, claims_text, fill, history
+from poolbench.records.collect import collect, write_csv
+from poolbench.records.files import write_text
+from poolbench.records.read import Record
+from poolbench.records.tuning import reads_test, views
+from poolbench.report import Report, write_report
+from poolbench.report.drawings import Drawing
+from poolbench.statistics.estimates import Estimate
+
+__all__ = ["Experiment", "claims_text", "fill", "history", "write_experiment"]
+
+FIGURE = "claims"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What came of an experiment.
+
+    Args:
+        report: as of any sweep; judgements: of the claims, in their order.
+        markdown: the claims, as they stand in ``claims.md`` and between the marks of a README.
+        files: everything that was written; drawn: those of them that are figures and were drawn anew.
+    """
+
+    report: Report
+    judgements: list[Judgement]
+    markdown: str
+    files: list[Path]
+    drawn: list[Path]
+
+    @property
+    def text(self) -> str:
+        """The claims for a terminal, plain and at most 100 columns wide."""
+        return claims_text(self.judgements)
+
+
+def write_experiment(
+    name: str,
+    records: Iterable[Record],
+    claims: Sequence[Claim],
+    output: str | Path,
+    baseline: str | None = None,
+    archive: bool = False,
+    title: str | None = None,
+) -> Experiment:
+    """Judge ``claims`` on ``records`` and write all about them into the folder ``output``.
+
+    Beside what :func:`poolbench.report.write_report` writes: ``claims.csv``, a row for each judgement with every number
+    that it was made of, ``claims.md``, and the figure ``claims`` as PNG and SVG.
+
+    Args:
+        name: of the experiment, its folder's.
+        records: of its cells, in any state.
+        baseline: the pool that the summary compares others with, as there; archive: also write the records.
+        title: of the figure; the name without.
+    Raises: ClaimError, before anything is written, where a claim does not fit the records; OSError when ``output``
+        cannot be written to; ValueError when there is no record at all.
+    """
+    output, records = Path(output), list(records)
+    try:
+        judgements = judge(claims, records)
+    except ClaimError as error:
+        raise ClaimError(f"{name}/claim.yaml: {error}") from error
+    cells = collect(views(record for record in records if reads_test(record)))
+    drawing = Drawing(
+        name=FIGURE,
+        title=title or name,
+        shown=_shown(judgements, cells),
+        draw=partial(claim_figure, judgements, cells),
+    )
+    report = write_report(records, output, baseline, archive=archive, drawings=[drawing])
+    markdown = claims_markdown(judgements)
+    files = [output / "claims.csv", output / "claims.md"]
+    write_csv(claims_table(judgements), files[0])
+    write_text(files[1], f"# Claims\n\n{markdown}")
+    return Experiment(report, judgements, markdown, [*report.files, *files], report.drawn)
+
+
+def claims_table(judgements: Iterable[Judgement]) -> pd.DataFrame:
+    """A row for each judgement: the claim, the paper's numbers, ours by seed, intervals, and how it was decided.
+
+    What holds several values is JSON.
+    """
+    rows = []
+    for judgement in judgements:
+        claim = judgement.claim
+        rows.append(
+            {
+                "claim": claim.id,
+                "stratum": judgement.stratum,
+                "says": claim.says,
+                "headline": claim.headline,
+                "kind": claim.kind,
+                "metric_control": claim.metric_control,
+                "metric_treatment": claim.metric_treatment,
+                "direction": claim.direction,
+                "smallest_difference": claim.smallest_difference,
+                **{name: _json(getattr(claim, name)) for name in ("control", "treatment", "where")},
+                **{f"paper_{key}": value for key, value in asdict(claim.paper).items()},
+                "net": judgement.net,
+                "pairs": judgement.gain.n,
+                **_bounds("control", judgement.control),
+                **_bounds("treatment", judgement.treatment),
+                **_bounds("gain", judgement.gain),
+                "level": judgement.level,
+                "judged_low": judgement.judged.low,
+                "judged_high": judgement.judged.high,
+                "p": judgement.p,
+                "verdict": judgement.verdict,
+                "why": judgement.why,
+                "seeds_needed": judgement.seeds_needed,
+                **{name: _json(getattr(judgement, name)) for name in ("control_values", "treatment_values", "gains")},
+                **{name: _json(getattr(judgement, name)) for name in ("control_runs", "treatment_runs")},
+                "notes": " ".join(judgement.notes),
+            }
+        )
+    return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+
+
+def _bounds(name: str, estimate: Estimate) -> dict[str, float]:
+    return {f"{name}_mean": estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+
+
+def _shown(judgements: Sequence[Judgement], cells: pd.DataFrame) -> bytes:
+    """All that the figure can show: the judgements, and what the test set was read for of each cell."""
+    columns = ["run_id", *(column for column in cells.columns if str(column).startswith("test_accuracy"))]
+    return repr(list(judgements)).encode() + cells[columns].to_csv(index=False, lineterminator="\n").encode()

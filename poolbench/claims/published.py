@@ -1,0 +1,44 @@
+"""The experiments that have claims, and what is published of their records."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from poolbench.config_files import ConfigError, experiments_dir
+from poolbench.records.identity import cell_hash
+from poolbench.records.read import ARCHIVE, Problem, Record, read_records
+from poolbench.registry import nearest
+
+
+def experiments_with_claims(name: str = "all") -> dict[str, Path]:
+    """Name -> folder of the experiment called ``name``, or of all that have a ``claim.yaml``.
+
+    Raises: ConfigError for another name.
+    """
+    folders = {path.parent.name: path.parent for path in sorted(experiments_dir().glob("*/claim.yaml"))}
+    if name == "all" and folders:
+        return folders
+    if name not in folders:
+        known = (
+            ", ".join(["all", *folders]) if folders else f"nothing: no folder of {experiments_dir()} has a claim.yaml"
+        )
+        raise ConfigError(f"unknown experiment {name!r}.{nearest(name, list(folders))} Known: {known}")
+    return {name: folders[name]}
+
+
+def results_dir() -> Path:
+    """``results/`` beside the experiments; it need not exist, as in a wheel."""
+    return experiments_dir().parent / "results"
+
+
+def published(name: str, run_ids: Iterable[str]) -> tuple[dict[str, Record], list[Problem]]:
+    """What ``results/`` has of the plan called ``name``, whose cells are ``run_ids``.
+
+    Returns: ``run_id`` of a cell -> its finished record, and what could not be read.
+    """
+    archive = results_dir() / name / ARCHIVE
+    if not archive.is_file():
+        return {}, []
+    records, problems = read_records(archive)
+    # By their hashes: a record keeps the name that it got first, in whatever words.
+    known = {cell_hash(record.run_id): record for record in records if record.result is not None}
+    return {run_id: known[cell_hash(run_id)] for run_id in run_ids if cell_hash(run_id) in known}, problems

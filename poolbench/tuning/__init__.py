@@ -1,0 +1,1 @@
+"""The search for the recipe of each pool, all with the same number of trials."""
