@@ -340,7 +340,10 @@ def test_whether_a_value_is_made_from_others_is_seen(own):
 
 
 def test_flattening_keeps_lists_and_empty_mappings():
-    assert flatten({"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}}) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}}
+    nested = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}}
+    assert flatten(nested, lists=False) == {"a.b": 1, "a.c.d": [1, {"e": 2}], "f": {}}
+    assert flatten(nested) == {"a.b": 1, "a.c.d.0": 1, "a.c.d.1.e": 2, "f": {}}
+    assert flatten({}) == {}
 
 
 def test_composing_does_without_torch(tmp_path):

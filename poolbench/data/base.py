@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from poolbench.checks import TRUTH, checked, share, whole
+from poolbench.checks import TRUTH, Rule, checked, share, whole
 from poolbench.data.cache import cached_arrays
 
 if TYPE_CHECKING:
@@ -168,7 +168,8 @@ def checked_augmentation(augmentation: Mapping[str, int | bool] | None, size: tu
     (height, width), side = size, min(size)
     # Reflection repeats no border pixel, so that it can reach one pixel less than the image is wide.
     for option, largest in (("crop", side - 1), ("cutout", side)):
-        pixels = whole(0, largest, f" of pixels, for images of {height}x{width}")
+        words = f"a whole number of pixels from 0 to {largest} for images of {height}x{width}"
+        pixels = Rule(whole(0, largest).allowed, words)
         checked(f"data.augmentation.{option}", complete[option], pixels)
     return complete
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poolbench.checks import one_of, wholes
+from poolbench.checks import one_of, share, wholes
 from poolbench.heads.base import Head
 
 
@@ -51,6 +51,7 @@ class SpatialPyramid(Head):
         self.checked("levels", levels, wholes())
         self.checked("bins", bins, one_of("adaptive", "paper"))
         self.checked("reduce", reduce, one_of("max", "average"))
+        self.checked("dropout", dropout, share())
         most = max(levels)
         super().__init__(
             channels,

@@ -108,7 +108,7 @@ REFUSED = [
     (["optimizer=adamw", "optimizer.betas=[0.9]"], "optimizer.betas"),
     (["optimizer=muon", "optimizer.steps=0"], "optimizer.steps"),
     (["optimizer.weight_decay=inf"], "optimizer.weight_decay"),
-    (["schedule.warmup=nan"], "schedule.warmup must be a share in [0, 1), got nan"),
+    (["schedule.warmup=nan"], "schedule.warmup must be a number in [0, 1), got nan"),
     (["schedule=step", "schedule.milestones=[0.7,0.5]"], "schedule.milestones"),
     (["+pool.initt=3"], "unknown option 'pool.initt'. Options there: pool.kernel_size"),
     (["+head.centre=3"], "unknown option 'head.centre'"),

@@ -55,7 +55,7 @@ def numbers_of(images):
 
 @pytest.mark.parametrize("validation", [1.0, 1.5, -0.1, "half", True, None, float("nan")])
 def test_validation_outside_its_range_is_refused(validation):
-    with pytest.raises(ValueError, match=r"data\.validation must be in \[0, 1\), got"):
+    with pytest.raises(ValueError, match=r"data\.validation must be a number in \[0, 1\), got"):
         Numbers(validation=validation)
 
 

@@ -201,13 +201,13 @@ def test_the_fingerprint_changes_with_the_content_and_only_then():
         ({"train_samples": 0}, r"data\.train_samples must be .* at least 1, got 0"),
         ({"test_samples": 2.5}, r"data\.test_samples must be a whole number"),
         ({"data_seed": -1}, r"data\.data_seed must be .* at least 0, got -1"),
-        ({"position": 0.6}, r"data\.position must be in \[0, 0\.5\], got 0\.6"),
-        ({"rotation": "full"}, r"data\.rotation must be in \[0, 180\], got 'full'"),
+        ({"position": 0.6}, r"data\.position must be a number from 0 to 0\.5, got 0\.6"),
+        ({"rotation": "full"}, r"data\.rotation must be a number from 0 to 180, got 'full'"),
         ({"scale": 0.3}, r"data\.scale must be \[smallest, largest\] .* got 0\.3"),
         ({"scale": [0.4, 0.3]}, r"data\.scale must be \[smallest, largest\]"),
         ({"clutter": True}, r"data\.clutter must be a whole number"),
-        ({"noise": -0.1}, r"data\.noise must be in \[0, 1\], got -0\.1"),
-        ({"validation": 1.5}, r"data\.validation must be in \[0, 1\), got 1\.5"),
+        ({"noise": -0.1}, r"data\.noise must be a number from 0 to 1, got -0\.1"),
+        ({"validation": 1.5}, r"data\.validation must be a number in \[0, 1\), got 1\.5"),
     ],
 )
 def test_a_wrong_option_is_named(options, message):

@@ -164,9 +164,9 @@ def test_repeated_tests_draw_and_one_test_does_not():
         ({"ratio": 2.5}, "ratio must be"),
         ({"ratio": "2"}, "ratio must be"),
         ({"field": 0}, "field must be a whole number"),
-        ({"dropout": 1}, "dropout must be a number of at least 0 and below 1, got 1"),
+        ({"dropout": 1}, "dropout must be a number in \\[0, 1\\), got 1"),
         ({"slope": -0.1}, "slope must be"),
-        ({"batch_norm": None}, "batch_norm must be false or true, got None"),
+        ({"batch_norm": None}, "batch_norm must be true or false, got None"),
     ],
     ids=str,
 )

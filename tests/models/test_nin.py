@@ -90,8 +90,8 @@ def test_normalised_convolutions_have_no_bias():
     ("options", "words"),
     [
         ({"widths": (6, 5, 4)}, "widths must be a list of 8 numbers of at least 1"),
-        ({"dropout": 1}, "dropout must be a number of at least 0 and below 1"),
-        ({"batch_norm": 1}, "batch_norm must be false or true, got 1"),
+        ({"dropout": 1}, "dropout must be a number in \\[0, 1\\)"),
+        ({"batch_norm": 1}, "batch_norm must be true or false, got 1"),
         ({"init": "kaiming"}, "init must be 'paper' or 'he', got 'kaiming'"),
     ],
     ids=str,

@@ -62,7 +62,7 @@ def test_no_pool_stands_before_the_pyramid():
         ({"widths": (64, 0)}, "model spp_net: widths must be a list of numbers of at least 1"),
         ({"widths": 64}, "widths must be"),
         ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
-        ({"batch_norm": "yes"}, "batch_norm must be false or true, got 'yes'"),
+        ({"batch_norm": "yes"}, "batch_norm must be true or false, got 'yes'"),
     ],
     ids=str,
 )

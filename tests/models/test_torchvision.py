@@ -158,7 +158,7 @@ def test_sites_can_be_fewer_and_each_have_its_own():
         ({"name": "vit_b_16"}, "name 'vit_b_16' has no last map that another head could take"),
         ({"name": "maxvit_t"}, "name 'maxvit_t' has no last map"),
         ({"name": "vgg11", "small_stem": True}, "small_stem must be false for vgg11, whose first convolution has no"),
-        ({"small_stem": 1}, "small_stem must be false or true, got 1"),
+        ({"small_stem": 1}, "small_stem must be true or false, got 1"),
         ({"sites": "maxpol"}, "model torchvision: sites: 'maxpol' is neither .* Did you mean 'maxpool'"),
         ({"pool": ["max", "lp"]}, "pool: a list of 2 pools, but the model has 4 sites"),
         ({"pool": ["max"] * 5}, "pool: a list of 5 pools, but the model has 4 sites"),

@@ -138,7 +138,7 @@ def test_a_map_of_another_size_is_refused():
     [
         ({"beta": 1.5, "learnable": False}, "beta must be a number from 0 to 1, got 1.5"),
         ({"beta": 1.0}, "beta must be a number between 0 and 1, got 1.0"),
-        ({"learnable": "layer"}, "learnable must be false or true, got 'layer'"),
+        ({"learnable": "layer"}, "learnable must be true or false, got 'layer'"),
         ({"learnable": False, "size": (8, 8)}, "size is for a beta that is learned"),
         ({"size": (1, 8)}, "a map of 1x8 pixels is smaller than stride 2"),
         ({"size": 8}, "size must be"),

@@ -159,9 +159,9 @@ def test_one_stride_may_be_shared_or_fixed():
         ({"stride": 0.5, "match_size": False}, "stride must be a number of at least 1, got 0.5"),
         ({"stride": "2"}, "stride must be a finite number, got '2'"),
         ({"smoothness": 0}, "smoothness must be a number above 0, got 0"),
-        ({"shared": 1}, "shared must be false or true, got 1"),
-        ({"learnable": "layer"}, "learnable must be false or true, got 'layer'"),
-        ({"match_size": None}, "match_size must be false or true, got None"),
+        ({"shared": 1}, "shared must be true or false, got 1"),
+        ({"learnable": "layer"}, "learnable must be true or false, got 'layer'"),
+        ({"match_size": None}, "match_size must be true or false, got None"),
     ],
     ids=str,
 )

@@ -138,8 +138,8 @@ def test_it_has_as_many_parameters_as_the_authors_code(full, count):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"symmetric": "yes"}, "symmetric must be false or true, got 'yes'"),
-        ({"full": 1}, "full must be false or true, got 1"),
+        ({"symmetric": "yes"}, "symmetric must be true or false, got 'yes'"),
+        ({"full": 1}, "full must be true or false, got 1"),
         ({"lambda_": 0}, "lambda_ must be a number from 1e-06 to 32, got 0"),
         ({"alpha": -1.0}, "alpha must be a number from 1e-06 to"),
     ],

@@ -102,7 +102,7 @@ def test_constrained_weights_stay_an_average_and_come_back_from_below_zero():
     ("options", "words"),
     [
         ({"learnable": True}, "learnable must be false, 'layer' or 'channel', got True"),
-        ({"constraint": "simplex"}, "constraint must be false or true, got 'simplex'"),
+        ({"constraint": "simplex"}, "constraint must be true or false, got 'simplex'"),
         ({"init": "ones"}, "init must be 'falling', 'average', 'max' or 'random', got 'ones'"),
     ],
     ids=str,

@@ -57,7 +57,7 @@ def test_step_multiplies_at_each_milestone_from_there_on():
 @pytest.mark.parametrize("bad", [-0.1, 1, 1.5, math.nan, True, "0.1", None, [0.1]])
 def test_shares_outside_their_range_are_refused(schedule, bad):
     for option in ("warmup",) if schedule is step else ("warmup", "final"):
-        with pytest.raises(ValueError, match=rf"schedule\.{option} must be a share in \[0, 1\), got "):
+        with pytest.raises(ValueError, match=rf"schedule\.{option} must be a number in \[0, 1\), got "):
             schedule(**{option: bad})
 
 
@@ -69,5 +69,5 @@ def test_milestones_must_be_rising_shares(bad):
 
 @pytest.mark.parametrize("bad", [0, -1, 1.1, math.nan, "0.1", None, True])
 def test_gamma_must_shrink(bad):
-    with pytest.raises(ValueError, match=r"schedule\.gamma must be in \(0, 1\]"):
+    with pytest.raises(ValueError, match=r"schedule\.gamma must be a number in \(0, 1\]"):
         step(gamma=bad)
