@@ -110,9 +110,9 @@ class _Attempt:
         reason = str(error) if isinstance(error, TrainingFailed | ValueError | DataError) else repr(error)
         if isinstance(error, OSError):
             reason = files.os_reason(error)
-        with suppress(OSError):
-            text = "".join(traceback.format_exception(error))
-            (self.folder / "error.txt").write_text(text, encoding="utf-8")
+        with suppress(OSError, _OwnershipLost):
+            text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+            files.write_text(self.folder / "error.txt", text, durable=False, guard=self._check_ownership)
         with suppress(_OwnershipLost):
             self._tell(state="failed", error=reason, lasting=isinstance(error, TrainingFailed))
         if isinstance(error, OSError):

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from poolbench.foreign import Unreadable, parsed_yaml, read_bytes
 from poolbench.messages import described
 
 COMPONENTS = ("pool", "head", "model", "data", "optimizer", "schedule")
@@ -41,12 +42,10 @@ def _shipped(folder: str) -> Path:
 
 def read_file(path: Path) -> Any:
     """What the YAML file at ``path`` holds. Raises: ConfigError for what is no YAML, or no text."""
-    import yaml
-
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        return parsed_yaml(read_bytes(path))
+    except Unreadable as error:
+        raise ConfigError(f"{path} {error}") from error
 
 
 def check_file(folders: list[Path], group: str, choice: str) -> None:

@@ -1,7 +1,8 @@
 """Which code a config may name when it is somebody else's: building it imports and calls every ``_target_``."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from poolbench.data import DATA
@@ -15,10 +16,12 @@ _BUILDERS = {
     *(f"poolbench.training.optimizers.{name}" for name in ("sgd", "adamw", "muon")),
     *(f"poolbench.training.schedules.{name}" for name in ("cosine", "linear", "step")),
 }
+# Every dotted path of a text that names code at all: of one that has several values, of each of them.
+_NAMED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LAYERS = re.compile(r"(torch\.nn|torchvision\.ops)\.[A-Z][A-Za-z0-9]*")
 
 
-def check_trust(config: Any, trust: bool | Iterable[str] = ()) -> None:
+def check_trust(config: Any, trust: bool | Iterable[str] = (), known: Container[str] = ()) -> None:
     """See that ``config`` names no code but what is known to do nothing else than to build a part of a training.
 
     That is every pool, head, model, data set, optimiser and schedule of ours, and the layers (subclasses of ``Module``)
@@ -29,6 +32,7 @@ def check_trust(config: Any, trust: bool | Iterable[str] = ()) -> None:
     Args:
         config: plain data.
         trust: packages or modules whose code may be named as well, ``["mypkg"]``; True for any code at all.
+        known: ``_target_``s that the user named, see :func:`own_targets`.
     Raises: ValueError naming the option and its target, before anything is imported.
     """
     if trust is True:
@@ -40,12 +44,27 @@ def check_trust(config: Any, trust: bool | Iterable[str] = ()) -> None:
     for option, target in _targets(config):
         if not isinstance(target, str):
             raise ValueError(f"{option} must be a dotted path, got {str(target)[:80]!r}")
-        if not (_ours(target) or _layer(target) or any(target.startswith(f"{package}.") for package in packages)):
+        trusted = target in known or any(target.startswith(f"{package}.") for package in packages)
+        if not (trusted or _ours(target) or _layer(target)):
             package = target.partition(".")[0]
             raise ValueError(
                 f"{option} is {target[:200]!r}, which this would import and call; it is no component of poolbench and "
                 f"no layer of torch.nn. If you trust it, name its package: {package[:80]!r}"
             )
+
+
+def own_targets(overrides: Iterable[str], folders: Iterable[Path]) -> frozenset[str]:
+    """The code that the user named: on the command line, in configs that they wrote, and by installing a package.
+
+    Args:
+        overrides: of the command line.
+        folders: of configs, as ``--config-dir`` names them; what lies in ``experiments/`` is data, and none of them.
+    """
+    texts = [*overrides, *(path.read_text("utf-8", "replace") for one in folders for path in one.rglob("*.yaml"))]
+    found = {target for text in texts if "_target_" in text for target in _NAMED.findall(text)}
+    for registry in (POOLS, HEADS, MODELS, DATA):
+        found |= {place.replace(":", ".") for place in registry.locations().values()}
+    return frozenset(found)
 
 
 def _targets(config: Any, option: str = "") -> list[tuple[str, Any]]:

@@ -309,7 +309,6 @@ ODD = {
     "holds itself": "a: &a [*a]\n",
     "deep": "a: " + "[" * 900 + "]" * 900 + "\n",
     "deep maps": "a: " + "{b: " * 60 + "1" + "}" * 60 + "\n",
-    "date": "a: 2024-01-01\n",
     "binary": "a: !!binary aGVsbG8=\n",
     "set": "a: !!set {x}\n",
     "list as key": "? [1, 2]\n: x\n",

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from poolbench.checks import is_number
+from poolbench.foreign import Unreadable, parsed_yaml, read_bytes
 from poolbench.messages import described
 from poolbench.records.collect import LABELS
-from poolbench.records.kinds import wrong_value
 from poolbench.records.printable import printable
 from poolbench.registry import nearest
 from poolbench.statistics.estimates import Estimate
@@ -29,7 +27,6 @@ _KEYS = (*_REQUIRED, "headline", "direction", "where", "scales")
 _AT_SCALE = ("says", "control", "treatment", "where", "metric", "paper")
 _PAPER_KEYS = ("metric", "better", "control", "treatment", "gain", "where", "status", "unknown")
 _METRIC = re.compile(r"[A-Za-z_][\w.+\-]*")
-_LARGEST_FILE = 1 << 20  # bytes
 
 
 class ClaimError(ValueError):
@@ -135,15 +132,11 @@ def read_claims(path: str | Path, scale: str | None = None, scales: Iterable[str
     path = Path(path)
     place = "/".join(path.parts[-2:])
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ClaimError(f"{place}: {path.stat().st_size:,} bytes are no list of claims")
-        content = yaml.safe_load(path.read_bytes())
+        content = parsed_yaml(read_bytes(path))
     except OSError as error:
         raise ClaimError(f"{place}: {error.strerror or error}") from error
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
-        raise ClaimError(f"{place} cannot be parsed: {' '.join(str(error).split())}") from error
-    if reason := wrong_value(content):
-        raise ClaimError(f"{place} {reason}")
+    except Unreadable as error:
+        raise ClaimError(f"{place} {error}") from error
     if not isinstance(content, list) or not content:
         what = f"holds {described(content)}, and must be a list of claims"
         raise ClaimError(f"{place} {what}, each with {', '.join(_REQUIRED)}")

@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.records.collect import collect, write_archive, write_csv
-    from poolbench.records.read import read_records
+    from poolbench.records.read import read_records, told
 
     records, problems = read_records(arguments.paths)
-    for problem in problems:
+    for problem in told(problems):
         print(f"poolbench: left out: {problem}", file=sys.stderr)
     write_archive(records, arguments.output / "records.jsonl")
     write_csv(collect(records), arguments.output / "cells.csv")

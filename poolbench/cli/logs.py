@@ -6,12 +6,15 @@ instead of being seen there is written out; the files themselves stay as they ar
 
 import argparse
 import codecs
+import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from poolbench.foreign import Unreadable, opened, read_bytes
+from poolbench.records.files import os_reason
 from poolbench.records.printable import printable
 
 LOOK_SECONDS = 0.5
@@ -33,7 +36,7 @@ def main(arguments: argparse.Namespace) -> int:
     from poolbench.records.state import RUNNING, cell_state
 
     folder = find_record(arguments.run, arguments.runs_dir)
-    log, error = folder / "log.txt", folder / "error.txt"
+    log, errors = folder / "log.txt", folder / "error.txt"
     any_text = False
     try:
         for text in _texts(log, (lambda: cell_state(folder) == RUNNING) if arguments.follow else lambda: False):
@@ -42,10 +45,10 @@ def main(arguments: argparse.Namespace) -> int:
             sys.stdout.flush()
     except KeyboardInterrupt:
         return 0
-    reasons = list(_texts(error, lambda: False))
+    reasons = _reasons(errors)
     if reasons:
-        print(f"\n{printable(error)}:" if any_text else f"{printable(error)}:")
-        sys.stdout.writelines(reasons)
+        print(f"\n{printable(errors)}:" if any_text else f"{printable(errors)}:")
+        sys.stdout.write(reasons)
     elif reason := cell_row(folder)["error"]:  # a process that was killed leaves no traceback
         print(f"\nerror: {printable(reason)}" if any_text else f"error: {printable(reason)}")
     elif not any_text:
@@ -54,30 +57,57 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reasons(path: Path) -> str:
+    """The text of ``path``, made harmless; empty, and a word about it, where there is none."""
+    try:
+        text = read_bytes(path, inside=path.parent).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        print(printable(os_reason(error)), file=sys.stderr)
+        return ""
+    except Unreadable as error:
+        print(printable(f"{path} {error}"), file=sys.stderr)
+        return ""
+    return _harmless(text) + ("" if text.endswith("\n") or not text else "\n")
+
+
 def _texts(path: Path, goes_on: Callable[[], bool]) -> Iterator[str]:
     """The text of ``path``, whole lines at a time, made harmless, for as long as ``goes_on``."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     place, rest = 0, ""
     while True:
         last = not goes_on()  # asked first: what is written until then is still read
-        if path.is_file():
-            if path.stat().st_size < place:  # begun anew
-                place = 0
-            with open(path, "rb") as file:
-                file.seek(place)
-                for chunk in iter(lambda f=file: f.read(_CHUNK), b""):
-                    place += len(chunk)
-                    lines, newline, rest = (rest + decoder.decode(chunk)).rpartition("\n")
-                    if newline:
-                        yield _harmless(lines) + "\n"
-                    if len(rest) > _CHUNK:  # a line without an end
-                        yield _harmless(rest)
-                        rest = ""
+        try:
+            for end, chunk in _more(path, place):
+                place = end
+                lines, newline, rest = (rest + decoder.decode(chunk)).rpartition("\n")
+                if newline:
+                    yield _harmless(lines) + "\n"
+                if len(rest) > _CHUNK:  # a line without an end
+                    yield _harmless(rest)
+                    rest = ""
+        except OSError as error:  # it is no file, or a link to somebody else's
+            print(printable(os_reason(error)), file=sys.stderr)
+            return
         if last:
             if rest:
                 yield _harmless(rest) + "\n"
             return
         time.sleep(LOOK_SECONDS)
+
+
+def _more(path: Path, place: int) -> Iterator[tuple[int, bytes]]:
+    """What stands in ``path`` from ``place`` on, a piece at a time, each with the place where it ends."""
+    try:
+        with opened(path, inside=path.parent) as file:
+            place = place if os.fstat(file.fileno()).st_size >= place else 0  # begun anew
+            file.seek(place)
+            while chunk := file.read(_CHUNK):
+                place += len(chunk)
+                yield place, chunk
+    except FileNotFoundError:
+        return
 
 
 def _harmless(text: str) -> str:

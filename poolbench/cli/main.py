@@ -36,6 +36,7 @@ _BUILDING = ("run", "sweep", "reproduce", "tune", "plan", "bench", "check-pool",
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns: the exit code: 0, 1 for work that failed, 2 for bad input, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     if argv[:1] in (["--version"], ["-V"]):
         print(f"poolbench {__version__}")
         return 0
@@ -61,8 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe, as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1 if command in ("run", "sweep", "reproduce") else 0  # work was stopped by it
+        return _pipe_closed(command)
+    except SystemExit as leaving:  # rich leaves so when it notices the same
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return _pipe_closed(command)
+        raise
     except Exception as error:
         from poolbench.data.base import DataError
 
@@ -75,6 +79,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, ValueError | DataError):
             return _fail(str(error))
         return _fail(f"{type(error).__name__}: {error} (a defect of ours or of your component: --debug shows where)", 1)
+
+
+def _pipe_closed(command: str) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if command in ("run", "sweep", "reproduce") else 0  # work was stopped by it
+
+
+def _open_closed_streams() -> None:
+    """Where the shell closed a stream (``>&-``) nothing is said, and no file of ours takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - for good
 
 
 def _fail(message: str, code: int = 2) -> int:

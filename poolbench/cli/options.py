@@ -10,6 +10,14 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Options of a config, ``pool=max trainer.epochs=3``, and further folders of configs."""
     parser.add_argument("overrides", nargs="*", metavar="option=value", help="as pool=max trainer.epochs=3")
     add_config_dir(parser)
+    add_trust(parser, "an experiment")
+
+
+def add_trust(parser: argparse.ArgumentParser, who: str) -> None:
+    """Packages whose code ``who`` may name, as somebody else may have written it."""
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help=f"code that {who} may name as well"
+    )
 
 
 def add_config_dir(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
-    plan = make_plan(launcher_options(arguments.overrides)[1], arguments.config_dir)
+    plan = make_plan(launcher_options(arguments.overrides)[1], arguments.config_dir, trust=arguments.trust)
     states = plan.states()
     workers = cells_at_once(plan)
     estimates = estimate(plan, states, workers)

@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.claims.claim import read_claims
     from poolbench.claims.published import experiments_with_claims, published
+    from poolbench.records.read import told
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
@@ -51,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
     # All of them before any work: what is wrong with the last is said before the first is trained.
     chosen = []
     for name, folder in experiments_with_claims(arguments.name).items():
-        plan = make_plan([f"sweep={name}", *overrides], arguments.config_dir)
+        plan = make_plan([f"sweep={name}", *overrides], arguments.config_dir, trust=arguments.trust)
         claims = read_claims(folder / "claim.yaml", plan.scale, plan.scales)
         _check_claims(name, claims, plan)
         if arguments.publish:
@@ -60,7 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     unfinished = 0
     for number, (folder, claims, plan, (known, problems)) in enumerate(chosen):
         print("\n" * (number > 0), end="")
-        for problem in problems:
+        for problem in told(problems):
             print(f"note: not read: {problem}")
         if arguments.plan:
             print("\n".join(_planned(plan, claims, known)))
@@ -110,7 +111,7 @@ def _reproduce(
     from poolbench.claims.experiment import write_experiment
     from poolbench.cli.cells import tell_what_is_left, train
     from poolbench.cli.published import figure_title
-    from poolbench.records.read import read_records
+    from poolbench.records.read import read_records, told
     from poolbench.records.state import DONE
 
     # One's own records come first: whoever trains a cell wants to see what came out.
@@ -124,7 +125,7 @@ def _reproduce(
         print(f"sweep {plan.name}: {counted(len(plan.cells), 'cell')}, all published under results/")
     mine_done, unread = read_records([cell.folder for cell in rest if (cell.folder / "result.json").exists()])
     records = [*mine_done, *(known[cell.run_id] for cell in plan.cells if cell not in rest)]
-    for problem in unread:
+    for problem in told(unread):
         print(f"note: not read: {problem}")
     if records:
         title = figure_title(folder, records)

@@ -21,7 +21,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from poolbench.cli.options import take_in_working_folder
+from poolbench.cli.options import add_trust, take_in_working_folder
 from poolbench.records.printable import printable
 
 
@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="option=value", help="as data.root=data trainer.device=cpu")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where the old record is (runs)")
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder for the new record (reruns)")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="code that the record may name as well"
-    )
+    add_trust(parser, "the record")
 
 
 def main(arguments: argparse.Namespace) -> int:

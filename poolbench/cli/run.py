@@ -24,7 +24,7 @@ def main(arguments: argparse.Namespace) -> int:
     from poolbench.records.state import DONE
     from poolbench.sweep.plan import make_plan
 
-    (cell,) = make_plan(arguments.overrides, arguments.config_dir, single=True).cells
+    (cell,) = make_plan(arguments.overrides, arguments.config_dir, single=True, trust=arguments.trust).cells
     if arguments.cfg:
         import yaml
 

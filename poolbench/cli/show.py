@@ -30,9 +30,9 @@ def main(arguments: argparse.Namespace) -> int:
         print("epoch  learning rate  train loss  train  validation  images/s")
     for row in record.metrics:
         print(
-            f"{row['epoch']:>5}  {row['learning_rate']:>13.5f}  {row['train_loss']:>10.4f}  "
-            f"{percent(row['train_accuracy']):>6}  {percent(row['validation_accuracy']):>9}  "
-            f"{row['images_per_second']:>8.0f}"
+            f"{_cell(row, 'epoch', 5, '.0f')}  {_cell(row, 'learning_rate', 13, '.5f')}  "
+            f"{_cell(row, 'train_loss', 10, '.4f')}  {percent(row.get('train_accuracy')):>6}  "
+            f"{percent(row.get('validation_accuracy')):>9}  {_cell(row, 'images_per_second', 8, '.0f')}"
         )
     for title, values in (("result", record.result), ("environment", record.environment)):
         print("".join(f"{line}\n" for line in _section(title, values or {})), end="")
@@ -40,6 +40,11 @@ def main(arguments: argparse.Namespace) -> int:
     if error:
         print(f"\nerror: {printable(error)}")
     return 0
+
+
+def _cell(row: Mapping[str, Any], name: str, width: int, form: str) -> str:
+    value = row.get(name)
+    return f"{'-' if value is None else format(value, form):>{width}}"
 
 
 def _section(title: str, values: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from poolbench.cli.options import add_config_dir, take_in_working_folder
+from poolbench.cli.options import add_config_dir, add_trust, take_in_working_folder
 from poolbench.cli.words import duration, percent
 from poolbench.messages import counted
 from poolbench.records.printable import printable
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="for scripts: a list of cells; with --totals one object")
     how.add_argument("--watch", action="store_true", help="keep looking until nothing runs and nothing is queued")
     add_config_dir(parser)
+    add_trust(parser, "an experiment")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -95,7 +96,7 @@ def _look(arguments: argparse.Namespace) -> tuple[Look, str, bool]:
     from poolbench.sweep.plan import make_plan
 
     take_in_working_folder()  # a component of the user's own may be among the options
-    plan = make_plan(launcher_options(overrides)[1], arguments.config_dir)
+    plan = make_plan(launcher_options(overrides)[1], arguments.config_dir, trust=arguments.trust)
     at_once = plan.options.get("workers") or available_cores()
     alike = {c.run_id: digest({k: v for k, v in identity(c.config).items() if k != "seed"}) for c in plan.cells}
 

@@ -30,7 +30,7 @@ def main(arguments: argparse.Namespace) -> int:
     from poolbench.sweep.plan import make_plan
 
     launcher, overrides = launcher_options(arguments.overrides)  # an empty list: processes of this machine
-    plan = make_plan(overrides, arguments.config_dir)
+    plan = make_plan(overrides, arguments.config_dir, trust=arguments.trust)
     if not arguments.overrides:
         return _ask(plan)
     if arguments.baseline is not None:

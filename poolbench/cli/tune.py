@@ -45,13 +45,13 @@ def main(arguments: argparse.Namespace) -> int:
     from poolbench.sweep.tuned import path_of, read_entries, write_entries
     from poolbench.sweep.workers import run_plan
     from poolbench.tuning.run import Unfinished, entry, run_search
-    from poolbench.tuning.search import make_search
+    from poolbench.tuning.search import Sources, make_search
 
     launcher, overrides = launcher_options(arguments.overrides)
     search = make_search(
         overrides,
         arguments.param,
-        arguments.config_dir,
+        Sources(arguments.config_dir, arguments.trust),
         name=arguments.name,
         trials=arguments.trials,
         sampler=arguments.sampler,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -73,6 +75,7 @@ class CIFAR10(DataSource):
     train_samples, test_samples = 50_000, 10_000
     fingerprint = "c58f3010"  # of the archive's MD5: the content never changes
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    archive_bytes = 170_498_071
     stall = 20.0  # seconds of silence, or of less than LEAST_RATE, after which a mirror is given up
 
     def __init__(
@@ -192,7 +195,8 @@ class CIFAR10(DataSource):
         for url in self.mirrors:
             try:
                 # The last in the list is borne with however slow it is: there is no other to turn to.
-                _fetch(url, archive, self.stall, least_rate=0.0 if url == self.mirrors[-1] else LEAST_RATE)
+                least_rate = 0.0 if url == self.mirrors[-1] else LEAST_RATE
+                _fetch(url, archive, self.archive_bytes, self.stall, least_rate)
                 if check_integrity(archive, torchvision_class.tgz_md5):
                     return
                 failures.append(f"  {url}: sent something else than the archive (wrong checksum)")
@@ -224,6 +228,7 @@ class CIFAR100(CIFAR10):
     title = "CIFAR-100"
     folder = "cifar-100-python"
     files: ClassVar[dict[str, int]] = {"train": 153_600_000, "test": 30_720_000, "meta": 1}
+    archive_bytes = 169_001_437
     fingerprint = "eb9058c3"
     classes = tuple(CIFAR100_CLASSES.split())
 
@@ -243,23 +248,47 @@ class CIFAR100(CIFAR10):
         return datasets.CIFAR100
 
 
-def _fetch(url: str, file: Path, stall: float, least_rate: float) -> None:
-    """Write what `url` sends to `file`. Raises: OSError or ValueError, also if it falls silent for, or is slower than
-    `least_rate` (bytes per second) after, `stall` seconds. Torchvision's own downloader would wait for ever.
+def _answer(url: str, stall: float) -> Any:
+    """The open answer of `url`. Raises: OSError, also where its head is not there after `stall` seconds, since a server
+    may send a letter now and then."""
+    request = urllib.request.Request(url, headers={"User-Agent": "poolbench"})
+    answers: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        try:
+            answers.put(urllib.request.urlopen(request, timeout=stall))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()  # which nothing can stop, and nothing waits for
+    try:
+        answer = answers.get(timeout=stall)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {stall:g} seconds") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _fetch(url: str, file: Path, most: int, stall: float, least_rate: float) -> None:
+    """Write what `url` sends to `file`. Raises: OSError or ValueError, also if it sends more than `most` bytes, falls
+    silent for, or is slower than `least_rate` (bytes per second) after, `stall` seconds. Torchvision's own downloader
+    would wait for ever.
     """
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    request = urllib.request.Request(url, headers={"User-Agent": "poolbench"})
     columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
     with (
-        urllib.request.urlopen(request, timeout=stall) as response,
+        _answer(url, stall) as response,
         open(file, "wb") as out,
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
     ):
         task = progress.add_task(url, total=getattr(response, "length", None))
         began = time.monotonic()
         while chunk := response.read1(1 << 16):
+            if out.tell() + len(chunk) > most:
+                raise ValueError(f"it sends more than the {most:,} bytes of the archive")
             out.write(chunk)
             progress.advance(task, len(chunk))
             seconds = time.monotonic() - began

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poolbench.checks import checked, whole
+from poolbench.checks import Rule, checked, whole
 from poolbench.data import pictures
 from poolbench.data.base import FLIP_AND_CROP, DataError, DataInfo, DataSource
 from poolbench.data.cache import cache_key, cached_arrays
@@ -56,7 +56,7 @@ class ImageFolder(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
     ) -> None:
-        checked("data.size", size, whole(2, more=" of pixels"))
+        checked("data.size", size, Rule(whole(2).allowed, "a whole number of pixels from 2 up"))
         super().__init__(validation, augmentation, size=(size, size))
         self.root = Path(root).expanduser()
 
@@ -154,16 +154,22 @@ class ImageFolder(DataSource):
         return found
 
     def _files(self, folder: Path) -> list[File]:
-        files = []
-        for parent, _, names in os.walk(folder, followlinks=True):
-            for name in names:
+        """The images in ``folder`` and below, links followed, each once: a link may lead to what is there already."""
+        files: list[File] = []
+        seen: set[tuple[int, int]] = set()
+        _unseen(folder, seen)
+        for parent, folders, names in os.walk(folder, followlinks=True):
+            folders.sort()  # of two names for one file always the same is taken
+            folders[:] = [name for name in folders if _unseen(os.path.join(parent, name), seen)]
+            for name in sorted(names):
                 if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                     path = Path(parent, name)
                     size, changed = -1, -1
                     with suppress(OSError):  # a link that leads nowhere, say, which reading it will tell
                         stat = path.stat()
                         size, changed = stat.st_size, stat.st_mtime_ns
-                    files.append((path.relative_to(self.root).as_posix(), size, changed))
+                    if _unseen(path, seen):
+                        files.append((path.relative_to(self.root).as_posix(), size, changed))
         return sorted(files)
 
     def _hint(self, split: str) -> str:
@@ -183,6 +189,17 @@ class ImageFolder(DataSource):
                 "(data.validation=0.1)"
             )
         return f"; it holds the folders {_listed(within[:10])}" if within else "; it holds no folders"
+
+
+def _unseen(path: str | Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether what is at ``path`` is not among ``seen``; adds it."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return True
+    known = (found.st_dev, found.st_ino) in seen
+    seen.add((found.st_dev, found.st_ino))
+    return not known
 
 
 def _folders(folder: Path) -> list[str]:

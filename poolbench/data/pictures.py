@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from poolbench import foreign
+
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# Those that docs name, and no other that Pillow knows: it hands PostScript to a program that runs it.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 100_000_000
+_LARGE_PIXELS = 10_000_000
+_LARGE = threading.Lock()  # decoded, each takes up to a gigabyte
 
 _END_OF_JPEG = b"\xff\xd9"
 _TAIL = 4096  # bytes; a JPEG with nothing appended has its end in them
@@ -20,12 +29,20 @@ _DEEP = "its pixels are 32 bits deep; save it with 8 or 16"
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image]:
-    """The image in a file. Raises: OSError; whatever else Pillow raises for a broken file."""
+    """The image in a file, of one of :data:`FORMATS`. Large ones are opened one at a time.
+
+    Raises: OSError; ValueError for more than 100 megapixels; whatever else Pillow
+        raises for a broken file.
+    """
     from PIL import Image
 
     # Of a file's name Pillow (13.0) maps grey TIFFs into memory, and garbles those that it turns by a quarter.
-    with open(path, "rb") as file, Image.open(file) as image:
-        yield image
+    with foreign.opened(path) as file, Image.open(file, formats=FORMATS) as image:
+        pixels = image.width * image.height
+        if pixels > MOST_PIXELS:
+            raise ValueError(f"it has {pixels / 1e6:,.0f} megapixels, and {MOST_PIXELS / 1e6:.0f} are the most")
+        with _LARGE if pixels > _LARGE_PIXELS else nullcontext():
+            yield image
 
 
 def upright(image: Image) -> Image:
@@ -75,12 +92,14 @@ def reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):  # which names an object of Python
-        return "it is empty or of no kind that Pillow knows"
+        return f"it is empty or none of {', '.join(FORMATS)}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error) or type(error).__name__
 
 
 def _ends(path: Path) -> bool:
     """Whether the end of a JPEG is in sight. Cameras append things to it, so without it nothing is proven."""
-    with open(path, "rb") as file:
+    with foreign.opened(path) as file:
         file.seek(-min(file.seek(0, os.SEEK_END), _TAIL), os.SEEK_END)
         return _END_OF_JPEG in file.read()

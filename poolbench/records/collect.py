@@ -169,5 +169,6 @@ def _typed(column: "pd.Series") -> "pd.Series":
         if column.dtype.kind == "i":  # a large seed would lose its last digits as a float
             return column.astype("Int64")
         numbers = column.astype("float64")
-        return numbers.astype("Int64") if (numbers.dropna() % 1 == 0).all() else numbers
+        known = numbers.dropna()
+        return numbers.astype("Int64") if ((known % 1 == 0) & (known.abs() < 2**53)).all() else numbers
     return column.astype("float64") if column.name in RESULT and column.name not in _TEXTS else column

@@ -5,7 +5,7 @@ import math
 import os
 import re
 import secrets
-import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +15,6 @@ from poolbench.records.processes import place_mark, process_start
 
 Guard = Callable[[], None]  # raises when a file must not take its place any more
 
-_SMALL = 1_000_000  # bytes of a status, or of a mark of ownership, at most
 _TEMPORARY = re.compile(r"\.(\d+)-([0-9a-f]{4})[0-9a-f]{6}\.tmp$")  # whose, and where it ran
 
 
@@ -117,10 +116,27 @@ def sweep_abandoned(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def small_text(path: Path) -> str:
-    """The text of a small file. Raises: ValueError for what is none, as a pipe or a device that somebody put there."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{path} is no regular file")
-        return file.read(_SMALL).decode("utf-8")
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Send what this process prints, torch and a user's component too, to the end of ``log.txt`` in ``folder``, which
+    is made if need be; put it back after.
+
+    Raises: OSError, also where a link stands in its place, which may lead to anybody's file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    log = os.open(folder / "log.txt", flags, 0o644)
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+            os.close(before)
+        os.close(log)

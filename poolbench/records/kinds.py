@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from poolbench.checks import is_number, is_whole
+from poolbench.foreign import wrong_value
 from poolbench.options import DEFAULTS, names
 from poolbench.records.fields import FIELDS
 from poolbench.records.probes import is_share
 
-_DEEPEST, _MOST_VALUES = 50, 100_000  # of a config or a result; ours have 5 and 200
 _LONGEST_NAME = 1000
 _LONGEST_RUN_ID = 255  # it is the name of a folder
 _LARGEST, _LARGEST_COUNT = 1e30, 2**53  # far beyond what is measured, within what a table's columns hold
@@ -78,32 +78,6 @@ _STATUS = {
     **dict.fromkeys(("train_accuracy", "share_done"), _share),
 }
 _ROW = {"epoch": _count, "train_accuracy": _share, "validation_accuracy": _share}
-
-
-def wrong_value(value: Any) -> str | None:
-    """Why parsed YAML or JSON is no plain data of a sensible size; None if it is.
-
-    A few lines of YAML can stand for billions of values, or for one that holds itself.
-    """
-    left = _MOST_VALUES
-    stack = [(value, 0)]
-    while stack:
-        part, depth = stack.pop()
-        left -= 1
-        if left < 0:
-            return f"holds more than {_MOST_VALUES:,} values"
-        if depth > _DEEPEST:
-            return f"is nested deeper than {_DEEPEST} levels"
-        if isinstance(part, dict):
-            for key in part:
-                if not isinstance(key, str | int):
-                    return f"has a key that is {type(key).__name__}, not text"
-            stack += [(item, depth + 1) for item in part.values()]
-        elif isinstance(part, list):
-            stack += [(item, depth + 1) for item in part]
-        elif part is not None and not isinstance(part, str | int | float):
-            return f"holds a {type(part).__name__}, which is no plain value"
-    return None
 
 
 def wrong_config(run_id: str, config: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from poolbench.records.files import small_text, sweep_temporaries
+from poolbench.foreign import read_text
+from poolbench.records.files import sweep_temporaries
 from poolbench.records.processes import UNKNOWN, boot_id, process_start
 
 HEARTBEAT_SECONDS = 5.0
@@ -102,7 +103,7 @@ def current_owner(folder: Path) -> tuple[int, dict[str, Any] | None]:
     if not numbers:
         return -1, None
     try:
-        owner = json.loads(small_text(folder / f"claim.{max(numbers)}"))
+        owner = json.loads(read_text(folder / f"claim.{max(numbers)}"))
         sound = isinstance(owner, dict) and owner.keys() >= _OWNER and isinstance(owner["pid"], int)
         return max(numbers), owner if sound else {}
     except FileNotFoundError:
@@ -182,7 +183,7 @@ def _stamp(mark: Path) -> tuple[int, int, str | None] | None:
 
 def _text_of(path: Path) -> str | None:
     try:
-        return small_text(path)
+        return read_text(path)
     except (OSError, ValueError):
         return None
 

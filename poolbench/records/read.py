@@ -1,26 +1,25 @@
 """Reading records: run directories, folders of them and archives; a broken one never hides the others."""
 
 import csv
-import json
 import math
+import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from poolbench.foreign import Unreadable, opened, parsed_json, parsed_yaml, read_bytes, read_text
 from poolbench.records.identity import SCHEMA_VERSION
-from poolbench.records.kinds import sound_status, wrong_kind, wrong_value
+from poolbench.records.kinds import sound_status, wrong_kind
 from poolbench.records.printable import printable
 
 ARCHIVE = "records.jsonl"
 _DAMAGED = re.compile(r"\.damaged-\d+$")
 _MEMBERS = ("config.yaml", "status.json", "result.json")  # Any of these makes a folder a record.
-_LARGEST_FILE = 64 << 20  # bytes; what a cell leaves is a thousand times smaller, what somebody sends may be anything
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times quicker, where it was built in.
+_MOST_TOLD = 20  # problems; the rest is counted
+_LONGEST_LINE = 4_000_000  # bytes of a line of an archive; ours have 10,000
 
 
 class RecordError(ValueError):
@@ -70,6 +69,13 @@ class Problem:
         return f"{printable(self.path)}: {reason if len(reason) <= 400 else f'{reason[:397]}...'}"
 
 
+def told(problems: Sequence[Problem]) -> Iterator[str]:
+    """A line each, and how many more there are where they are many."""
+    yield from map(str, problems[:_MOST_TOLD])
+    if len(problems) > _MOST_TOLD:
+        yield f"and {len(problems) - _MOST_TOLD:,} more"
+
+
 def read_record(path: str | Path) -> Record:
     """Read the run directory ``path``. Raises: RecordError when a file is missing, torn or contradicts another."""
     path = Path(path)
@@ -101,8 +107,8 @@ def read_records(paths: str | Path | Iterable[str | Path]) -> tuple[list[Record]
     Folders that hold no record, hidden ones and those set aside as ``<run_id>.damaged-N`` are passed over. A run_id met
     twice gives one record: the finished one; of two finished ones with different results the earlier, and a problem.
 
-    Returns: the records sorted by run_id, and a problem for each place that could not be read.
-    Raises: ValueError when the records are of several schema versions, or of one that this code does not know.
+    Returns: the records sorted by run_id, and a problem for each place that could not be read, as one of a schema
+        version that this code does not know.
     """
     problems: list[Problem] = []
     kept: dict[str, Record] = {}
@@ -110,14 +116,15 @@ def read_records(paths: str | Path | Iterable[str | Path]) -> tuple[list[Record]
         for found in _records_at(Path(path)):
             if isinstance(found, Problem):
                 problems.append(found)
+            elif (version := _other_schema(found)) is not None:
+                reason = f"schema_version is {version}, this poolbench reads {SCHEMA_VERSION}"
+                problems.append(Problem(found.path, f"{found.run_id}: {reason}" if found.path.is_file() else reason))
             elif found.run_id not in kept:
                 kept[found.run_id] = found
             else:
                 kept[found.run_id], problem = _merged(kept[found.run_id], found)
                 problems += [problem] if problem else []
-    records = [kept[run_id] for run_id in sorted(kept)]
-    _refuse_other_schemas(records)
-    return records, problems
+    return [kept[run_id] for run_id in sorted(kept)], problems
 
 
 def _records_at(path: Path) -> Iterator[Record | Problem]:
@@ -131,11 +138,16 @@ def _records_at(path: Path) -> Iterator[Record | Problem]:
     if _is_record(path):
         yield _record_or_problem(path)
         return
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        yield Problem(path, error.strerror or str(error))
+        return
     found = False
-    for child in sorted(path.iterdir()):
-        if child.is_dir() and not child.name.startswith(".") and not _DAMAGED.search(child.name) and _is_record(child):
+    for name in names:
+        if not name.startswith(".") and not _DAMAGED.search(name) and _is_record(path / name):
             found = True
-            yield _record_or_problem(child)
+            yield _record_or_problem(path / name)
     if (path / ARCHIVE).is_file():
         found = True
         yield from archived(path / ARCHIVE)
@@ -144,7 +156,13 @@ def _records_at(path: Path) -> Iterator[Record | Problem]:
 
 
 def _is_record(path: Path) -> bool:
-    return any((path / member).is_file() for member in _MEMBERS)
+    """Whether ``path`` is the folder of a record, or one that nobody lets us look into, which may be."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode) and any(member in os.listdir(path) for member in _MEMBERS)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _record_or_problem(path: Path) -> Record | Problem:
@@ -152,38 +170,45 @@ def _record_or_problem(path: Path) -> Record | Problem:
         return read_record(path)
     except RecordError as error:
         return Problem(path, str(error))
+    except OSError as error:
+        return Problem(path, error.strerror or str(error))
 
 
 def archived(path: Path) -> Iterator[Record | Problem]:
     """The lines of the archive ``path``, each a record or a problem."""
+    number = 0
     try:
-        lines = path.read_bytes().splitlines()
+        with opened(path) as file:
+            while line := file.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    yield Problem(
+                        path, f"line {number} has over {_LONGEST_LINE:,} bytes; from there on nothing is read"
+                    )
+                    return
+                if line.strip():
+                    try:
+                        yield _from_archive(path, line)
+                    except RecordError as error:
+                        yield Problem(path, f"line {number}: {error}")
     except OSError as error:
         yield Problem(path, error.strerror or str(error))
-        return
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _from_archive(path, line)
-        except RecordError as error:
-            yield Problem(path, f"line {number}: {error}")
 
 
 def _from_archive(path: Path, line: bytes) -> Record:
-    content = _mapping(lambda: json.loads(line), "this line")
+    members = _mapping(lambda: parsed_json(line), "this line")
     for key in ("run_id", "config"):
-        if key not in content:
+        if key not in members:
             raise RecordError(f"{key} is missing")
-    rows = content.get("metrics") or []
+    rows = members.get("metrics") or []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RecordError("metrics is not a list of rows")
-    members = {key: content.get(key) for key in ("config", "environment", "result", "status")}
-    for key, value in members.items():
-        if value is not None and not isinstance(value, dict):
+    parts = {key: members.get(key) for key in ("config", "environment", "result", "status")}
+    for key, value in parts.items():
+        if not isinstance(value, dict) and not (value is None and key != "config"):
             raise RecordError(f"{key} is not a mapping")
-    members["environment"] = members["environment"] or {}
-    return _checked(Record(run_id=str(content["run_id"]), path=path, metrics=rows, **members))
+    parts["environment"] = parts["environment"] or {}
+    return _checked(Record(run_id=str(members["run_id"]), path=path, metrics=rows, **parts))
 
 
 def _status(path: Path, run_id: str) -> dict[str, Any] | None:
@@ -261,65 +286,48 @@ def same_content(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and a == b
 
 
-def _refuse_other_schemas(records: Iterable[Record]) -> None:
-    places: dict[int, Path] = {}
-    for record in records:
-        for part in (record.result, record.status):
-            if part is not None:
-                places.setdefault(part["schema_version"], record.path)
-    if len(places) > 1:
-        shown = ", ".join(f"{version} ({places[version]})" for version in sorted(places))
-        raise ValueError(f"records of several schema versions cannot be mixed: {shown}; report them apart")
-    for version, path in places.items():
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"{path}: schema_version is {version}, this poolbench reads {SCHEMA_VERSION}")
+def _other_schema(record: Record) -> int | None:
+    """The schema version of ``record`` where it is one that this code does not know."""
+    versions = [part["schema_version"] for part in (record.result, record.status) if part is not None]
+    return next((version for version in versions if version != SCHEMA_VERSION), None)
 
 
-def _mapping(parse: Any, name: str) -> dict[str, Any]:
+def _mapping(parse: Callable[[], Any], name: str) -> dict[str, Any]:
     """What ``parse()`` gives. Raises: RecordError naming ``name`` unless it is a mapping."""
     try:
-        content = parse()
-    except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: JSON, and bytes that are no UTF-8.
-        first_line = " ".join(str(error).split())
-        raise RecordError(f"{name} cannot be parsed: {first_line}") from error
+        members = parse()
+    except Unreadable as error:
+        raise RecordError(f"{name} {error}") from error
     except FileNotFoundError as error:
         raise RecordError(f"{name} is missing") from error
     except OSError as error:
         raise RecordError(f"{name}: {error.strerror or error}") from error
-    if not isinstance(content, dict):
-        raise RecordError(f"{name} is {'empty' if content is None else 'not a mapping'}")
-    if reason := wrong_value(content):
-        raise RecordError(f"{name} {reason}")
-    return content
+    if not isinstance(members, dict):
+        raise RecordError(f"{name} is {'empty' if members is None else 'not a mapping'}")
+    return members
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    return _mapping(lambda: yaml.load(_content(path), Loader=_YAML_LOADER), path.name)
+    return _mapping(lambda: parsed_yaml(read_bytes(path, inside=path.parent)), path.name)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The mapping in ``path``, None when there is no such file."""
-    return _mapping(lambda: json.loads(_content(path)), path.name) if path.exists() else None
-
-
-def _content(path: Path) -> bytes:
-    """All of ``path``. Raises: OSError; ValueError for what is too long, or no file, as a pipe without a writer."""
-    found = path.stat()
-    if stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode) or found.st_size > _LARGEST_FILE:
-        raise ValueError("no file of a record" if found.st_size <= _LARGEST_FILE else f"{found.st_size:,} bytes long")
-    return path.read_bytes()
+    """The mapping in ``path``, None when there is no such file. Raises: RecordError."""
+    return _mapping(lambda: parsed_json(read_bytes(path, inside=path.parent)), path.name) if path.exists() else None
 
 
 def _metrics(path: Path, finished: bool) -> list[dict[str, int | float | None]]:
     """Rows of ``path``; None where a field is empty. A running cell's last row may be half written: it is dropped."""
     try:
-        text = _content(path).decode()
+        table = read_text(path, inside=path.parent)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except Unreadable as error:
+        raise RecordError(f"{path.name} {error}") from error
+    except OSError as error:
         raise RecordError(f"{path.name} cannot be read: {error}") from error
-    lines = text.splitlines()
-    if lines and not text.endswith("\n"):
+    lines = table.splitlines()
+    if lines and not table.endswith("\n"):
         if finished:
             raise RecordError(f"{path.name} is cut off in line {len(lines)}")
         lines.pop()
@@ -330,13 +338,13 @@ def _metrics(path: Path, finished: bool) -> list[dict[str, int | float | None]]:
         for fields in reader:
             if len(fields) != len(names):
                 raise ValueError(f"has {len(fields)} fields instead of {len(names)}")
-            rows.append({name: _number(name, text) for name, text in zip(names, fields, strict=True)})
+            rows.append({name: _number(name, field) for name, field in zip(names, fields, strict=True)})
     except (ValueError, csv.Error) as error:
         raise RecordError(f"{path.name}: line {reader.line_num}: {error}") from error
     return rows
 
 
-def _number(name: str, text: str) -> int | float | None:
-    if text == "":
+def _number(name: str, field: str) -> int | float | None:
+    if field == "":
         return None
-    return int(text) if name == "epoch" else float(text)
+    return int(field) if name == "epoch" else float(field)

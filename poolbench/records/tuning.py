@@ -14,6 +14,9 @@ from poolbench.records.groups import group_hash
 from poolbench.records.identity import digest, identity
 from poolbench.records.read import Record
 
+# What a search varies: which optimiser or schedule, or an option of a part.
+_OPTION = re.compile(r"optimizer|schedule|(optimizer|schedule|trainer|pool|head|model|data)(\.[A-Za-z]\w*)+")
+
 TUNED = "tuned"  # what stands in a view's config in the place of a value that each treatment has its own of
 
 
@@ -71,6 +74,7 @@ def mark(config: Mapping[str, Any]) -> Mark | None:
     stages = [number for rung in values["rungs"] for number in (rung if isinstance(rung, list) else [None])]
     numbers = [*stages, *values["seeds"]]
     sound = all(isinstance(text, str) for text in plain) and all(type(number) is int for number in numbers)
+    sound = sound and all(_OPTION.fullmatch(option) for option in values["parameters"])
     sound = sound and bool(values["rungs"]) and all(len(rung) == 2 for rung in values["rungs"])
     return Mark(**values) if sound and set(values["parameters"]) <= set(values["set"]) else None
 

@@ -15,12 +15,12 @@ import pandas as pd
 
 from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
 from poolbench.records.files import sweep_abandoned, write_text
-from poolbench.records.read import Problem, Record, read_records
+from poolbench.records.read import Problem, Record, read_records, told
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
-from poolbench.report.notes import RULE, notes, spans
-from poolbench.report.summary import USUAL_BASELINE, check_baseline, finished, summarise
+from poolbench.report.notes import RULE, neighbours, notes, spans
+from poolbench.report.summary import USUAL_BASELINE, by, check_baseline, finished, plain, summarise
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
 
@@ -75,7 +75,7 @@ class Report:
         print_summary(self.groups, RULE, console)
         if self.trials:
             console.print(Text(left_out(self.trials)))
-        for problem in self.problems:
+        for problem in told(self.problems):
             console.print(Text(f"Not read: {problem}"), soft_wrap=True)
 
 
@@ -114,7 +114,7 @@ def write_report(
     found, problems = read_records([item for item in source if not isinstance(item, Record)])
     records += found
     if not records:
-        reasons = "".join(f"\n  {problem}" for problem in problems)
+        reasons = "".join(f"\n  {problem}" for problem in told(problems))
         raise ValueError(f"there is no record to report in {', '.join(map(str, source)) or 'an empty list'}{reasons}")
 
     reported = views(record for record in records if reads_test(record))
@@ -125,10 +125,11 @@ def write_report(
     baseline = baseline or USUAL_BASELINE
     summary = summarise(cells, baseline)
     tuned = tuned_notes(reported)
+    members, said = by(plain(cells), "group"), by(plain(summary), "group")
+    crowd = neighbours(cells.drop_duplicates("run_id"))
     groups = []
     for group, rows in summary.groupby("group", sort=False):
-        own = notes(cells[cells["group"] == group], rows, baseline, cells.drop_duplicates("run_id"))
-        groups.append((rows, [*tuned.get(str(group), []), *own]))
+        groups.append((rows, [*tuned.get(str(group), []), *notes(members[group], said[group], baseline, crowd)]))
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
     write_csv(cells, files[0])
     write_csv(summary, files[1])
@@ -149,12 +150,12 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
     """The figures of all groups, each with the data that it shows."""
     found = []
     for rows, suffix in zip(groups, _suffixes(groups), strict=True):
-        rows = rows[rows["seeds"] > 0]
-        if rows.empty:
-            continue
-        own = finished(cells[cells["group"] == rows["group"].iloc[0]])
         if len(rows) < 2 and len(groups) > 1:
             continue
+        rows = rows[rows["seeds"] > 0]
+        if rows.empty or (len(rows) < 2 and len(groups) > 1):
+            continue
+        own = finished(cells[cells["group"] == rows["group"].iloc[0]])
         own_curves = curves[(curves["group"] == own["group"].iloc[0]) & curves["run_id"].isin(own["run_id"])]
         many = "1 pool" if len(rows) == 1 else f"{len(rows)} pools"
         about = (

@@ -2,13 +2,13 @@
 
 import ast
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poolbench.foreign import opened, parsed_json, read_bytes
 from poolbench.records.files import write_json
 from poolbench.report import plots
 
@@ -98,7 +98,7 @@ def _file(module: str) -> Path | None:
 def _remembered(path: Path) -> dict[str, Any]:
     """The figures of the last report here; nothing when there is none or its memory cannot be read."""
     try:
-        figures = json.loads(path.read_bytes())["figures"]
+        figures = parsed_json(read_bytes(path))["figures"]
         # Its files are removed when their figure is gone: only what lies in the folder itself can be one of them.
         return {
             name: entry
@@ -115,4 +115,8 @@ def _untouched(output: Path, entry: dict[str, Any]) -> bool:
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+    try:
+        with opened(path, inside=path.parent) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:
+        return ""

@@ -1,8 +1,12 @@
 """What a reader must know beside the numbers: budget, seeds, what is missing, and what makes cells hard to compare."""
 
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 
-from poolbench.report.summary import finished
+from poolbench.report.summary import Row, counting
 from poolbench.report.tables import counted
 from poolbench.statistics.comparisons import LEAST_PAIRS, least_seeds
 
@@ -17,12 +21,14 @@ _PLACE = ("cpu", "capability", "threads", "device", "torch", "allocator_kept")  
 _MOST_NAMED = 4  # run_ids named in a note; the rest is counted
 
 
-def notes(cells: pd.DataFrame, rows: pd.DataFrame, baseline: str, all_cells: pd.DataFrame | None = None) -> list[str]:
-    """Sentences about one group: its ``cells`` of the tidy table and its ``rows`` of the summary.
+def notes(cells: list[Row], rows: list[Row], baseline: str, crowd: tuple[set[str], int]) -> list[str]:
+    """Sentences about one group.
 
-    ``all_cells`` are those of every group, among which cells that ran at the same time are looked for.
+    Args:
+        cells, rows: of the tidy table and of the summary, as :func:`plain` gives them.
+        crowd: what :func:`neighbours` says of the cells of every group.
     """
-    done = finished(cells)
+    done = counting(cells)
     return [
         *_budget(done),
         *_seeds(done),
@@ -30,42 +36,49 @@ def notes(cells: pd.DataFrame, rows: pd.DataFrame, baseline: str, all_cells: pd.
         *_power(rows),
         *_missing(cells, done),
         *_environments(done, rows),
-        *_neighbours(done, cells if all_cells is None else all_cells),
+        *_crowded(done, *crowd),
     ]
 
 
-def _budget(done: pd.DataFrame) -> list[str]:
-    if done.empty:
+def _budget(done: list[Row]) -> list[str]:
+    if not done:
         return []
-    first = done.iloc[0]
-    parts = [f"{counted(first['epochs'], 'epoch')} of {_range(done['train_samples'], '{:,.0f}')} training images"]
-    whole = done["epochs"] * (done["train_samples"] // done["batch_size"] * done["batch_size"])
-    seen = (done["images_seen"] / whole).mean()
-    if pd.notna(seen) and seen < 1:  # by trainer.skip_easy
+    first = done[0]
+    parts = [f"{counted(first['epochs'], 'epoch')} of {_range(done, 'train_samples', '{:,.0f}')} training images"]
+    shares = []
+    for cell in done:
+        if None not in (cell["train_samples"], cell["images_seen"]):
+            whole = cell["epochs"] * (cell["train_samples"] // cell["batch_size"] * cell["batch_size"])
+            shares += [cell["images_seen"] / whole] if whole else []
+    seen = sum(shares) / len(shares) if shares else 1.0
+    if seen < 1:  # by trainer.skip_easy
         parts.append(f"{100 * (1 - seen):.0f} % of them skipped as easy")
     parts += [f"batch {first['batch_size']}", str(first["precision"])]
-    if pd.notna(first["validation"]) and first["validation"]:
+    if first["validation"]:
         parts.append(f"{100 * first['validation']:g} % held out for validation")
     parts += [f"{first['optimizer']} with {first['schedule']}"]
-    parts.append(f"{_range(done['train_flops'], '{:.3g}')} training FLOPs a cell")
-    return [f"Budget: {', '.join(parts)}. Test set: {_range(done['test_samples'], '{:,.0f}')} images, read once."]
+    parts.append(f"{_range(done, 'train_flops', '{:.3g}')} training FLOPs a cell")
+    return [f"Budget: {', '.join(parts)}. Test set: {_range(done, 'test_samples', '{:,.0f}')} images, read once."]
 
 
-def _seeds(done: pd.DataFrame) -> list[str]:
-    by_pool = {pool: frozenset(own["seed"].astype(int)) for pool, own in done.groupby("pool")}
-    every = frozenset().union(*by_pool.values())
+def _seeds(done: list[Row]) -> list[str]:
+    by_pool: dict[str, set[int]] = {}
+    for cell in sorted(done, key=lambda cell: cell["pool"]):
+        by_pool.setdefault(cell["pool"], set()).add(int(cell["seed"]))
+    every = set().union(*by_pool.values())
     if not every:
         return []
     odd = [f"{pool} has {spans(own)}" for pool, own in by_pool.items() if own != every]
     return [f"Seed{'s' if len(every) > 1 else ''} {spans(every)}{'; ' + ', '.join(odd) if odd else ''}."]
 
 
-def _pairing(rows: pd.DataFrame, baseline: str) -> list[str]:
+def _pairing(rows: list[Row], baseline: str) -> list[str]:
     said = []
-    others = rows[~rows["baseline"] & (rows["seeds"] > 0)]
-    if not (rows["baseline"] & (rows["seeds"] > 0)).any():
+    if not any(row["baseline"] and row["seeds"] for row in rows):
         said.append(f"The baseline {baseline!r} has no finished cell here: no differences, no verdicts.")
-    for _, row in others[others["pairs"].notna()].iterrows():
+    for row in rows:
+        if row["baseline"] or not row["seeds"] or row["pairs"] is None:
+            continue
         if row["missing_seeds"] or row["unpaired_seeds"]:
             lacks = [f"it lacks seed {row['missing_seeds']}"] if row["missing_seeds"] else []
             lacks += [f"the baseline lacks seed {row['unpaired_seeds']}"] if row["unpaired_seeds"] else []
@@ -78,18 +91,14 @@ def _pairing(rows: pd.DataFrame, baseline: str) -> list[str]:
     return said
 
 
-def _power(rows: pd.DataFrame) -> list[str]:
-    compared = rows[rows["pairs"].notna()]
-    if compared.empty:
-        return []
-    tested = compared[compared["pairs"] >= 2]
+def _power(rows: list[Row]) -> list[str]:
+    compared = [row for row in rows if row["pairs"] is not None]
+    tested = [row for row in compared if row["pairs"] >= 2]
     said = []
-    if (compared["pairs"] < LEAST_PAIRS).any():
-        few = ", ".join(compared[compared["pairs"] < LEAST_PAIRS]["pool"])
-        said.append(f"No verdict from fewer than {LEAST_PAIRS} pairs: {few}.")
-    weak = tested[~tested["exact_can_tell"].astype(bool)]
-    if len(weak):
-        needed, m, n = least_seeds(len(tested)), len(tested), int(weak["pairs"].min())
+    if few := [row["pool"] for row in compared if row["pairs"] < LEAST_PAIRS]:
+        said.append(f"No verdict from fewer than {LEAST_PAIRS} pairs: {', '.join(few)}.")
+    if weak := [row["pairs"] for row in tested if not row["exact_can_tell"]]:
+        needed, m, n = least_seeds(len(tested)), len(tested), int(min(weak))
         said.append(
             f"With {n} seeds the exact sign-flip test cannot come below p = {min(1.0, m * 2 / 2**n):.3g} "
             f"for {counted(m, 'comparison')} (it needs {needed} seeds), so verdicts rest on the t test alone, which "
@@ -98,63 +107,76 @@ def _power(rows: pd.DataFrame) -> list[str]:
     return said
 
 
-def _missing(cells: pd.DataFrame, done: pd.DataFrame) -> list[str]:
-    said = []
-    failed, other = cells[cells["state"] == "failed"], cells[~cells["state"].isin(["done", "failed"])]
-    twice = cells[(cells["state"] == "done") & ~cells["run_id"].isin(done["run_id"])]
-    for what, own in {"failed": failed, "not finished": other, "of a pool and seed counted already": twice}.items():
-        if len(own):
-            said.append(f"{counted(len(own), 'cell')} {what}, not in any number here: {_named(own['run_id'])}.")
-    return said
+def _missing(cells: list[Row], done: list[Row]) -> list[str]:
+    counting = {cell["run_id"] for cell in done}
+    found: dict[str, list[str]] = {"failed": [], "not finished": [], "of a pool and seed counted already": []}
+    for cell in cells:
+        if cell["state"] == "failed":
+            found["failed"].append(cell["run_id"])
+        elif cell["state"] != "done":
+            found["not finished"].append(cell["run_id"])
+        elif cell["run_id"] not in counting:
+            found["of a pool and seed counted already"].append(cell["run_id"])
+    return [
+        f"{counted(len(own), 'cell')} {what}, not in any number here: {_named(own)}."
+        for what, own in found.items()
+        if own
+    ]
 
 
-def _environments(done: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+def _environments(done: list[Row], rows: list[Row]) -> list[str]:
     said = []
-    prints = done["fingerprint"].fillna("unknown").astype(str)
-    if prints.nunique() > 1:
-        counts = ", ".join(
-            f"{name} ({counted(count, 'cell')})" for name, count in sorted(prints.value_counts().items())
-        )
-        varying = [name for name in _PLACE if done[name].nunique(dropna=False) > 1]
+    prints = Counter(str(cell["fingerprint"] or "unknown") for cell in done)
+    if len(prints) > 1:
+        counts = ", ".join(f"{name} ({counted(count, 'cell')})" for name, count in sorted(prints.items()))
+        varying = [name for name in _PLACE if len({cell[name] for cell in done}) > 1]
         differ = f", which differ in {', '.join(varying)}" if varying else ""
         text = f"Environments are mixed: {counts}{differ}; they change the last bits of a training, and its speed."
-        crossing, pairs = _crossing(done.assign(fingerprint=prints), rows)
+        crossing, pairs = _crossing(done, rows)
         if crossing:
             text += f" {crossing} of {pairs} pairs compare cells of two environments."
         said.append(text)
-    commits = sorted(done["commit"].fillna("unknown").astype(str).str[:10].unique())
+    commits = sorted({str(cell["commit"] or "unknown")[:10] for cell in done})
     if len(commits) > 1:
         said.append(f"Cells come from {len(commits)} commits of the code: {', '.join(commits)}.")
-    dirty, resumed = done[done["dirty"].eq(True)], done[done["mixed_environment"].eq(True)]
-    if len(dirty):
-        said.append(f"{len(dirty)} of {len(done)} cells were trained by code with uncommitted changes.")
-    if len(resumed):
-        said.append(f"{len(resumed)} of {len(done)} cells went on in another environment than they began in: ")
-        said[-1] += f"{_named(resumed['run_id'])}."
+    if dirty := sum(cell["dirty"] is True for cell in done):
+        said.append(f"{dirty} of {len(done)} cells were trained by code with uncommitted changes.")
+    if resumed := [cell["run_id"] for cell in done if cell["mixed_environment"] is True]:
+        said.append(
+            f"{len(resumed)} of {len(done)} cells went on in another environment than they began in: {_named(resumed)}."
+        )
     return said
 
 
-def _crossing(done: pd.DataFrame, rows: pd.DataFrame) -> tuple[int, int]:
+def _crossing(done: list[Row], rows: list[Row]) -> tuple[int, int]:
     """How many pairs have different fingerprints, and how many there are."""
-    control = done[done["pool"].isin(rows[rows["baseline"]]["pool"])].set_index("seed")["fingerprint"]
-    others = done[~done["pool"].isin(rows[rows["baseline"]]["pool"]) & done["seed"].isin(control.index)]
-    return int((others["seed"].map(control) != others["fingerprint"]).sum()), len(others)
+    controls = {row["pool"] for row in rows if row["baseline"]}
+    control = {cell["seed"]: cell["fingerprint"] or "unknown" for cell in done if cell["pool"] in controls}
+    others = [cell for cell in done if cell["pool"] not in controls and cell["seed"] in control]
+    return sum(control[cell["seed"]] != (cell["fingerprint"] or "unknown") for cell in others), len(others)
 
 
-def _neighbours(done: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
-    """Whether cells shared a machine with other cells of the records while they were timed."""
+def neighbours(cells: pd.DataFrame) -> tuple[set[str], int]:
+    """The cells that shared a machine with others while they were timed, and how many at once at most."""
     timed = cells.dropna(subset=["host", "started", "updated"])
     started, ended = (
         pd.to_datetime(timed[name], utc=True, errors="coerce", format="ISO8601") for name in ("started", "updated")
     )
-    beside, most = set(), 1
-    for _, own in timed.groupby("host"):
-        for index in own.index:
-            at_once = own.index[(started[own.index] < ended[index]) & (ended[own.index] > started[index])]
-            if len(at_once) > 1:
-                beside.add(timed.loc[index, "run_id"])
-                most = max(most, int(((started[at_once] <= started[index]) & (ended[at_once] > started[index])).sum()))
-    count = int(done["run_id"].isin(beside).sum())
+    beside: set[str] = set()
+    most = 1
+    for _, own in timed[started <= ended].groupby("host"):
+        starts, ends = started[own.index].to_numpy(), ended[own.index].to_numpy()
+        in_order, gone = np.sort(starts), np.sort(ends)
+        shared = np.searchsorted(in_order, ends, "left") - np.searchsorted(gone, starts, "right") > 1
+        running = np.searchsorted(in_order, starts, "right") - np.searchsorted(gone, starts, "right")
+        beside |= set(own["run_id"][shared])
+        most = max([most, *map(int, running[shared])])
+    return beside, most
+
+
+def _crowded(done: list[Row], beside: set[str], most: int) -> list[str]:
+    """Whether cells shared a machine with other cells of the records while they were timed."""
+    count = len(beside.intersection(cell["run_id"] for cell in done))
     if not count:
         return []
     return [f"{count} of {len(done)} cells were timed while others ran on the same machine (up to {most} at once)."]
@@ -171,15 +193,15 @@ def spans(seeds: "frozenset[int] | set[int] | list[int]") -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
 
 
-def _named(run_ids: pd.Series) -> str:
+def _named(run_ids: Iterable[str]) -> str:
     names = sorted(run_ids)
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-def _range(values: pd.Series, form: str) -> str:
-    values = values.dropna()
-    if values.empty:
+def _range(cells: list[Row], name: str, form: str) -> str:
+    values = [cell[name] for cell in cells if cell[name] is not None]
+    if not values:
         return "an unknown number of"
-    low, high = (form.format(float(end)).replace("e+", "e") for end in (values.min(), values.max()))
+    low, high = (form.format(float(end)).replace("e+", "e") for end in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"

@@ -1,6 +1,8 @@
 """One row per pool of each group: what it reaches, how it differs from the baseline, and what it costs."""
 
 import math
+from collections.abc import Iterable
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -32,15 +34,46 @@ COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records
 )
 
 
+Row = dict[str, Any]
+
+
 def summarise(cells: pd.DataFrame, baseline: str = USUAL_BASELINE) -> pd.DataFrame:
     """One row per group and pool from the tidy table of cells, most accurate first within each group.
 
     A pool of which no cell has finished has its row too, at the end. Costs are medians over a pool's finished cells.
     """
     rows = []
-    for (_, group), members in cells.groupby(["setting", "group"], sort=True):
-        rows += _group_rows(group, members, find_baseline(members["pool"].unique(), baseline))
+    by_setting = sorted(by(plain(cells), "setting", "group").items())
+    for (_, group), members in by_setting:
+        pools = list(dict.fromkeys(cell["pool"] for cell in members))
+        rows += _group_rows(group, members, find_baseline(pools, baseline))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"pairs": "Int64"})
+
+
+def plain(table: pd.DataFrame) -> list[Row]:
+    """The rows of ``table``, None for what is not there.
+
+    A report may have hundreds of groups of a cell or two, and to ask a table of two rows takes as long as of thousands.
+    """
+    columns = {name: table[name].astype(object).where(table[name].notna(), None).tolist() for name in table.columns}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def by(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
+    """Those of one value in ``names`` together; for several names the key is a tuple."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[names[0]] if len(names) == 1 else tuple(row[name] for name in names), []).append(row)
+    return found
+
+
+def counting(cells: Iterable[Row]) -> list[Row]:
+    """Those of one group that count: done, with an accuracy, one for each pool and seed."""
+    done: dict[tuple[str, int], Row] = {}
+    for cell in cells:
+        if cell["state"] == "done" and cell["test_accuracy"] is not None:
+            done.setdefault((cell["pool"], cell["seed"]), cell)
+    return list(done.values())
 
 
 def find_baseline(pools: Any, baseline: str) -> str | None:
@@ -68,26 +101,24 @@ def finished(cells: pd.DataFrame) -> pd.DataFrame:
     return done.drop_duplicates(["group", "pool", "seed"])
 
 
-def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
-    done = finished(cells)
-    accuracies = {
-        pool: dict(zip(own["seed"].astype(int), own["test_accuracy"], strict=True))
-        for pool, own in done.groupby("pool", sort=True)
-    }
+def _group_rows(group: str, cells: list[Row], baseline: str | None) -> list[Row]:
+    done = by(counting(cells), "pool")
+    accuracies = {pool: {int(cell["seed"]): cell["test_accuracy"] for cell in done[pool]} for pool in sorted(done)}
     comparisons = compare(accuracies, baseline) if baseline else {}
     rows = []
-    for pool, own in cells.groupby("pool", sort=True):
-        own_done = done[done["pool"] == pool]
-        accuracy = mean_interval(own_done["test_accuracy"])
-        row = {"group": group, "setting": own["setting"].iloc[0], "pool": pool, "baseline": pool == baseline}
-        row |= {name: own[name].iloc[0] for name in CONSTANT}
-        row |= {"seeds": accuracy.n, "failed": int((own["state"] == "failed").sum())}
-        row |= {"unfinished": int((~own["state"].isin(["done", "failed"])).sum())}
+    for pool, own in sorted(by(cells, "pool").items()):
+        own_done = done.get(pool, [])
+        accuracy = mean_interval(cell["test_accuracy"] for cell in own_done)
+        row = {"group": group, "setting": own[0]["setting"], "pool": pool, "baseline": pool == baseline}
+        row |= {name: own[0][name] for name in CONSTANT}
+        row |= {"seeds": accuracy.n, "failed": sum(cell["state"] == "failed" for cell in own)}
+        row |= {"unfinished": sum(cell["state"] not in ("done", "failed") for cell in own)}
         row |= _estimate("test_accuracy", accuracy)
-        row |= _estimate(
-            "train_test_gap", mean_interval((own_done["train_accuracy"] - own_done["test_accuracy"]).dropna())
-        )
-        row |= {name: _median(own_done[name]) for name in _MEDIANS}
+        gaps = [
+            cell["train_accuracy"] - cell["test_accuracy"] for cell in own_done if cell["train_accuracy"] is not None
+        ]
+        row |= _estimate("train_test_gap", mean_interval(gaps))
+        row |= {name: _median([cell[name] for cell in own_done if cell[name] is not None]) for name in _MEDIANS}
         if pool in comparisons:
             pair = comparisons[pool]
             row |= _estimate("difference", pair.difference) | {"pairs": pair.difference.n}
@@ -98,9 +129,8 @@ def _group_rows(group: str, cells: pd.DataFrame, baseline: str | None) -> list[d
     return sorted(rows, key=lambda row: (row["seeds"] == 0, -row["test_accuracy"] if row["seeds"] else 0, row["pool"]))
 
 
-def _median(values: pd.Series) -> float:
-    known = values.dropna()
-    return float(known.median()) if len(known) else math.nan
+def _median(values: list[float]) -> float:
+    return float(median(values)) if values else math.nan
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, float]:

@@ -73,7 +73,8 @@ def estimate(
     left = [cell for cell in plan.cells if states[cell.run_id] != DONE]
     if not left:
         return {}
-    known = _known([*_records_in(Path(left[0].config["runs_dir"])), *also])
+    runs_dir = Path(left[0].config["runs_dir"])
+    known = _known([*(read_records(runs_dir)[0] if runs_dir.is_dir() else ()), *also])
     share = max(1, available_cores() // (workers or cells_at_once(plan)))
     memo: dict[tuple[Any, ...], Estimate] = {}
     estimates = {}
@@ -114,15 +115,6 @@ def wall_seconds(estimates: Iterable[Estimate], workers: int) -> float:
         if one.seconds is not None:
             heapq.heappush(free, heapq.heappop(free) + one.seconds)
     return max(free)
-
-
-def _records_in(runs_dir: Path) -> list[Record]:
-    if not runs_dir.is_dir():
-        return []
-    try:
-        return read_records(runs_dir)[0]
-    except ValueError:  # of several versions: the sweep itself does not mind
-        return []
 
 
 def _known(records: Iterable[Record]) -> list[_Known]:

@@ -1,6 +1,7 @@
 """From what a user writes to cells: grids on the command line, and declared blocks."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ Axes = dict[str, list[str]]  # option -> its values, each as it would stand afte
 _BLOCK_KEYS = ("product", "zip", "exclude", "overrides", "seeds")
 _OVERRIDE_KEYS = ("match", "set")
 _PATTERN = "partial matches such as {pool: lp, seed: 3}"
+MOST_CELLS = 100_000  # of a sweep: planning them takes a minute
 _OF_THE_SWEEP = ("runs_dir", "report_dir")
 
 
@@ -293,7 +295,12 @@ def _combinations(block: _Block, given: Axes, seeds: int | None) -> Iterator[dic
     )
     count = seeds if seeds is not None else block.seeds
     axes = {**product, **given}
-    if count is not None and "seed" not in given:
+    count = None if "seed" in given else count
+    rows = len(next(iter(zipped.values()), [None]))
+    cells = math.prod([count or 1, rows, *(len(values) for values in axes.values())])
+    if cells > MOST_CELLS:
+        raise ConfigError(f"{block.where or 'the sweep'} has {cells:,} cells, and {MOST_CELLS:,} are the most")
+    if count is not None:
         axes["seed"] = [str(seed) for seed in range(count)]
     side_by_side = [dict(zip(zipped, row, strict=True)) for row in zip(*zipped.values(), strict=True)] or [{}]
     # The seed varies slowest: a sweep that is stopped early has whole seeds, which can be compared in pairs.
@@ -341,6 +348,10 @@ def _several(text: str, override: Any) -> list[str]:
     """The values of ``text``, such as ``pool=max,average`` or ``seed=range(0,3)``. Raises: ConfigError."""
     from hydra.errors import HydraException
 
+    whole = override.value()
+    steps = abs((whole.stop - whole.start) / (whole.step or 1)) if type(whole).__name__ == "RangeSweep" else 0
+    if steps > MOST_CELLS:
+        raise ConfigError(f"{text!r} has {int(steps):,} values, and {MOST_CELLS:,} are the most")
     try:
         values = list(override.sweep_string_iterator())
     except HydraException as error:

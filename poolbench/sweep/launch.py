@@ -237,34 +237,13 @@ def train_job(config: Any) -> str:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a component of the user's own lies beside the work
     cell = plan["cells"][str(config.run_id)]
-    with logged(Path(cell["runs_dir"]) / cell["run_id"]):
+    with files.logged(Path(cell["runs_dir"]) / cell["run_id"]):
         from poolbench.cell import train_cell
 
         state = train_cell(cell, plan["code"], _threads(), None)
     if state == FAILED and plan["fail_fast"]:
         stop.touch()
     return state
-
-
-@contextlib.contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """Send what this process prints, torch and a user's component too, to the cell's ``log.txt``; put it back after."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(number) for number in (1, 2)]
-    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, before in zip((1, 2), kept, strict=True):
-            os.dup2(before, number)
-            os.close(before)
-        os.close(log)
 
 
 def _threads() -> int | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from poolbench.config_files import experiments_dir, read_file
-from poolbench.configuration import Composer, ConfigError, composer
+from poolbench.configuration import COMPONENTS, Composer, ConfigError, composer
+from poolbench.foreign import read_text
 from poolbench.limits import check, check_components, check_with_data
 from poolbench.messages import described
 from poolbench.records.groups import group_hash, pool_labels, pool_of
@@ -18,12 +19,17 @@ from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.grammar import Axes, bare, command_line, expand
 from poolbench.sweep.sample import draw
 from poolbench.sweep.tuned import complete, refuse_unequal
+from poolbench.trust import check_trust, own_targets
 
 USUAL_SCALE = "small"  # of a sweep that is declared at several
 
 
 def make_plan(
-    overrides: Iterable[str], folders: Iterable[Path] = (), single: bool = False, own_blocks: list[Any] | None = None
+    overrides: Iterable[str],
+    folders: Iterable[Path] = (),
+    single: bool = False,
+    own_blocks: list[Any] | None = None,
+    trust: Iterable[str] = (),
 ) -> Plan:
     """The plan of a command line.
 
@@ -33,11 +39,15 @@ def make_plan(
         folders: further folders of configs.
         single: refuse more than one cell, as ``poolbench run`` does.
         own_blocks: of a sweep that no file declares, as the trials of a search.
+        trust: packages whose code an experiment may name that somebody else may have written; what the command line
+            and the ``folders`` name is the user's own.
     Raises: ConfigError for anything wrong with an option; DataError when the data is missing.
     """
+    overrides, folders = list(overrides), list(folders)
     given, seeds = command_line(overrides)
     if single:
         _refuse_sweeps(given, seeds)
+    known = own_targets(overrides, folders)
     with composer(folders) as compose:
         name = given.get("sweep", ["grid"])
         if len(name) > 1:
@@ -62,6 +72,7 @@ def make_plan(
             with _blaming(block, combination, given):
                 if rest not in completed:
                     completed[rest] = complete(compose, [*rest, *shared])
+                    _check_trust(completed[rest], trust, known)
                     check_components(completed[rest])
                 config = copy.deepcopy(completed[rest])
                 for text in combination:
@@ -73,9 +84,9 @@ def make_plan(
                 if reason := wrong_config(cell.run_id, config):
                     raise ConfigError(f"{reason}: its record could not be read again")
             # By its hash: in other words it would be another name, and trained twice.
-            known = cells.setdefault(cell_hash(cell.run_id), cell)
-            if known is not cell:
-                merged.append((known, cell))
+            first = cells.setdefault(cell_hash(cell.run_id), cell)
+            if first is not cell:
+                merged.append((first, cell))
     refuse_unequal(cell.config for cell in cells.values())
     chosen_cells, note = draw(list(cells.values()), options["sample"])
     _refuse_one_name_for_two(chosen_cells)
@@ -103,16 +114,14 @@ def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[l
         names = [choice for choice in compose.choices("sweep") if choice != "grid"] + experiments
         raise ConfigError(f"unknown sweep {name!r}.{nearest(name, names)} Known: {', '.join(names)}")
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     place = f"experiments/{name}/experiment.yaml"
     if not isinstance(content := read_file(places[0]), dict):
         raise ConfigError(f"{place} holds {described(content)}, and must hold a list of blocks under 'sweep'")
-    try:
-        declared = OmegaConf.to_container(OmegaConf.load(places[0]))
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{place} is no YAML: {' '.join(str(error).split())}") from error
+    try:  # as Hydra reads files: 1e-3 is a number, and no key may stand twice
+        declared = OmegaConf.to_container(OmegaConf.create(read_text(places[0])))
+    except Exception as error:  # a parser's every exception is about the file
+        raise ConfigError(f"{place} cannot be parsed: {' '.join(str(error).split())}") from error
     keys = [str(key) for key in declared]
     sweep = declared["sweep"] if "sweep" in keys else None
     if not isinstance(sweep, dict | list) or not sweep:
@@ -178,6 +187,14 @@ def _refuse_one_name_for_two(cells: Iterable[Cell]) -> None:
         if digest(pool_of(other.config)) != digest(pool_of(cell.config)):
             targets = " and ".join(_targets(each.config["pool"]) for each in (other, cell))
             raise ConfigError(f"the name {label!r} would stand for two pools in a table: {targets}; rename one")
+
+
+def _check_trust(config: dict[str, Any], trust: Iterable[str], known: frozenset[str]) -> None:
+    """Raises: ConfigError for code that neither we nor the user named, before any of it is looked at."""
+    try:
+        check_trust({group: config[group] for group in COMPONENTS}, trust, known)
+    except ValueError as error:
+        raise ConfigError(f"{error}, --trust PACKAGE") from error
 
 
 def _targets(pool: Any) -> str:

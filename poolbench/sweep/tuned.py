@@ -10,17 +10,29 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from poolbench.checks import wholes
+from poolbench.config_files import read_file
 from poolbench.configuration import COMPONENTS, Composer, ConfigError
 from poolbench.messages import counted, described
 from poolbench.options import names
 from poolbench.overrides import parse
 from poolbench.records.identity import identity, with_added
+from poolbench.records.probes import DEFAULTS
 from poolbench.registry import nearest
 from poolbench.sweep.grammar import expand
 
 FOLDER = Path("tuned")
 DEFAULT = "default"  # the search that optimizer=tuned stands for
 
+PROBES = ("probe", *(f"probe.{option}" for option in DEFAULTS))  # what is read of a trained net trains nothing
+# What a search sets itself, what would change its budget or its images, and what changes no result.
+_NOT_SEARCHED = {
+    *("seed", "seeds", "runs_dir", "report_dir", "tuned", "pool", "head", "model", "data", "trainer"),
+    *(f"trainer.{name}" for name in (*names(budget=True), *names(recipe=False))),
+    *PROBES,
+    *("data.validation", "data.root", "data.download", "data.mirrors"),
+}
+_OPTION = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")  # no _target_, and nothing that + adds
 _NUMBER = int | float
 _FROM = {
     "search": str,
@@ -111,20 +123,15 @@ def written(values: Mapping[str, Any]) -> dict[str, str]:
 
 def read_entries(name: str) -> list[dict[str, Any]]:
     """The winners in the file called ``name``. Raises: ConfigError when there is none, or it is not as we write it."""
-    import yaml
-
     path = path_of(name)
-    if not path.is_file():
+    if not path.exists():
         known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
         there = f"{nearest(name, known)} Known: {', '.join(known)}." if known else ""
         raise ConfigError(
             f"tuned={name}: there is no {path}, the winners of a search.{there} "
             f"They are found by: poolbench tune ... --param 'optimizer.lr=log(0.01,1.0)'{_named(name)}"
         )
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    entries = read_file(path)
     if not isinstance(entries, list):
         raise ConfigError(f"{path} holds {described(entries)}, and must be a list, as `poolbench tune` writes it")
     for number, entry in enumerate(entries, start=1):
@@ -134,7 +141,25 @@ def read_entries(name: str) -> list[dict[str, Any]]:
         for key, kind in _FROM.items():
             if not isinstance(parts[2].get(key), kind):
                 raise ConfigError(f"{path}: entry {number}: from.{key} is {parts[2].get(key)!r}")
+        rungs = parts[2]["rungs"]
+        if not rungs or not all(wholes(2).allowed(rung) for rung in rungs):
+            raise ConfigError(f"{path}: entry {number}: from.rungs is {rungs!r}, and must list [trials, epochs]")
+        for option, value in parts[1].items():
+            if not (isinstance(option, str) and _OPTION.fullmatch(option) and may_be_searched(option)):
+                raise ConfigError(f"{path}: entry {number} sets {option!r}, which is no option that may be searched")
+            if not all(_is_plain(one) for one in (value if isinstance(value, list) else [value])):
+                raise ConfigError(f"{path}: entry {number}: {option} is {value!r}, and must be a plain value")
     return entries
+
+
+def may_be_searched(option: str) -> bool:
+    """Whether ``option`` is one that a search may vary: it belongs to a recipe, and does not set the budget."""
+    return option not in _NOT_SEARCHED and option.partition(".")[0] not in ("sweep", "hydra", "names", "probe")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``value`` stands for itself: ``${...}`` would be what something else says."""
+    return value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and "${" not in value)
 
 
 def write_entries(name: str, entries: list[dict[str, Any]]) -> Path:

@@ -1,5 +1,6 @@
 """Running a plan on this machine: one process a cell, several at once, sharing the work with other sweeps."""
 
+import atexit
 import contextlib
 import math
 import multiprocessing
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 
 from poolbench.configuration import COMPONENTS
 from poolbench.data import DATA
+from poolbench.foreign import parsed_json, read_bytes
 from poolbench.heads import HEADS
 from poolbench.models import MODELS
 from poolbench.pooling import POOLS
@@ -185,7 +187,19 @@ def _context(cells: list[Cell]) -> Any:
     if not any(path for name in ("nvidia[0-9]*", "kfd", "dxg") for path in Path("/dev").glob(name)):
         modules.append("torch._dynamo")
     context.set_forkserver_preload(modules)
+    atexit.unregister(_end_servers)
+    atexit.register(_end_servers)
     return context
+
+
+def _end_servers() -> None:
+    """Wait for the server of the forks and for its companion, which end a second after the program else: who looks
+    then finds processes that nobody asked for. Python itself has no public word for it."""
+    from multiprocessing import forkserver, resource_tracker
+
+    for server in (forkserver._forkserver, resource_tracker._resource_tracker):
+        with contextlib.suppress(AttributeError, OSError):
+            server._stop()
 
 
 def _modules(cells: list[Cell]) -> list[str]:
@@ -306,14 +320,11 @@ def _work(pipe: Any, config: dict[str, Any], code: dict[str, Any], threads: int,
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = Path(config["runs_dir"]) / config["run_id"]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         # What torch or a user's component prints belongs to the cell, not into the middle of the table on screen.
-        log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        from poolbench.cell import train_cell
+        with files.logged(folder):
+            from poolbench.cell import train_cell
 
-        pipe.send((train_cell(config, code, threads, device), ""))
+            pipe.send((train_cell(config, code, threads, device), ""))
     except OSError as error:
         pipe.send((FAILED, files.os_reason(error)))
     finally:
@@ -358,10 +369,8 @@ def _outcome(process: BaseProcess, pipe: Any, cell: Cell) -> tuple[str, str]:
 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """What ``status.json`` in ``folder`` says now, or None."""
-    import json
-
     try:
-        return json.loads(files.small_text(folder / "status.json"))
+        return parsed_json(read_bytes(folder / "status.json", inside=folder))
     except (OSError, ValueError):
         return None
 

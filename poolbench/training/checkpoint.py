@@ -1,12 +1,14 @@
 """Checkpoints: all that a training needs to go on as if it had not been killed."""
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from poolbench.foreign import opened
 from poolbench.records.files import Guard, replacing
 from poolbench.training.state import TrainingState
 
@@ -29,10 +31,11 @@ def read(path: Path, run_id: str) -> dict[str, Any]:
     Raises: ValueError when the file is damaged or another cell's; OSError when it cannot be read now.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums that it writes
-            if broken := archive.testzip():
-                raise ValueError(f"{broken} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path, inside=path.parent) as file:
+            with zipfile.ZipFile(file) as archive:
+                _check_archive(archive, os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, MemoryError, torch.OutOfMemoryError):  # of the disk or the machine: the file may be whole
         raise
     except Exception as error:  # torch raises many kinds for a truncated or foreign file
@@ -40,3 +43,15 @@ def read(path: Path, run_id: str) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("run_id") != run_id:
         raise ValueError(f"{path} is not a checkpoint of {run_id}")
     return state
+
+
+def _check_archive(archive: zipfile.ZipFile, size: int) -> None:
+    """Raises: ValueError for an archive of ``size`` bytes that is damaged, or would become more in memory."""
+    parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or sum(part.file_size for part in parts) > size:
+        raise ValueError("it unpacks to more than its size, and a checkpoint is not packed")
+    if broken := archive.testzip():  # torch itself does not look at the checksums that it writes
+        raise ValueError(f"{broken} is damaged")
+    # Of all that torch builds for whoever asks, this alone takes a number and makes memory of it; we write none.
+    if any(b"bytearray" in archive.read(part) for part in parts if part.filename.endswith(".pkl")):
+        raise ValueError("it asks for empty memory")

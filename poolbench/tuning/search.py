@@ -4,19 +4,17 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from poolbench.configuration import GROUPS, ConfigError, composer
 from poolbench.dotted import flatten
 from poolbench.messages import meant_options
-from poolbench.options import names
 from poolbench.overrides import parse
-from poolbench.records.probes import DEFAULTS
 from poolbench.registry import said
 from poolbench.sweep.cells import Plan
 from poolbench.sweep.grammar import bare
 from poolbench.sweep.plan import make_plan
-from poolbench.sweep.tuned import description, path_of
+from poolbench.sweep.tuned import description, may_be_searched, path_of
 from poolbench.tuning.optuna import check_installed
 from poolbench.tuning.rungs import Rung, make_rungs
 from poolbench.tuning.space import Parameter, grid_points, read_parameter, size_of
@@ -25,14 +23,6 @@ SAMPLERS = ("random", "grid", "optuna")
 TRIALS, ETA = 9, 3
 SEED = 1000  # of trials: no seed that a comparison usually has takes part in the choice of its recipe
 VALIDATION = 0.1
-PROBES = ("probe", *(f"probe.{option}" for option in DEFAULTS))  # what is read of a trained net trains nothing
-# What a search sets itself, what would change its budget or its images, and what changes no result.
-_NOT_SEARCHED = {
-    *("seed", "seeds", "runs_dir", "report_dir", "tuned", "pool", "head", "model", "data", "trainer"),
-    *(f"trainer.{name}" for name in (*names(budget=True), *names(recipe=False))),
-    *PROBES,
-    *("data.validation", "data.root", "data.download", "data.mirrors"),
-}
 
 
 @dataclass(frozen=True)
@@ -50,6 +40,16 @@ class Treatment:
     words: tuple[str, ...]
     config: dict[str, Any]
     match: dict[str, Any]
+
+
+class Sources(NamedTuple):
+    """Where a search may take configs and code from: see :func:`poolbench.sweep.plan.make_plan`."""
+
+    folders: Iterable[Path] = ()
+    trust: Iterable[str] = ()
+
+
+OURS = Sources()
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Search:
 def make_search(
     overrides: Iterable[str],
     params: Iterable[str],
-    folders: Iterable[Path] = (),
+    sources: Sources = OURS,
     name: str = "default",
     trials: int | None = None,
     sampler: str = "random",
@@ -105,12 +105,13 @@ def make_search(
     Args:
         overrides: as for a sweep; their combinations, seeds apart, are the treatments.
         params: as ``optimizer.lr=log(0.01,1.0)``.
+        sources: further folders of configs, and packages whose code an experiment may name.
     Raises: ConfigError; DataError when the data is missing.
     """
     path_of(name)
     if seed < 0:
         raise ConfigError(f"--draw-seed must be a whole number of at least 0, got {seed}")
-    overrides, folders = list(overrides), tuple(folders)
+    overrides, folders = list(overrides), tuple(sources.folders)
     parameters = _parameters(params)
     if sampler == "optuna":
         check_installed()
@@ -125,7 +126,9 @@ def make_search(
     for parameter in parameters:
         if parameter.option in given:
             raise ConfigError(f"{parameter.option} is given as an option and as --param: which is meant?")
-    plan = make_plan([*overrides, *([] if given & {"seed", "seeds"} else [f"seed={SEED}"])], folders)
+    plan = make_plan(
+        [*overrides, *([] if given & {"seed", "seeds"} else [f"seed={SEED}"])], folders, trust=sources.trust
+    )
     for option in ("sample", "fail_fast"):
         if plan.options[option]:
             raise ConfigError(f"sweep.{option}={plan.options[option]} cannot be given to a search: its trials decide")
@@ -171,7 +174,7 @@ def _parameters(params: Iterable[str]) -> tuple[Parameter, ...]:
     for option in options:
         if options.count(option) > 1:
             raise ConfigError(f"--param {option} is given twice")
-        if option in _NOT_SEARCHED or option.partition(".")[0] in ("sweep", "hydra"):
+        if not may_be_searched(option):
             raise ConfigError(f"--param {option} cannot be searched: it is no part of a recipe, or sets the budget")
     return parameters
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -74,7 +75,7 @@ def tiny(published):
     class Tiny(CIFAR10):
         name, title, folder, classes = "tiny", "Tiny", "tiny-py", ("cat", "dog")
         files: ClassVar = {"train": 8 * 3072, "test": 4 * 3072, "meta": 1}
-        train_samples, test_samples, stall = 8, 4, 0.5
+        train_samples, test_samples, stall, archive_bytes = 8, 4, 0.5, 1_000_000
 
         def torchvision_class(self):
             return described
@@ -83,10 +84,16 @@ def tiny(published):
 
 
 class Host(http.server.SimpleHTTPRequestHandler):
-    """Files of a folder; /silent/ says nothing, /stuck/ stops in the middle of the file, /slow/ sends it in drops."""
+    """Files of a folder; /silent/ says nothing, /stuck/ stops in the middle of the file, /slow/ sends it in drops,
+    /endless/ without an end; of /heads/ the head of the answer comes in drops."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        if self.path.startswith("/endless/"):
+            return self._send_for_ever(b"x" * 65536, 0)
+        if self.path.startswith("/heads/"):
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+            return self._send_for_ever(b"X-Y: z\r\n", 0.05)
         if not self.path.startswith(("/silent/", "/stuck/", "/slow/")):
             return super().do_GET()
         if self.path.startswith("/silent/"):
@@ -102,6 +109,16 @@ class Host(http.server.SimpleHTTPRequestHandler):
                     self.wfile.write(b".")
                     self.wfile.flush()
 
+    def _send_for_ever(self, what, pause):
+        if not pause:
+            self.send_response(200)
+            self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.closing.wait(pause):
+                self.wfile.write(what)
+                self.wfile.flush()
+                self.server.sent += len(what)
+
     def log_message(self, *_):
         pass
 
@@ -110,7 +127,7 @@ class Host(http.server.SimpleHTTPRequestHandler):
 def server(published):
     handler = functools.partial(Host, directory=str(published[0]))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.asked, server.closing = [], threading.Event()
+        server.asked, server.closing, server.sent = [], threading.Event(), 0
         server.url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
@@ -232,6 +249,24 @@ def test_a_file_cut_short_is_found_without_reading_it(tiny, published, tmp_path)
         file.truncate(1000)
     with pytest.raises(DataError, match=r"tiny-py/train is cut short \(1000 bytes\)"):
         tiny(root=tmp_path / "data").check()
+
+
+def test_a_mirror_without_an_end_is_left_at_the_size_of_the_archive(tiny, server, published, tmp_path):
+    source = tiny(root=tmp_path / "data", mirrors=[f"{server.url}/endless/tiny.tar.gz"])
+    with pytest.raises(DataError, match=r"it sends more than the 1,000,000 bytes of the archive"):
+        source.load(0)
+    assert server.sent < 20_000_000  # what lay between it and us
+    assert list((tmp_path / "data").iterdir()) == []
+    assert is_published(
+        tiny(root=tmp_path / "data", mirrors=[*source.mirrors, f"{server.url}/tiny.tar.gz"]).load(0), published
+    )
+
+
+def test_a_mirror_whose_head_comes_in_drops_is_left(tiny, server, tmp_path):
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"no answer within 0\.5 seconds"):
+        tiny(root=tmp_path / "data", mirrors=[f"{server.url}/heads/tiny.tar.gz"]).load(0)
+    assert time.monotonic() - began < 30  # and not for as long as it sends
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])

@@ -2,8 +2,8 @@ import pytest
 
 from poolbench.records.collect import collect
 from poolbench.records.read import read_records
-from poolbench.report.notes import notes, spans
-from poolbench.report.summary import find_baseline, summarise
+from poolbench.report.notes import neighbours, notes, spans
+from poolbench.report.summary import find_baseline, plain, summarise
 from tests.report.synthetic import make_config, make_runs, write_cell
 
 
@@ -13,7 +13,7 @@ def _cells(runs):
 
 def _notes(runs, baseline="max"):
     cells = _cells(runs)
-    return " ".join(notes(cells, summarise(cells, baseline), baseline))
+    return " ".join(notes(plain(cells), plain(summarise(cells, baseline)), baseline, neighbours(cells)))
 
 
 def test_rows_are_sorted_by_accuracy_and_the_baseline_is_marked(tmp_path):

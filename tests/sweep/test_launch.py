@@ -265,7 +265,7 @@ def test_what_a_job_prints_goes_to_the_cells_log_and_the_terminal_is_given_back(
     script = """
 import os
 from pathlib import Path
-from poolbench.sweep.launch import logged
+from poolbench.records.files import logged
 print("before")
 with logged(Path("cell")):
     print("within")

@@ -134,7 +134,7 @@ def test_sweeps_are_found_in_conf_in_ones_own_folder_and_in_experiments(write, t
     with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml must have a list of blocks.*'sweeps'"):
         make_plan(["sweep=ours"])
     write("experiments/ours/experiment.yaml", "sweep:\n- product: {pool: [max], pool: [lp]}\n")
-    with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml is no YAML.*duplicate key pool"):
+    with pytest.raises(ConfigError, match=r"experiments/ours/experiment\.yaml cannot be parsed.*duplicate key pool"):
         make_plan(["sweep=ours"])
 
 
