@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,13 +20,13 @@ from poolbench.measure.cost import cost
 from poolbench.measure.invariance import read_probes
 from poolbench.models.sites import Trunk, derive
 from poolbench.options import Trainer
-from poolbench.records import environment, files
+from poolbench.records import environment, files, outcomes
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.read import RecordError, read_json
 from poolbench.records.times import now
 from poolbench.training import checkpoint, determinism, process
 from poolbench.training.course import Course
-from poolbench.training.loop import TrainingFailed, autocast, evaluate, resized_size, train
+from poolbench.training.loop import Reading, TrainingFailed, autocast, evaluate, resized_size, train
 from poolbench.training.state import Progress, TrainingState, averaged
 
 _PREPARE_IMAGES = 5000  # what a model may look at before its first step
@@ -202,30 +203,28 @@ class Session:
         trainer, progress, images = self.trainer, self.progress, self.images
         torch.manual_seed(derive(self.seed, "evaluation"))  # for pools that draw in evaluation too
         test = partial(self._look, images.test_images, images.test_labels)
-        test_loss, test_accuracy, flip_averaged = (None, None, None)
-        if trainer.test:
-            test_loss, test_accuracy, flip_averaged = self._evaluate(test(), trainer.flip_averaging)
+        tested = self._evaluate(test(), trainer.flip_averaging) if trainer.test else None
         # Without augmentation and in evaluation mode, as the test set is read, or the gap would compare two things.
         some = slice(0, trainer.train_evaluation)
-        train_loss, train_accuracy, _ = self._evaluate(self._look(images.train_images[some], images.train_labels[some]))
-        validation_loss, validation_accuracy = (None, None)
+        trained = self._evaluate(self._look(images.train_images[some], images.train_labels[some]))
+        held_out = None
         if self.held_out:
-            held_out = self._look(images.validation_images, images.validation_labels)
-            validation_loss, validation_accuracy, _ = self._evaluate(held_out)
-        _refuse_infinite(test_loss, train_loss, validation_loss)
+            held_out = self._evaluate(self._look(images.validation_images, images.validation_labels))
+        _refuse_infinite(*(read.loss for read in (tested, trained, held_out) if read is not None))
         memory = process.peak_memory(self.device)  # of the training, whatever is read on top
         probe = self.config.get("probe") or {} if trainer.test else {}
         probes = read_probes(self.model, test, probe, self.seed, trainer.precision)
         return {
             "schema_version": SCHEMA_VERSION,
             "run_id": self.config["run_id"],
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-            "flip_averaged_accuracy": flip_averaged,
-            "train_accuracy": train_accuracy,
-            "train_loss": train_loss,
-            "validation_accuracy": validation_accuracy,
-            "validation_loss": validation_loss,
+            "test_accuracy": tested and tested.accuracy,
+            "test_loss": tested and tested.loss,
+            "flip_averaged_accuracy": tested and tested.flip_averaged,
+            **(_more_of(self, tested, test()) if tested else {}),
+            "train_accuracy": trained.accuracy,
+            "train_loss": trained.loss,
+            "validation_accuracy": held_out and held_out.accuracy,
+            "validation_loss": held_out and held_out.loss,
             **self.costs,
             "train_flops": self.course.train_flops(progress.epoch),
             "images_seen": progress.images,
@@ -243,7 +242,7 @@ class Session:
             "finished": now(),
         }
 
-    def _evaluate(self, batches: Any, flip: bool = False) -> tuple[float, float, float | None]:
+    def _evaluate(self, batches: Any, flip: bool = False) -> Reading:
         return evaluate(self.model, batches, self.trainer.precision, flip)
 
     def _look(self, images: Tensor, labels: Tensor) -> Any:
@@ -257,6 +256,28 @@ class Session:
         if first or names != self.described["nondeterministic_operations"]:
             self.described["nondeterministic_operations"] = names
             files.write_json(self.desk.folder / "environment.json", self.described, guard=self.desk.guard)
+
+
+def _more_of(session: Session, tested: Reading, batches: Any) -> dict[str, float | None]:
+    """Keep which test images were right, and what is read of them at no cost, or in a pass more."""
+    _keep_outcomes(session.desk, tested, len(session.images.classes))
+    with torch.random.fork_rng(devices=[session.device] if session.device.type == "cuda" else []):  # no draw moves
+        torch.manual_seed(derive(session.seed, "mirrored"))
+        mirrored = session._evaluate((x.flip(3), y) for x, y in batches)
+    chances = tested.log_probability
+    return {
+        "mirror_mean_accuracy": (tested.accuracy + mirrored.accuracy) / 2,
+        "true_class_probability": None if chances is None else chances.double().exp().mean().item(),
+    }
+
+
+def _keep_outcomes(desk: Desk, tested: Reading, num_classes: int) -> None:
+    content = outcomes.packed(tested.right.tolist(), tested.labels.tolist(), num_classes)
+    files.write_json(desk.folder / outcomes.FILE, content, guard=desk.guard)
+    if tested.log_probability is not None:
+        with files.replacing(desk.folder / outcomes.CHANCES, guard=desk.guard) as file:
+            # The least that float16 can say is as good as never.
+            np.save(file, tested.log_probability.clamp(min=-65504).half().numpy(), allow_pickle=False)
 
 
 def _operations_before(folder: Path) -> set[str]:
@@ -280,6 +301,6 @@ def _fit(model: Trunk, batches: Callable[[], Any], precision: str, seed: int) ->
     model.head.fit(maps, torch.Generator().manual_seed(derive(seed, "fit")))
 
 
-def _refuse_infinite(*losses: float | None) -> None:
-    if not all(math.isfinite(loss) for loss in losses if loss is not None):
+def _refuse_infinite(*losses: float) -> None:
+    if not all(map(math.isfinite, losses)):
         raise TrainingFailed("a loss at the end is not finite: try a smaller optimizer.lr or a longer schedule.warmup")

@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import poolbench
 from poolbench import cell
+from poolbench.records.outcomes import right_bits, wrong_outcomes
 from poolbench.records.state import DAMAGED, DONE
+from poolbench.registry import component
 from poolbench.sweep.plan import make_plan
 from poolbench.training import checkpoint
 from tests.commands import run_code, run_poolbench
@@ -87,6 +90,33 @@ def test_a_model_is_prepared_with_training_images(tmp_path):
     full = 3 * result["forward_flops"] * result["images_seen"]
     assert 0.55 * full < result["train_flops"] < 0.7 * full
     assert len(pd.read_csv(record / "metrics.csv")) == 2
+
+
+def test_what_was_right_is_kept_image_by_image(tmp_path):
+    record, result = run(tmp_path, "model=convnet_small", "trainer.epochs=2")
+    outcomes = json.loads((record / "outcomes.json").read_text())
+    assert wrong_outcomes(outcomes, result["test_accuracy"]) is None
+    assert outcomes["images"] == result["test_samples"]
+    chances = np.load(record / "log_probabilities.npy", allow_pickle=False)
+    assert (chances.dtype, chances.shape) == (np.float16, (result["test_samples"],))
+    assert result["true_class_probability"] == pytest.approx(np.exp(chances.astype(float)).mean(), rel=2e-3)
+    assert result["test_loss"] == pytest.approx(-chances.astype(float).mean(), rel=2e-3)
+    trained = poolbench.load(record)
+    images = component("data", trained.config["data"])().load(0)
+    with torch.no_grad():
+        sides = [trained.transform(images.test_images), trained.transform(images.test_images.flip(2))]
+        logits = [trained.model(x) for x in sides]
+    right = [logit.argmax(1) == images.test_labels for logit in logits]
+    assert result["mirror_mean_accuracy"] == pytest.approx(sum(one.float().mean().item() for one in right) / 2)
+    bits = f"{right_bits(outcomes):0{8 * -(-len(right[0]) // 8)}b}"[: len(right[0])]
+    assert bits == "".join("01"[one] for one in right[0])
+
+
+def test_a_net_with_another_loss_keeps_the_bits_alone(tmp_path):
+    record, result = run(tmp_path, "model=convnet_small", "head=capsule", "head.shared=true")
+    assert result["true_class_probability"] is None
+    assert (record / "outcomes.json").exists()
+    assert not (record / "log_probabilities.npy").exists()
 
 
 def test_what_is_skipped_is_not_counted(tmp_path):

@@ -38,11 +38,12 @@ from poolbench.training import checkpoint
 from tests.report.synthetic import make_config, make_runs, write_cell
 from tests.sweep.tiny import TINY
 from tests.test_untrusted import _sketched, read_everything  # noqa: F401 - figures take a second each to draw
+from tests.width import ALL
 
 SECONDS = 60  # of a test; ours take one, on whatever is beside them
 SECRET = "do-not-tell-anybody"
 MEMBERS = ["config.yaml", "status.json", "result.json", "environment.json", "metrics.csv"]
-FILES = [*MEMBERS, "log.txt", "error.txt", "checkpoint.pt", "claim.0"]
+FILES = [*MEMBERS, "log.txt", "error.txt", "checkpoint.pt", "claim.0", "outcomes.json"]
 
 
 @pytest.fixture(autouse=True)
@@ -100,16 +101,16 @@ every_kind = pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name
 
 
 @every_kind
-@pytest.mark.parametrize("name", FILES)
-def test_what_is_no_file_of_a_record_hangs_and_tells_nothing(tmp_path, monkeypatch, capsys, make, name):
+def test_what_is_no_file_of_a_record_hangs_and_tells_nothing(tmp_path, monkeypatch, capsys, make):
     monkeypatch.setenv("POOLBENCH_SECRET", SECRET)
     runs = make_runs(tmp_path / "runs", ["average"], 1)
-    path = write_cell(runs, make_config("max")) / name
-    path.unlink(missing_ok=True)
-    make(path, tmp_path)
-    if name == "log.txt" and make is sparse:
-        return  # a log may be as long as it is: it is passed on as it comes
-    text = read_everything(tmp_path, capsys)
+    for number, name in enumerate(FILES):
+        path = write_cell(runs, make_config("max", number)) / name
+        if name == "log.txt" and make is sparse:
+            continue  # a log may be as long as it is: it is passed on as it comes
+        path.unlink(missing_ok=True)
+        make(path, tmp_path)
+    text = read_everything(tmp_path, capsys, closely=1 + len(FILES))
     assert "average" in text
     for file in [*(tmp_path / "report").glob("*.*"), *(tmp_path / "archive").iterdir()]:
         text += file.read_bytes().decode("utf-8", "replace")
@@ -201,7 +202,7 @@ def good(tmp_path_factory):
     return json.loads((folder / "one.jsonl").read_text())
 
 
-@settings(max_examples=150)
+@settings(max_examples=600 if ALL else 60)
 @given(data=st.data())
 def test_a_record_of_any_values_is_a_record_or_one_problem(good, tmp_path_factory, data):
     line = json.loads(json.dumps(good))

@@ -93,6 +93,7 @@ ALLOWED = {
         "cell",
         "claims",
         "sweep",
+        "statistics",
         "tuning",
         "report",
         "records",

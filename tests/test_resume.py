@@ -102,7 +102,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, undisturbed):
     assert result["resumed"] == 2
     assert result["mixed_environment"] is False
     left = {path.name for path in (tmp_path / "runs" / name).iterdir()}
-    assert left == {"config.yaml", "status.json", "metrics.csv", "result.json", "environment.json", "checkpoint.pt"}
+    outcomes = {"outcomes.json", "log_probabilities.npy"}
+    record = {"config.yaml", "status.json", "metrics.csv", "result.json", "environment.json", "checkpoint.pt"}
+    assert left == record | outcomes
 
 
 def test_a_killed_sweep_leaves_no_workers_and_ends_as_if_it_had_not_been(tmp_path, undisturbed):

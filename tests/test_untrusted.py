@@ -97,8 +97,9 @@ def rewrite(path: Path, option: str, value) -> None:
     path.write_text(json.dumps(content))
 
 
-def read_everything(folder: Path, capsys) -> str:
-    """Every command that reads records, on ``folder``/runs; returns all that they printed, and what they wrote as text.
+def read_everything(folder: Path, capsys, closely: int = 2) -> str:
+    """Every command that reads records, on ``folder``/runs, and so many of them one by one; returns all that they
+    printed, and what they wrote as text.
 
     Each may refuse, in a message; none may crash, nor write elsewhere than it was told.
     """
@@ -107,7 +108,7 @@ def read_everything(folder: Path, capsys) -> str:
     commands[-1] += ["--output", str(folder / "report")]
     commands.append(["collect", str(runs), "--output", str(folder / "archive")])
     records = sorted(path for path in runs.iterdir() if path.is_dir())
-    for record in records[:2]:
+    for record in records[:closely]:
         commands += [["show", str(record)], ["logs", str(record)], ["diff", str(record), str(records[-1])]]
         commands += [["prune", str(record)]]
     said = ""

@@ -61,10 +61,27 @@ def show(found: Mapping[str, Any]) -> None:
     print()
     if found["test_accuracy_points"] is not None:
         print(f"test accuracy: b is {found['test_accuracy_points']:+.2f} points from a")
+    if found["images"] is not None:
+        print(_of_images(found["images"]))
     if found["parts_in_epoch"] is not None:
         print(f"the learning curves part in epoch {found['parts_in_epoch']}")
     if found["same_cell"]:
         print("same cell, " + ("same result to the last bit" if found["same_result"] else "not the same result"))
+
+
+def _of_images(images: Mapping[str, Any]) -> str:
+    """On which test images one alone is right, and how far that would be told by other images."""
+    half = 1.96 * images["spread"]
+    text = (
+        f"of {images['images']:,} test images a alone is right on {images['only_a']:,} and b alone on "
+        f"{images['only_b']:,}: with other images of this kind b would be {images['points'] - half:+.2f} to "
+        f"{images['points'] + half:+.2f} points from a (95 %)"
+    )
+    if images["by_class"]:
+        low, high = min(images["by_class"]), max(images["by_class"])
+        worst, best = images["by_class"].index(low), images["by_class"].index(high)
+        text += f"; by class from {low:+.1f} (class {worst}) to {high:+.1f} (class {best})"
+    return textwrap.fill(text, 100)
 
 
 def _table(differing: Mapping[str, Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "sweep": "train all cells of a grid or a declared sweep, then report",
     "reproduce": "run a paper's comparison, or all of them, and judge its claims",
     "plan": "show the cells of a sweep, how far each is and what the rest should cost",
+    "power": "how many seeds a comparison needs, before anything is trained",
     "tune": "search the best recipe of each pool on a validation split, alike for all",
     "status": "what is done, running, queued, failed, and the time left",
     "logs": "what a cell printed, and why it failed",

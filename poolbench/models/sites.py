@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.heads import create_head
+from poolbench.heads.base import Head
 from poolbench.messages import counted
 from poolbench.pooling import create_pool
 from poolbench.registry import call
@@ -171,6 +172,12 @@ class Trunk(nn.Module):
             return self.head.training_loss(maps, x, y, label_smoothing)
         logits = self.head(maps)
         return self.criterion(logits, y, label_smoothing), logits
+
+    @property
+    def reads_chances(self) -> bool:
+        """Whether the loss is cross-entropy, so that a softmax of the logits gives chances of the classes."""
+        own = getattr(type(self.head), "criterion", Head.criterion)
+        return own is Head.criterion
 
     def criterion(self, logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
         """The mean loss of logits ``(N, K)``: the head's ``criterion`` where it has one, else cross-entropy."""

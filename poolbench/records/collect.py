@@ -101,6 +101,7 @@ def write_archive(records: Iterable[Record], path: str | Path) -> None:
         config, _ = _without_places(record.config)
         content = {"run_id": record.run_id, "config": config, "environment": record.environment}
         content |= {"result": record.result, "status": _status(record) or None, "metrics": record.metrics}
+        content |= {"outcomes": record.outcomes} if record.outcomes is not None else {}
         lines.append(json.dumps(json_ready(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
     write_text(Path(path), "".join(lines))
 

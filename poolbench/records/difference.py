@@ -1,11 +1,13 @@
 """What differs between two records: config, environment, result and learning curve."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from poolbench.dotted import flatten
 from poolbench.records.fields import FIELDS
 from poolbench.records.identity import identity, with_added
+from poolbench.records.outcomes import compared
 from poolbench.records.read import Record, same_content
 
 # By every training anew, the same one included.
@@ -20,7 +22,9 @@ def difference(a: Record, b: Record) -> dict[str, Any]:
     Returns: ``a`` and ``b`` (``run_id``, ``path``, ``state``); ``config``, ``outside`` (options that are no part of a
         cell's identity: places, device, threads, labels), ``environment``, ``result`` and ``measured`` (time, memory),
         each a mapping from a name to ``{"a": value, "b": value}``, less the one that a record does not have;
-        ``test_accuracy_points`` (b minus a in percentage points, None unless both finished); ``epoch``, what differs
+        ``test_accuracy_points`` (b minus a in percentage points, None unless both finished); ``images``, on which test
+        images one alone is right (:class:`poolbench.records.outcomes.Comparison`; None where a record does not tell, or
+        of other images); ``epoch``, what differs
         in the last epoch of the learning curves, and ``parts_in_epoch``, the first epoch that is not the same (None for
         equal curves); ``same_cell`` and ``same_result``: both finished, and all that is not measured anew is equal to
         the last bit, the learning curve included.
@@ -38,6 +42,8 @@ def difference(a: Record, b: Record) -> dict[str, Any]:
     accuracies = [(record.result or {}).get("test_accuracy") for record in (a, b)]
     if None not in accuracies:
         points = 100 * (accuracies[1] - accuracies[0])
+    both = a.outcomes is not None and b.outcomes is not None
+    images = compared(a.outcomes, b.outcomes) if both and _same_images(a, b) else None
     last = [record.metrics[-1] if record.metrics else {} for record in (a, b)]
     parts_in = _first_differing(a.metrics, b.metrics)
     return {
@@ -54,10 +60,15 @@ def difference(a: Record, b: Record) -> dict[str, Any]:
         "environment": _differing(*(flatten(_without(record.environment, "created")) for record in (a, b))),
         "result": result,
         "test_accuracy_points": points,
+        "images": None if images is None else asdict(images),
         "measured": {k: v for k, v in apart.items() if k not in result},
         "epoch": _differing(*last),
         "parts_in_epoch": parts_in,
     }
+
+
+def _same_images(a: Record, b: Record) -> bool:
+    return a.config.get("data_fingerprint") == b.config.get("data_fingerprint")
 
 
 def _who(record: Record) -> dict[str, str]:

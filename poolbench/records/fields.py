@@ -38,6 +38,8 @@ FIELDS: dict[str, Field] = {
         Field("test_accuracy", "share"),
         Field("flip_averaged_accuracy", "share"),
         Field("test_loss", "loss"),
+        Field("mirror_mean_accuracy", "share"),  # of the test images and their mirror images, the mean of both
+        Field("true_class_probability", "share"),  # mean over the test images; of nets with cross-entropy
         Field("train_accuracy", "share"),
         Field("train_loss", "loss"),
         Field("validation_accuracy", "share"),

@@ -13,6 +13,8 @@ from typing import Any
 from poolbench.foreign import Unreadable, opened, parsed_json, parsed_yaml, read_bytes, read_text
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.kinds import sound_status, wrong_kind
+from poolbench.records.outcomes import FILE as OUTCOMES
+from poolbench.records.outcomes import wrong_outcomes
 from poolbench.records.printable import printable
 
 ARCHIVE = "records.jsonl"
@@ -38,6 +40,7 @@ class Record:
         result: the flat result, None for a cell that has not finished.
         status: the last status, None when there is none.
         metrics: one row per epoch; an empty field of the CSV is None.
+        outcomes: which test images were right, see :mod:`poolbench.records.outcomes`; None in records of before.
     """
 
     run_id: str
@@ -47,6 +50,7 @@ class Record:
     result: dict[str, Any] | None = None
     status: dict[str, Any] | None = None
     metrics: list[dict[str, int | float | None]] = field(default_factory=list)
+    outcomes: dict[str, Any] | None = None
 
     @property
     def state(self) -> str:
@@ -97,6 +101,7 @@ def read_record(path: str | Path) -> Record:
             result=result,
             status=_status(path / "status.json", str(config.get("run_id", path.name))),
             metrics=metrics,
+            outcomes=read_json(path / OUTCOMES) if finished else None,
         )
     )
 
@@ -203,7 +208,7 @@ def _from_archive(path: Path, line: bytes) -> Record:
     rows = members.get("metrics") or []
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RecordError("metrics is not a list of rows")
-    parts = {key: members.get(key) for key in ("config", "environment", "result", "status")}
+    parts = {key: members.get(key) for key in ("config", "environment", "result", "status", "outcomes")}
     for key, value in parts.items():
         if not isinstance(value, dict) and not (value is None and key != "config"):
             raise RecordError(f"{key} is not a mapping")
@@ -249,6 +254,8 @@ def _checked(record: Record) -> Record:
         unread = config["trainer"].get("test") is False and result.get("test_accuracy") is None
         if not unread and not isinstance(result.get("test_accuracy"), int | float):
             raise RecordError(f"result: test_accuracy is {result.get('test_accuracy')!r}, not a number")
+        if record.outcomes is not None and (reason := wrong_outcomes(record.outcomes, result.get("test_accuracy"))):
+            raise RecordError(reason)
         if record.metrics and record.metrics[-1].get("epoch") != result.get("epochs"):
             last = record.metrics[-1].get("epoch")
             raise RecordError(f"metrics end with epoch {last}, the result has {result.get('epochs')} epochs")

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,7 +62,8 @@ def train(
         loss, accuracy = (None, None)
         if validation is not None:
             torch.manual_seed(derive(seed, "validation", epoch.number))  # for pools that draw in evaluation too
-            loss, accuracy, _ = evaluate(state.counting, validation(), course.trainer.precision)
+            read = evaluate(state.counting, validation(), course.trainer.precision)
+            loss, accuracy = read.loss, read.accuracy
         row |= {"validation_loss": loss, "validation_accuracy": accuracy}
         row |= {"seconds": seconds, "images_per_second": epoch.images / seconds}
         progress.history.append(row)
@@ -135,18 +137,33 @@ def _mirrored(epoch: Epoch, samples: int, seed: int) -> Tensor:
     return (torch.randint(2, (samples,), generator=_stream(seed, "flip")) + epoch.number) % 2
 
 
-@torch.no_grad()
-def evaluate(
-    model: Trunk, batches: Iterable[Batch], precision: str = "fp32", flip: bool = False
-) -> tuple[float, float, float | None]:
-    """Mean loss (the model's ``criterion``) and accuracy (a fraction) of ``model`` in evaluation mode over ``batches``.
+@dataclass(frozen=True)
+class Reading:
+    """What a net says of ``N`` images.
 
     Args:
-        flip: also read the accuracy of logits averaged over each image and its mirror image.
-    Returns: loss, accuracy, flip-averaged accuracy or None.
+        loss: mean of the model's ``criterion``; accuracy: a fraction.
+        flip_averaged: accuracy of logits averaged over each image and its mirror image, where that was asked for.
+        right: ``(N,)``, whether each image was given its class.
+        log_probability: ``(N,)``, of each image's class; None of a net whose loss is not cross-entropy, which gives no
+            chances.
+        labels: ``(N,)``.
     """
+
+    loss: float
+    accuracy: float
+    flip_averaged: float | None
+    right: Tensor
+    log_probability: Tensor | None
+    labels: Tensor
+
+
+@torch.no_grad()
+def evaluate(model: Trunk, batches: Iterable[Batch], precision: str = "fp32", flip: bool = False) -> Reading:
+    """Read ``batches`` in evaluation mode; with ``flip`` also the accuracy averaged over mirror images."""
     model.eval()
-    loss, correct, flipped, count = 0.0, 0, 0, 0
+    loss, flipped = 0.0, 0
+    right, chances, labels = [], [], []
     for x, y in batches:
         with autocast(precision, x.device):
             logits = model(x).float()
@@ -154,9 +171,18 @@ def evaluate(
                 both = logits + model(x.flip(3)).float()
                 flipped += int((both.argmax(1) == y).sum())
         loss += model.criterion(logits, y).item() * len(y)
-        correct += int((logits.argmax(1) == y).sum())
-        count += len(y)
-    return loss / count, correct / count, flipped / count if flip else None
+        right.append((logits.argmax(1) == y).cpu())
+        chances.append(logits.log_softmax(1).gather(1, y[:, None])[:, 0].cpu())
+        labels.append(y.cpu())
+    every, count = torch.cat(right), sum(map(len, right))
+    return Reading(
+        loss=loss / count,
+        accuracy=int(every.sum()) / count,
+        flip_averaged=flipped / count if flip else None,
+        right=every,
+        log_probability=torch.cat(chances) if getattr(model, "reads_chances", False) else None,
+        labels=torch.cat(labels),
+    )
 
 
 def resized(x: Tensor, side: int) -> Tensor:

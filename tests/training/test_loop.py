@@ -116,7 +116,8 @@ def test_it_learns_what_can_be_learnt(images):
     assert history[-1]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert history[-1]["train_accuracy"] > 0.8
     assert history[-1]["validation_accuracy"] > 0.8
-    loss, accuracy, _ = evaluate(setting.model, setting.validation())
+    read = evaluate(setting.model, setting.validation())
+    loss, accuracy = read.loss, read.accuracy
     assert (loss, accuracy) == (history[-1]["validation_loss"], history[-1]["validation_accuracy"])
 
 
@@ -255,7 +256,8 @@ def test_evaluating_is_the_mean_over_all_images_the_last_partial_batch_included(
     batches = plain_batches(pictures[:50], labels[:50], 20, MEAN, STD)
     setting.model.train()
     state = setting.weights()
-    loss, accuracy, _ = evaluate(setting.model, batches)
+    read = evaluate(setting.model, batches)
+    loss, accuracy = read.loss, read.accuracy
     assert not setting.model.training
     assert same(setting.weights(), state)  # no statistic moved
     x = ((pictures[:50] / 255 - 0.5) / 0.25).permute(0, 3, 1, 2)
@@ -439,16 +441,18 @@ def test_the_average_of_weights_follows_them(images):
 def test_validation_reads_the_averaged_weights(images):
     setting = Setting(images, epochs=2, weight_averaging=0.9)
     setting.train(validation=setting.validation)
-    loss, _, _ = evaluate(setting.average.module, setting.validation())
+    loss = evaluate(setting.average.module, setting.validation()).loss
     assert setting.progress.history[-1]["validation_loss"] == loss
-    assert loss != evaluate(setting.model, setting.validation())[0]
+    assert loss != evaluate(setting.model, setting.validation()).loss
     assert averaged(setting.model, Trainer()) is None
 
 
 def test_flip_averaging_reads_both_sides(images):
     setting = Setting(images, epochs=1).train()
-    loss, accuracy, flipped = evaluate(setting.model, setting.validation(), flip=True)
-    assert evaluate(setting.model, setting.validation()) == (loss, accuracy, None)
+    read = evaluate(setting.model, setting.validation(), flip=True)
+    loss, accuracy, flipped = read.loss, read.accuracy, read.flip_averaged
+    plain = evaluate(setting.model, setting.validation())
+    assert (plain.loss, plain.accuracy, plain.flip_averaged) == (loss, accuracy, None)
     x, y = next(plain_batches(images[0][:30], images[1][:30], 30, MEAN, STD))
     with torch.no_grad():
         logits = setting.model(x) + setting.model(x.flip(3))
@@ -479,7 +483,7 @@ def test_a_head_brings_its_own_loss(images):
     setting = Setting(images, head=Hinge, epochs=1).train()
     assert setting.rows()[-1]["train_loss"] > 100
     assert setting.model.head.images == [(setting.trainer.batch_size, 3, SIDE, SIDE)] * len(setting.batches)
-    loss, _, _ = evaluate(setting.model, setting.validation())
+    loss = evaluate(setting.model, setting.validation()).loss
     x, y = next(plain_batches(images[0][:30], images[1][:30], 30, MEAN, STD))
     with torch.no_grad():
         assert loss == pytest.approx(F.multi_margin_loss(setting.model(x), y).item(), rel=1e-4)

@@ -1,0 +1,86 @@
+"""Rule 2 tried on made-up experiments: how often a word is wrong, and how often one is found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from poolbench.statistics.blocks import fit
+from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, ERROR, SUPPORTS, TOO_SMALL, errors_of, words
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Design:
+    """An experiment that compares arms with one control.
+
+    Args:
+        blocks: of seeds; arms: the control included; missing: share of the cells that a block lacks.
+        alike: degrees of freedom of the inverse chi-squares that the arms' variances are drawn from; None: all equal.
+        control: standard deviation of the control in units of the others'.
+        block_sd: of what a block adds to all of its arms, in units of the noise's.
+    """
+
+    blocks: int
+    arms: int
+    missing: float = 0.0
+    alike: float | None = None
+    control: float = 1.0
+    block_sd: float = 0.5
+
+
+def decided(
+    design: Design, kind: str, gain: float, smallest: float, repeats: int, seed: int, looks: tuple[int, ...] = ()
+) -> dict[str, float]:
+    """Shares of made-up experiments in which the first claim, or any, got each word; gains in units of the noise.
+
+    Args:
+        gain: true gain of every arm over the control.
+        looks: numbers of blocks after which it is judged, the error divided over them; once, at the end, without.
+    Returns: word -> share of experiments in which some claim got it; ``first`` -> share in which the first got one.
+    """
+    draw = np.random.default_rng([seed, design.blocks, design.arms])
+    counts = dict.fromkeys((SUPPORTS, TOO_SMALL, CONTRADICTS, "first"), 0)
+    times = looks or (design.blocks,)
+    for _ in range(repeats):
+        values = _drawn(design, gain, draw)
+        said: set[str] = set()
+        first = CANNOT_TELL
+        for blocks in times:
+            found = _judged(values[:, :blocks], kind, smallest, ERROR / len(times))
+            said |= set(found)
+            first = first if first != CANNOT_TELL else found[0]
+        for word in (SUPPORTS, TOO_SMALL, CONTRADICTS):
+            counts[word] += word in said
+        counts["first"] += first != CANNOT_TELL
+    return {word: count / repeats for word, count in counts.items()}
+
+
+def _drawn(design: Design, gain: float, draw: np.random.Generator) -> np.ndarray:
+    """``(arms, blocks)``, NaN for a cell that is not there; the control's row comes first."""
+    sds = np.ones(design.arms)
+    if design.alike is not None:
+        # Of mean 1, so that a design is as noisy as its neighbour.
+        sds = np.sqrt((design.alike - 2) / draw.chisquare(design.alike, design.arms))
+    sds[0] *= design.control
+    values = draw.normal(size=(design.arms, design.blocks)) * sds[:, None]
+    values += draw.normal(size=design.blocks) * design.block_sd
+    values[1:] += gain
+    if design.missing:
+        values[draw.random(values.shape) < design.missing] = np.nan
+    return values
+
+
+def _judged(values: np.ndarray, kind: str, smallest: float, error: float) -> list[str]:
+    arms = {
+        CONTROL if number == 0 else number: {block: value for block, value in enumerate(own) if not np.isnan(value)}
+        for number, own in enumerate(values.tolist())
+    }
+    try:
+        fitted = fit(arms)
+    except ValueError:
+        return [CANNOT_TELL]
+    names = [arm for arm in fitted.effects if arm != CONTROL]
+    if CONTROL not in fitted.effects:
+        return [CANNOT_TELL]
+    return words([errors_of(kind, fitted.difference(arm, CONTROL), smallest) for arm in names], error)
