@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from poolbench.checks import PATH, TRUTH, Rule, checked, is_number, is_whole, or_null, whole
+from poolbench.checks import PATH, TRUTH, Rule, checked, choice, is_number, is_whole, or_null, whole
 from poolbench.config_files import our_options
 from poolbench.configuration import COMPONENTS, MADE, WORDS, ConfigError
 from poolbench.dotted import flatten
@@ -32,6 +32,7 @@ LIMITS: dict[str, Rule] = {
         Rule(lambda value: value == math.inf or (is_number(value) and value > 0), "a number of hours above 0")
     ),
     "sweep.sample": or_null(whole(1)),
+    "sweep.order": choice("blocks", "declared"),
 }
 
 

@@ -92,6 +92,7 @@ def _look(arguments: argparse.Namespace) -> tuple[Look, str, bool]:
         raise ValueError(f"give a folder or the options of a sweep, not both: runs_dir={folders[0]} says where it is")
     from poolbench.records.environment import available_cores
     from poolbench.records.identity import digest, identity
+    from poolbench.sweep.blocks import whole_blocks
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
@@ -102,7 +103,8 @@ def _look(arguments: argparse.Namespace) -> tuple[Look, str, bool]:
 
     def look_at_plan() -> tuple[list[dict[str, Any]], dict[str, Any]]:
         rows = [cell_row(cell.folder, known) for cell in plan.cells]
-        return rows, totals(rows, alike, at_once)
+        whole, blocks = whole_blocks(plan, {row["run_id"]: row["state"] for row in rows})
+        return rows, {**totals(rows, alike, at_once), "whole_blocks": whole, "blocks": blocks}
 
     return look_at_plan, f"sweep {plan.name}", True
 
@@ -160,6 +162,8 @@ def _screen(name: str, rows: list[dict[str, Any]], totals: dict[str, Any], width
 def _in_all(totals: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in totals["counts"].items())
     lines = [f"{counted(totals['cells'], 'cell')}: {counts or 'none'}"]
+    if totals.get("blocks", 0) > 1:
+        lines[0] += f"; {totals['whole_blocks']} of {totals['blocks']} blocks whole"
     more = []
     if (totals["seconds_left"] or 0) >= 0.5:
         more.append(f"about {duration(totals['seconds_left'])} left")

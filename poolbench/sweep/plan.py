@@ -15,6 +15,7 @@ from poolbench.records.groups import group_hash, pool_labels, pool_of
 from poolbench.records.identity import cell_hash, digest, run_id
 from poolbench.records.kinds import wrong_config
 from poolbench.registry import component, nearest
+from poolbench.sweep.blocks import BLOCKS, in_blocks
 from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.grammar import Axes, bare, command_line, expand
 from poolbench.sweep.sample import draw
@@ -89,6 +90,7 @@ def make_plan(
                 merged.append((first, cell))
     refuse_unequal(cell.config for cell in cells.values())
     chosen_cells, note = draw(list(cells.values()), options["sample"])
+    chosen_cells = in_blocks(chosen_cells) if options["order"] == BLOCKS else chosen_cells
     _refuse_one_name_for_two(chosen_cells)
     notes = [*_of_merged(merged), *note]
     report_dir = chosen_cells[0].config["report_dir"]

@@ -29,6 +29,7 @@ from poolbench.records.identity import SCHEMA_VERSION, digest
 from poolbench.records.ownership import Ownership, tidy
 from poolbench.records.state import DAMAGED, DONE, FAILED, RUNNING
 from poolbench.records.times import now
+from poolbench.sweep.blocks import next_of
 from poolbench.sweep.cells import Cell, Plan
 
 POLL_SECONDS = 0.3
@@ -81,6 +82,7 @@ class _Run:
         self.workers = plan.options["workers"] or self.gpus or cores
         self.threads = max(1, cores // self.workers)
         self.queue, self.elsewhere = deque(cells), list[Cell]()
+        self.next = lambda: next_of(self.queue, plan, self.workers, self.deadline)
         self.running: dict[int, tuple[BaseProcess, Any, Cell, int]] = {}
         self.failures: Counter[str] = Counter()
         self.failed: dict[str, str] = {}
@@ -91,8 +93,8 @@ class _Run:
                 if time.monotonic() > self.deadline:
                     self.queue.clear()
                     self.elsewhere.clear()
-                while self.queue and len(self.running) < self.workers:
-                    self._take(self.queue.popleft())
+                while len(self.running) < self.workers and (cell := self.next()):
+                    self._take(cell)
                 if self.running:
                     connection.wait(list(self.running), POLL_SECONDS)
                 else:  # Windows does not wait for nothing

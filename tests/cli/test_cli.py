@@ -105,6 +105,8 @@ def test_a_record_holds_what_it_should(swept):
             "result.json",
             "environment.json",
             "checkpoint.pt",
+            "outcomes.json",
+            "log_probabilities.npy",
             "log.txt",
         }
         result = json.loads((record / "result.json").read_text())

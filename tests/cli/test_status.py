@@ -116,6 +116,7 @@ def test_watching_a_pipe_says_what_changed_and_ends_when_nothing_runs(runs, monk
             finish(runs)
 
     monkeypatch.setattr(status.time, "sleep", sleep)
+    monkeypatch.setattr(status.time, "monotonic", lambda: 0.01 * len(looks))
     assert main(["status", "--watch"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2  # before and after, however often it looked
@@ -138,7 +139,7 @@ def test_watching_ends_at_once_where_nothing_runs_and_waits_for_what_is_queued(t
     monkeypatch.setattr(status.time, "sleep", interrupt)
     assert main(["status", "--watch", *SWEEP]) == 0  # Ctrl-C, quietly
     streams = capsys.readouterr()
-    assert streams.out.splitlines() == ["4 cells: 4 queued"]
+    assert streams.out.splitlines() == ["4 cells: 4 queued; 0 of 2 blocks whole"]
     assert streams.err == ""
 
 

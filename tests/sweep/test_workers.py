@@ -182,6 +182,8 @@ def test_all_cells_are_trained_and_what_is_done_or_damaged_is_seen():
             "result.json",
             "environment.json",
             "checkpoint.pt",
+            "outcomes.json",
+            "log_probabilities.npy",
         }
         described = json.loads((cell.folder / "environment.json").read_text())
         assert described["threads"] == max(1, environment.available_cores() // 2)

@@ -1,0 +1,69 @@
+"""Try rule 2 on made-up experiments and write what came out, docs/power.md's tables: minutes.
+
+  python scripts/simulate_rule2.py                 the long form, 20,000 experiments a row
+  python scripts/simulate_rule2.py --repeats 1000  a quick look
+
+Each row is a design; its numbers say how often, in per cent, a family of claims got a wrong word where that word is
+wrong, and how often the first claim was decided when its gain is the smallest difference of interest.
+"""
+
+import argparse
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+
+from poolbench.statistics.simulation import Design, decided
+from poolbench.statistics.words import CONTRADICTS, SUPPORTS, TOO_SMALL
+
+BLOCKS, ARMS = (3, 6, 10), (2, 3, 5, 8)
+SPREADS = {
+    "equal": {},
+    "drawn, prior df 11": {"alike": 11.0},
+    "drawn, prior df 4": {"alike": 4.0},
+    "control twice the others": {"control": 2.0},
+    "equal, a fifth missing": {"missing": 0.2},
+}
+# Where a word is wrong: kind, true gain in units of the noise (the smallest difference of interest is 1), word.
+WRONG = (
+    ("better", 0.0, SUPPORTS),
+    ("better", 0.0, TOO_SMALL),
+    ("better", 1.0, CONTRADICTS),
+    ("better", 1.0, TOO_SMALL),
+    ("not_worse", -1.0, SUPPORTS),
+    ("not_worse", 0.0, CONTRADICTS),
+    ("equal", 1.0, SUPPORTS),
+    ("equal", 1.0, CONTRADICTS),
+)
+
+
+def row(task: tuple[int, int, str, tuple[int, ...], int]) -> str:
+    """A line of the table."""
+    blocks, arms, spread, looks, repeats = task
+    design = Design(blocks, arms, **SPREADS[spread])
+    runs = {
+        (kind, gain): decided(design, kind, gain, 1.0, repeats, seed=2026, looks=looks)
+        for kind, gain in dict.fromkeys((kind, gain) for kind, gain, _ in WRONG)
+    }
+    shares = [runs[kind, gain][word] for kind, gain, word in WRONG]
+    worst = max(shares)
+    cells = " | ".join(f"{100 * share:.1f}" for share in shares)
+    at = f"{blocks}" + (f", looks at {', '.join(map(str, looks))}" if looks else "")
+    return f"| {at} | {arms} | {spread} | {cells} | {100 * worst:.1f} | {100 * runs['better', 1.0]['first']:.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=20_000, metavar="N", help="made-up experiments a row (20000)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (2)")
+    arguments = parser.parse_args()
+    tasks = [(*design, (), arguments.repeats) for design in itertools.product(BLOCKS, ARMS, SPREADS)]
+    tasks += [(10, arms, "equal", looks, arguments.repeats) for arms in (2, 5) for looks in ((3, 10), (3, 6, 10))]
+    titles = [f"{kind}, gain {gain:g}: {word}" for kind, gain, word in WRONG]
+    head = ["blocks", "arms", "spreads", *titles, "worst", "decided at d"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for line in pool.map(row, tasks):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
