@@ -267,6 +267,7 @@ def _more_of(session: Session, tested: Reading, batches: Any) -> dict[str, float
     chances = tested.log_probability
     return {
         "mirror_mean_accuracy": (tested.accuracy + mirrored.accuracy) / 2,
+        "largest_class_share": tested.labels.bincount().max().item() / len(tested.labels),
         "true_class_probability": None if chances is None else chances.double().exp().mean().item(),
     }
 

@@ -15,7 +15,7 @@ from poolbench.records.printable import printable
 from poolbench.registry import nearest
 from poolbench.statistics.estimates import Estimate
 
-SUPPORTS, CONTRADICTS, CANNOT_TELL, NO_RECORD = "supports", "contradicts", "cannot tell", "no record"
+NO_RECORD = "no record"
 KINDS = ("better", "not_worse", "equal")
 DIRECTIONS = ("higher", "lower")
 STATUSES = ("verified", "computed", "from memory")
@@ -94,11 +94,14 @@ class Judgement:
         control, treatment: means over the paired seeds with their 95 % intervals.
         control_values, treatment_values: by seed, of the paired ones; control_runs, treatment_runs: seed -> run_id.
         gain: of the treatment, paired by seed, positive as the claim has it, with its 95 % interval; gains: by seed.
-        level: of the interval that decides, as Holm's procedure gives it; judged: the gain with that interval.
-        p: the smallest two-sided error at which anything would be decided, unadjusted; NaN for fewer than 3 pairs.
+        level: of the interval that decides, as the rule's family gives it; judged: the gain with that interval.
+        p: the smallest error at which anything would be decided, unadjusted; two-sided by rule 1, one-sided by rule 2.
+            NaN for fewer than 3 pairs.
         net: model, data and epochs of the cells, for people.
-        verdict: ``supports``, ``contradicts``, ``cannot tell`` or ``no record``; why: in words.
-        seeds_needed: how many would decide, at that level, if mean and spread stayed as they are.
+        first: what rule 1 said, where this is rule 2's; None where it is rule 1's.
+        verdict: ``supports``, ``supports, but too small to matter``, ``contradicts``, ``cannot tell`` or ``no record``;
+            why: in words.
+        seeds_needed: how many would decide, if mean and spread stayed as they are; by rule 2 four times of five.
         notes: what a reader must know beside it.
     """
 
@@ -120,6 +123,7 @@ class Judgement:
     treatment_runs: dict[int, str] = field(default_factory=dict)
     p: float = math.nan
     net: str = ""
+    first: "Judgement | None" = None
 
 
 def read_claims(path: str | Path, scale: str | None = None, scales: Iterable[str] | None = None) -> list[Claim]:

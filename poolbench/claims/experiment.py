@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from poolbench.claims.claim import Claim, ClaimError, Judgement
 from poolbench.claims.figure import claim_figure
+from poolbench.claims.second import judge_again
 from poolbench.claims.verdicts import judge
 from poolbench.claims.words import claims_markdown, claims_text, fill, history
 from poolbench.records.collect import collect, write_csv
@@ -71,10 +73,11 @@ def write_experiment(
     """
     output, records = Path(output), list(records)
     try:
-        judgements = judge(claims, records)
+        first = judge(claims, records)
     except ClaimError as error:
         raise ClaimError(f"{name}/claim.yaml: {error}") from error
     cells = collect(views(record for record in records if reads_test(record)))
+    judgements = judge_again(first, cells)
     drawing = Drawing(
         name=FIGURE,
         title=title or name,
@@ -90,7 +93,8 @@ def write_experiment(
 
 
 def claims_table(judgements: Iterable[Judgement]) -> pd.DataFrame:
-    """A row for each judgement: the claim, the paper's numbers, ours by seed, intervals, and how it was decided.
+    """A row for each judgement: the claim, the paper's numbers, ours by seed, intervals, and how it was decided, and
+    what rule 1 said.
 
     What holds several values is JSON.
     """
@@ -125,9 +129,22 @@ def claims_table(judgements: Iterable[Judgement]) -> pd.DataFrame:
                 **{name: _json(getattr(judgement, name)) for name in ("control_values", "treatment_values", "gains")},
                 **{name: _json(getattr(judgement, name)) for name in ("control_runs", "treatment_runs")},
                 "notes": " ".join(judgement.notes),
+                **_by_rule_1(judgement.first or judgement),
             }
         )
     return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+
+
+def _by_rule_1(first: Judgement) -> dict[str, Any]:
+    return {
+        "rule1_verdict": first.verdict,
+        "rule1_why": first.why,
+        **_bounds("rule1_gain", first.gain),
+        "rule1_level": first.level,
+        "rule1_judged_low": first.judged.low,
+        "rule1_judged_high": first.judged.high,
+        "rule1_p": first.p,
+    }
 
 
 def _bounds(name: str, estimate: Estimate) -> dict[str, float]:

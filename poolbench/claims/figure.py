@@ -193,9 +193,10 @@ def _draw_verdict(page: _Page, x: float, top: float, row: Row) -> None:
     if row.empty:
         page.text(x, top, one.verdict, color=GREY)
         return
-    page.text(x, top, one.verdict, fontweight="bold")
+    verdict, _, small = one.verdict.partition(", ")
+    page.text(x, top, verdict, fontweight="bold")
     page.text(x, top + LINE, _gain_text(row))
-    would = f"; about {one.seeds_needed:,} would" if one.seeds_needed else ""
+    would = f"; about {one.seeds_needed:,} would" if one.seeds_needed else "; too small" if small else ""
     page.text(x, top + 2 * LINE, counted(one.gain.n, "pair") + would, color=GREY)
 
 

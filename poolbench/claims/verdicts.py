@@ -14,20 +14,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from poolbench.claims.claim import (
-    CANNOT_TELL,
-    CONTRADICTS,
-    NO_RECORD,
-    SUPPORTS,
-    Claim,
-    Judgement,
-    amount,
-    arm_text,
-)
+from poolbench.claims.claim import NO_RECORD, Claim, Judgement, amount, arm_text
 from poolbench.claims.pairing import Arm, Pairing, Tested, comparable, net_words, pair_notes, pairings
 from poolbench.records.read import Record
 from poolbench.statistics.comparisons import ALPHA, LEAST_PAIRS, difference_p
 from poolbench.statistics.estimates import LEVEL, Estimate, mean_interval, spreadless
+from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, SUPPORTS
 
 MOST_SEEDS = 1000  # beyond, nobody waits for a verdict
 _EMPTY = mean_interval([])

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from poolbench.claims.arms import arm_words, metric_words
-from poolbench.claims.claim import CANNOT_TELL, NO_RECORD, Claim, Judgement, Paper, amount, is_share
+from poolbench.claims.claim import NO_RECORD, Claim, Judgement, Paper, amount, is_share
 from poolbench.records.printable import printable
 from poolbench.report.tables import DASH, plain_markdown
 from poolbench.statistics.estimates import LEVEL, Estimate
+from poolbench.statistics.words import CANNOT_TELL
 
 RULE = (
-    "In brackets: 95 % t intervals over seeds, rounded outwards. Gains are paired by seed, positive as the claim has "
-    "it. A verdict comes from the interval at a level adjusted, as Holm does, for all claims of the experiment: the "
-    "chance that any of them is wrong is at most 5 %. How: docs/claims.md."
+    "In brackets: 95 % t intervals, rounded outwards. Gains are taken within blocks, one seed on one kind of "
+    "processor, positive as the claim has it, with the spread that all arms of the net leave over. Verdicts are by "
+    "rule 2: each is asked for from one side, at an error that is shared out, as Holm does, over the headline claims "
+    "of the experiment, and over the others: the chance that any of a family is wrong is at most 5 %. How, and what "
+    "rule 1 said: docs/claims.md."
 )
 _WIDTH = 100
 _MOST_DIGITS = 8

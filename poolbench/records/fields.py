@@ -50,6 +50,7 @@ FIELDS: dict[str, Field] = {
         Field("train_flops", "number"),
         Field("images_seen", "count"),
         Field("test_samples", "count"),
+        Field("largest_class_share", "share"),  # of the test images: what always guessing that class would reach
         Field("train_samples", "count"),
         Field("validation_samples", "count"),
         Field("train_seconds", "number", measured=True, cost=5),

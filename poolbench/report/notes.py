@@ -1,5 +1,6 @@
 """What a reader must know beside the numbers: budget, seeds, what is missing, and what makes cells hard to compare."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -18,6 +19,7 @@ RULE = (
     "pooling counted. Speed and time: medians over cells."
 )
 _PLACE = ("cpu", "capability", "threads", "device", "torch", "allocator_kept")  # what the fingerprint covers
+FEW_STEPS, MUCH_LEFT_OUT = 20, 0.1  # of an epoch
 _MOST_NAMED = 4  # run_ids named in a note; the rest is counted
 
 
@@ -31,6 +33,7 @@ def notes(cells: list[Row], rows: list[Row], baseline: str, crowd: tuple[set[str
     done = counting(cells)
     return [
         *_budget(done),
+        *_thin(done),
         *_seeds(done),
         *_pairing(rows, baseline),
         *_power(rows),
@@ -59,6 +62,28 @@ def _budget(done: list[Row]) -> list[str]:
     parts += [f"{first['optimizer']} with {first['schedule']}"]
     parts.append(f"{_range(done, 'train_flops', '{:.3g}')} training FLOPs a cell")
     return [f"Budget: {', '.join(parts)}. Test set: {_range(done, 'test_samples', '{:,.0f}')} images, read once."]
+
+
+def _thin(done: list[Row]) -> list[str]:
+    """What makes it a comparison of nets that learned little: few steps, images left out, no better than a guess."""
+    said = []
+    steps = [(cell["train_samples"], cell["batch_size"]) for cell in done if cell["train_samples"] and cell["epochs"]]
+    if few := [samples // batch for samples, batch in steps if samples // batch < FEW_STEPS]:
+        said.append(f"An epoch has {counted(min(few), 'step')} only: a smaller trainer.batch_size makes more.")
+    left_out = max((samples % batch / samples for samples, batch in steps), default=0.0)
+    if left_out > MUCH_LEFT_OUT:
+        said.append(f"Each epoch leaves out {100 * left_out:.0f} % of the images, which make no whole batch.")
+    if done and all(map(_guesses, done)):
+        said.append("All cells are at the level of guessing: nets that learned nothing tell nothing of pools.")
+    return said
+
+
+def _guesses(cell: Row) -> bool:
+    """Whether a cell is no better than always naming the largest class, within what chance makes of it."""
+    share, images = cell["largest_class_share"], cell["test_samples"]
+    if share is None or not images:
+        return False
+    return cell["test_accuracy"] <= share + 2 * math.sqrt(share * (1 - share) / images)
 
 
 def _seeds(done: list[Row]) -> list[str]:

@@ -28,6 +28,7 @@ class Difference:
         mean: estimated over all blocks; blocks: those that have both arms.
         error: standard error of ``mean``; df: its degrees of freedom. NaN and 0 where nothing tells the spread.
         pooled: whether the other arms had a say in ``error``.
+        exact: ``mean`` is the true difference, as that of two counts of operations.
     """
 
     mean: float
@@ -35,23 +36,30 @@ class Difference:
     error: float
     df: float
     pooled: bool
+    exact: bool = False
 
     def above(self, value: float) -> float:
         """One-sided p that the true difference is ``value`` or less. NaN without a spread."""
         from scipy import stats
 
+        if self.exact:
+            return float(self.mean <= value)
         return float(stats.t.sf((self.mean - value) / self.error, self.df)) if self.error > 0 else math.nan
 
     def below(self, value: float) -> float:
         """One-sided p that the true difference is ``value`` or more. NaN without a spread."""
         from scipy import stats
 
+        if self.exact:
+            return float(self.mean >= value)
         return float(stats.t.cdf((self.mean - value) / self.error, self.df)) if self.error > 0 else math.nan
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The two-sided interval at ``level``; NaN without a spread."""
         from scipy import stats
 
+        if self.exact:
+            return self.mean, self.mean
         if not self.error > 0:
             return math.nan, math.nan
         half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.error
@@ -76,7 +84,7 @@ class Fit:
     df: int
 
     def difference(self, arm: str, control: str, floor: float = 0.0) -> Difference:
-        """``arm`` minus ``control``.
+        """``arm`` minus ``control``, to about nine digits.
 
         Args:
             floor: variance of one value's noise, at the least: a flukishly small spread must not decide.
@@ -86,9 +94,15 @@ class Fit:
         own = [self.values[arm][block] - self.values[control][block] for block in both]
         factor = float(self.factors[a, a] + self.factors[b, b] - 2 * self.factors[a, b])
         variance, df, pooled = _variance(own, self.squares, self.df)
+        # What the least squares leave of equal differences is rounding, not a spread.
+        largest = max(abs(value) for name in (arm, control) for value in self.values[name].values())
+        variance = 0.0 if variance <= (1e-9 * largest) ** 2 else variance
         variance = max(variance, floor) if df else math.nan
-        error = math.sqrt(variance * factor) if df else math.nan
-        return Difference(self.effects[arm] - self.effects[control], len(own), error, df, pooled)
+        mean = self.effects[arm] - self.effects[control]
+        # Libraries of linear algebra differ in their last digits from machine to machine; what is published must not.
+        digits = 10 - math.floor(math.log10(largest)) if largest else 0
+        error = float(f"{math.sqrt(variance * factor):.9g}") if df else math.nan
+        return Difference(round(mean, digits), len(own), error, df, pooled)
 
 
 def fit(values: Values) -> Fit:

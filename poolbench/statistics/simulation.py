@@ -83,4 +83,5 @@ def _judged(values: np.ndarray, kind: str, smallest: float, error: float) -> lis
     names = [arm for arm in fitted.effects if arm != CONTROL]
     if CONTROL not in fitted.effects:
         return [CANNOT_TELL]
-    return words([errors_of(kind, fitted.difference(arm, CONTROL), smallest) for arm in names], error)
+    family = [errors_of(kind, fitted.difference(arm, CONTROL), smallest) for arm in names]
+    return [word for word, _ in words(family, error)]

@@ -37,9 +37,13 @@ class Errors:
 
     @property
     def least(self) -> float:
-        """By which the claim stands in its family; 1 where it cannot be told."""
+        """The probability that the word which comes first is wrong; NaN where none can be said."""
         known = [p for p in (self.supports, self.contradicts) if not math.isnan(p)]
-        return min(known, default=1.0)
+        return min(known, default=math.nan)
+
+    def settled(self, error: float) -> bool:
+        """Whether neither word can be wrong any more: both of its cases are excluded."""
+        return self.supports < error and self.contradicts < error
 
     def word(self, error: float) -> str:
         """What may be said when each word may be wrong with probability ``error``."""
@@ -71,13 +75,19 @@ def grade(kind: str, difference: Difference, smallest: float, error: float) -> s
     return "worse" if kind in ("better", "not_worse") and difference.below(0.0) < error / 2 else ""
 
 
-def words(family: Sequence[Errors], error: float = ERROR) -> list[str]:
-    """A word for each claim of a family, such that any of them is wrong with probability ``error`` at most (Holm)."""
-    order = sorted(range(len(family)), key=lambda place: family[place].least)
-    found, left = [CANNOT_TELL] * len(family), len(family)
-    for place in order:
-        word = family[place].word(error / left)
-        if word == CANNOT_TELL:
+def words(family: Sequence[Errors], error: float = ERROR) -> list[tuple[str, float]]:
+    """A word for each claim of a family, such that any of them is wrong with probability ``error`` at most.
+
+    The claims share the error as in Holm (1979). After Shaffer (1986) a claim leaves it to the others only when it
+    is settled: a word that is said excludes one of a claim's two cases, and the other one may still be true.
+
+    Returns: the word, and the probability of being wrong at which it was asked for.
+    """
+    left, share = len(family), error
+    while left:
+        share = error / left
+        open_ = sum(not one.settled(share) for one in family)
+        if open_ in (0, left):
             break
-        found[place], left = word, left - 1
-    return found
+        left = open_
+    return [(one.word(share), share) for one in family]

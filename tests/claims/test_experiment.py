@@ -13,6 +13,7 @@ from poolbench.claims.experiment import write_experiment
 from poolbench.claims.figure import claim_figure
 from poolbench.records.read import read_records
 from poolbench.report.drawings import drawn_by
+from poolbench.statistics.blocks import accuracy_floor, fit
 from poolbench.statistics.estimates import mean_interval
 from tests.claims.claimed import make_claims
 from tests.report.synthetic import make_runs
@@ -57,11 +58,20 @@ def test_every_number_can_be_recomputed_from_the_table(done):
         assert row[f"{arm}_mean"] == pytest.approx(mean_interval(own.values()).mean)
     gains = [values[1][seed] - values[0][seed] for seed in values[0]]
     assert json.loads(row["gains"]) == pytest.approx(dict(zip(values[0], gains, strict=True)))
-    assert (row["gain_mean"], row["gain_low"], row["gain_high"]) == pytest.approx(
-        (lambda e: (e.mean, e.low, e.high))(mean_interval(gains))
+    # By rule 1 each pair stands alone.
+    alone, judged = mean_interval(gains), mean_interval(gains, row["rule1_level"])
+    assert tuple(row[f"rule1_gain_{name}"] for name in ("mean", "low", "high")) == pytest.approx(
+        (alone.mean, alone.low, alone.high)
     )
-    judged = mean_interval(gains, row["level"])
-    assert (row["judged_low"], row["judged_high"]) == pytest.approx((judged.low, judged.high))
+    assert (row["rule1_judged_low"], row["rule1_judged_high"]) == pytest.approx((judged.low, judged.high))
+    # By rule 2 in blocks, and with no less spread than a test set of 10,000 images has.
+    arms = {name: dict(own) for name, own in zip(("max", "overlapping"), values, strict=True)}
+    floor = accuracy_floor(mean_interval(values[1].values()).mean, 10_000)
+    again = fit(arms).difference("overlapping", "max", floor)
+    assert row["gain_mean"] == pytest.approx(again.mean)
+    assert (row["gain_low"], row["gain_high"]) == pytest.approx(again.interval())
+    assert (row["judged_low"], row["judged_high"]) == pytest.approx(again.interval(row["level"]))
+    assert row["level"] == pytest.approx(0.9)  # a claim alone, from one side at 5 %
     assert (row["pairs"], row["verdict"]) == (3, experiment.judgements[0].verdict)
     assert json.loads(row["treatment"]) == {"pool": "overlapping"}
     assert row["paper_gain"] == 0.004

@@ -37,6 +37,9 @@ def situation(name):
             for i in range(14)
         ]
         return many, ["rotate_10", *(f"flip_{way}" for way in ("horizontal", "vertical"))]
+    if name == "too small":
+        small = "supports, but too small to matter"
+        return [judged(0, 0.001, verdict=small), judged(1, 0.001, needed=10_000)], []
     if name == "no record":
         return [judged(0), make_judgement(make_claim("other", **LONG)), judged(2)], ["size_24", "size_32"]
     if name == "other units":
@@ -65,6 +68,7 @@ SITUATIONS = (
     "one",
     "strata",
     "fourteen with long words",
+    "too small",
     "no record",
     "other units",
     "paper far away",
@@ -137,7 +141,10 @@ def test_every_claim_arm_stratum_and_verdict_is_said(name):
         assert claim.paper.metric.replace(" ", "") in said
         assert all(str(pattern["pool"]) in said for pattern in (claim.control, claim.treatment))
     for verdict in {judgement.verdict for judgement in judgements}:
-        assert shown.count(verdict) == sum(judgement.verdict == verdict for judgement in judgements)
+        word, _, small = verdict.partition(", ")
+        told = sum(judgement.verdict == verdict for judgement in judgements)
+        assert shown.count(word) == told
+        assert not small or sum(text.endswith("; too small") for text in shown) == told
 
 
 def test_every_seed_of_both_arms_and_of_the_gain_is_a_dot():

@@ -136,3 +136,19 @@ def test_a_pool_that_equals_the_baseline_everywhere_is_pointed_out(tmp_path):
 
 def test_spans_are_short():
     assert spans({0, 1, 2, 5, 7, 8}) == "0-2, 5, 7-8"
+
+
+def test_nets_that_learned_little_are_told(tmp_path):
+    write_cell(tmp_path / "few", make_config("max", trainer__batch_size=9000))
+    said = _notes(tmp_path / "few")
+    assert "An epoch has 5 steps only" in said
+    assert "leaves out" not in said  # 50,000 images make 5 batches but for 5,000
+    write_cell(tmp_path / "left", make_config("max", trainer__batch_size=8500))
+    assert "Each epoch leaves out 15 % of the images, which make no whole batch" in _notes(tmp_path / "left")
+    usual = make_runs(tmp_path / "usual", ["max", "lp"])
+    assert not any(word in _notes(usual) for word in ("only:", "leaves out", "guessing"))
+    for seed, accuracy in enumerate((0.1, 0.104, 0.09)):
+        write_cell(tmp_path / "none", make_config("max", seed), test_accuracy=accuracy, largest_class_share=0.1)
+    assert "All cells are at the level of guessing" in _notes(tmp_path / "none")
+    write_cell(tmp_path / "none", make_config("lp", 0), test_accuracy=0.2, largest_class_share=0.1)
+    assert "guessing" not in _notes(tmp_path / "none")

@@ -1,5 +1,6 @@
 """Arms within blocks: textbook values, limits, and equalities with what scipy knows."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from poolbench.statistics.blocks import PRIOR_DF, accuracy_floor, fit
+from poolbench.statistics.blocks import PRIOR_DF, Difference, accuracy_floor, fit
 
 SOME = st.integers(0, 2**32 - 1)
 
@@ -119,3 +120,29 @@ def test_what_cannot_be_compared_is_said():
     assert once.mean == pytest.approx(2.0)
     assert once.df == 0
     assert all(map(math.isnan, (once.error, once.above(0), once.below(0), *once.interval())))
+
+
+def test_equal_differences_have_no_spread_whatever_rounding_leaves():
+    same = {"a": {s: 0.1 + 0.07 * s for s in range(7)}}
+    same["b"] = {s: value + 0.3 for s, value in same["a"].items()}
+    found = fit(same).difference("b", "a")
+    assert [math.isnan(number) for number in (found.above(0), found.below(1), *found.interval())] == [True] * 4
+    # A third arm that varies, or the floor, tells one.
+    assert fit(same | {"c": {s: 0.1 * (s % 3) for s in range(7)}}).difference("b", "a").above(0) < 1
+    assert fit(same).difference("b", "a", floor=1e-6).above(0) < 0.05
+
+
+def test_what_is_exact_is_no_matter_of_chance():
+    exact = Difference(2.0, 3, 0.0, 0.0, False, exact=True)
+    assert (exact.above(1.0), exact.above(2.0), exact.below(3.0), exact.below(2.0)) == (0.0, 1.0, 0.0, 1.0)
+    assert exact.interval() == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_last_digits_of_linear_algebra_are_not_told(seed, missing):
+    values = made(seed, missing=missing)
+    fitted = fit(values)
+    turned = fit({arm: dict(reversed(own.items())) for arm, own in reversed(values.items())})  # summed otherwise
+    for arm, control in itertools.combinations(fitted.effects, 2):
+        assert fitted.difference(arm, control) == turned.difference(arm, control)

@@ -13,6 +13,7 @@ from poolbench.statistics.words import (
     CONTRADICTS,
     SUPPORTS,
     TOO_SMALL,
+    Errors,
     errors_of,
     grade,
     words,
@@ -60,15 +61,23 @@ def test_words_stand_on_one_side_and_grades_on_two():
         errors_of("same", of(0), 1.0)
 
 
-def test_a_family_shares_its_error_as_holm_does():
+def test_a_family_shares_its_error_until_a_claim_is_settled():
     good = [errors_of("better", of(mean, error=1.0), 0.1) for mean in (2.0, 2.6, 3.2)]
-    alone = [one.supports for one in good]
-    assert [p < 0.05 for p in alone] == [True] * 3
-    assert words(good) == [SUPPORTS] * 3
-    weak = errors_of("better", of(0.0, error=1.0), 0.1)
-    # Beside two that cannot be told the smallest p must be below a third of the error, and so on.
-    mixed = [good[0], weak, weak]
-    assert words(mixed) == ([SUPPORTS] if alone[0] < 0.05 / 3 else [CANNOT_TELL]) + [CANNOT_TELL] * 2
+    assert [one.supports < 0.05 for one in good] == [True] * 3
+    # A claim that is borne out may still be wrong about what is large, so it goes on taking its share.
+    assert words(good) == [(CANNOT_TELL if one.supports >= 0.05 / 3 else SUPPORTS, 0.05 / 3) for one in good]
+    assert {word for word, _ in words(good)} == {CANNOT_TELL, SUPPORTS}
+    # One of which both cases are excluded leaves its share to the others.
+    middle = Errors(0.02, 0.99, 0.99)
+    settled = Errors(1e-9, 1e-9, 1e-9)
+    assert words([middle, middle, middle]) == [(CANNOT_TELL, 0.05 / 3)] * 3
+    assert words([middle, settled, middle]) == [(SUPPORTS, 0.025), (TOO_SMALL, 0.025), (SUPPORTS, 0.025)]
+    assert words([settled, settled]) == [(TOO_SMALL, 0.025)] * 2
+    # Each that is settled may settle the next one.
+    chain = [Errors(p, p, p) for p in (0.01, 0.02, 0.04)]
+    assert words(chain) == [(TOO_SMALL, 0.05)] * 3
+    unknown = Errors(math.nan, math.nan)
+    assert words([unknown, settled]) == [(CANNOT_TELL, 0.05), (TOO_SMALL, 0.05)]
     assert words([]) == []
 
 
@@ -87,6 +96,7 @@ DESIGNS = [
     Design(6, 3, missing=0.2),
     Design(10, 8, alike=4.0),
     Design(6, 5, control=2.0),
+    Design(40, 8),  # all are told in the end
 ]
 REPEATS = 2000 if ALL else 300
 

@@ -1,0 +1,187 @@
+"""Claims judged by rule 2, on the cells that rule 1 paired: blocks, one spread for all arms, words from one side.
+
+Rule 2 came on 2026-11-30, when all published cells had been seen; both verdicts stand in ``claims.csv``.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from poolbench.claims.claim import NO_RECORD, Claim, Judgement, amount
+from poolbench.records.fields import FIELDS
+from poolbench.statistics.blocks import Difference, accuracy_floor, fit
+from poolbench.statistics.comparisons import LEAST_PAIRS
+from poolbench.statistics.estimates import LEVEL, Estimate
+from poolbench.statistics.power import MOST_BLOCKS, blocks_for
+from poolbench.statistics.words import CANNOT_TELL, SUPPORTS, Errors, errors_of, grade, words
+
+_NOTHING = Difference(math.nan, 0, math.nan, 0.0, False)
+_APART = "its arms never met on one kind of processor"
+_EQUAL = "all differences are equal: nothing tells their spread"
+# Heads that are fitted to a trunk which trains as another head's does: such arms share a net, and not their noise.
+_FITTED = ("mop",)
+
+
+@dataclass
+class _Group:
+    """Arms of one net that one metric is read of."""
+
+    arms: dict[int, dict[Any, float]] = field(default_factory=dict)
+    arm_of: dict[str, int] = field(default_factory=dict)  # run_id -> arm
+
+    def add(self, runs: Mapping[int, str], values: Mapping[Any, float]) -> int:
+        """Take in what one arm of a claim has; claims may share arms. Returns: the arm's number."""
+        number = next((self.arm_of[run] for run in runs.values() if run in self.arm_of), len(self.arms))
+        self.arm_of |= dict.fromkeys(runs.values(), number)
+        self.arms.setdefault(number, {}).update(values)
+        return number
+
+
+def judge_again(judgements: Sequence[Judgement], cells: pd.DataFrame) -> list[Judgement]:
+    """``judgements`` of one experiment by rule 2, in their order; headline claims are one family, the others another.
+
+    Args:
+        judgements: by rule 1, which stay in them as ``first``.
+        cells: of the experiment, as :func:`poolbench.records.collect.collect` gives them.
+    """
+    known = cells.drop_duplicates("run_id").set_index("run_id")
+    gains = _gains(judgements, known)
+    told: dict[int, Judgement] = {}
+    for headline in (True, False):
+        family = [place for place, one in enumerate(judgements) if one.claim.headline == headline]
+        counted = [place for place in family if judgements[place].verdict != NO_RECORD]
+        asked = [_errors(judgements[place], gains[place]) for place in counted]
+        for place, errors, (word, error) in zip(counted, asked, words(asked), strict=True):
+            told[place] = _told(judgements[place], gains[place], errors, word, error, len(counted))
+    return [told.get(place, one) for place, one in enumerate(judgements)]
+
+
+def _errors(judgement: Judgement, gain: Difference) -> Errors:
+    if gain.blocks < LEAST_PAIRS:
+        return Errors(math.nan, math.nan)
+    return errors_of(judgement.claim.kind, gain, judgement.claim.smallest_difference)
+
+
+def _told(one: Judgement, gain: Difference, errors: Errors, word: str, error: float, claims: int) -> Judgement:
+    """``one`` with the word that it got when that may be wrong with probability ``error``."""
+    if not gain.blocks:
+        plain = {"level": LEVEL, "judged": one.gain, "p": math.nan, "seeds_needed": None}
+        return replace(one, verdict=CANNOT_TELL, why=_APART, first=one, **plain)
+    more = _more(one.claim, gain, claims) if word == CANNOT_TELL and gain.blocks >= LEAST_PAIRS else None
+    return replace(
+        one,
+        gain=_estimate(gain, LEVEL),
+        level=1 - 2 * error,  # a word stands on one side of it
+        judged=_estimate(gain, 1 - 2 * error),
+        verdict=word,
+        why=_few(gain, more) if word == CANNOT_TELL else _why(one.claim, gain, word, error),
+        seeds_needed=more,
+        p=errors.least,
+        first=one,
+    )
+
+
+def _estimate(gain: Difference, level: float) -> Estimate:
+    return Estimate(gain.blocks, gain.mean, *gain.interval(level))
+
+
+def _more(claim: Claim, gain: Difference, claims: int) -> int | None:
+    """Blocks with which four of five such experiments would decide, if the gain is what was found."""
+    sd = gain.error * math.sqrt(gain.blocks / 2)
+    if not sd > 0:
+        return None
+    found = blocks_for(claim.kind, gain.mean, claim.smallest_difference, sd, 2 + gain.pooled, claims)
+    return None if found is None else max(found, gain.blocks + 1)
+
+
+def _few(gain: Difference, more: int | None) -> str:
+    if gain.blocks < LEAST_PAIRS:
+        return f"fewer than {LEAST_PAIRS} seeds on one kind of processor"
+    if not gain.error > 0:
+        return _EQUAL
+    return f"about {more} seeds would, four times of five" if more else f"{MOST_BLOCKS} seeds would not either"
+
+
+def _why(claim: Claim, gain: Difference, word: str, error: float) -> str:
+    d, more = amount(claim, claim.smallest_difference), grade(claim.kind, gain, claim.smallest_difference, error)
+    if claim.kind == "better":
+        if word == SUPPORTS:
+            return f"better, by {d} or more" if more else "better"
+        return "worse" if more else f"a gain of {d} or more is excluded"
+    if claim.kind == "not_worse":
+        return f"a loss of {d} or more is excluded" if word == SUPPORTS else "worse"
+    if word == SUPPORTS:
+        return f"a difference of {d} or more is excluded"
+    return f"{'better' if gain.mean > 0 else 'worse'}, by {d} or more"
+
+
+def _gains(judgements: Sequence[Judgement], known: pd.DataFrame) -> list[Difference]:
+    groups: dict[Any, _Group] = defaultdict(_Group)
+    places = []
+    for number, one in enumerate(judgements):
+        claim = one.claim
+        alike = claim.metric_control == claim.metric_treatment and not _share_a_net(one, known)
+        key = (one.net, claim.metric_control, claim.direction) if alike else number
+        sign = 1 if claim.direction == "higher" else -1
+        sides = ((one.control_runs, one.control_values), (one.treatment_runs, one.treatment_values))
+        if not alike:  # of one net two numbers may be read: these are two arms all the same
+            sides = tuple(
+                ({seed: f"{run} {side}" for seed, run in runs.items()}, values)
+                for side, (runs, values) in enumerate(sides)
+            )
+        arms = [
+            groups[key].add(runs, {_block(seed, runs[seed], known): sign * value for seed, value in values.items()})
+            for runs, values in sides
+        ]
+        places.append((key, *arms))
+    fits = {key: _fitted(group) for key, group in groups.items()}
+    return [
+        _difference(fits[key], treatment, control, _floor(one, known), _counted(one.claim))
+        for (key, control, treatment), one in zip(places, judgements, strict=True)
+    ]
+
+
+def _fitted(group: _Group) -> Any:
+    try:
+        return fit(group.arms)
+    except ValueError:  # no two arms met on one kind of processor
+        return None
+
+
+def _difference(fitted: Any, arm: int, control: int, floor: float, counted: bool) -> Difference:
+    if fitted is None or not {arm, control} <= fitted.effects.keys():
+        return _NOTHING
+    found = fitted.difference(arm, control, floor)
+    if counted and not found.error > 0:
+        found = replace(found, exact=True)
+    return found if found.blocks else _NOTHING
+
+
+def _block(seed: int, run: str, known: pd.DataFrame) -> tuple[int, str]:
+    """One seed on one kind of processor."""
+    run = run.partition(" ")[0]
+    return seed, str(known["fingerprint"].get(run, "unknown"))
+
+
+def _share_a_net(judgement: Judgement, known: pd.DataFrame) -> bool:
+    runs = [*judgement.control_runs.values(), *judgement.treatment_runs.values()]
+    heads = {str(known["head"].get(run, "")).partition("(")[0] for run in runs}
+    return bool(heads & set(_FITTED)) or len(set(runs)) < len(runs)
+
+
+def _counted(claim: Claim) -> bool:
+    """Whether both numbers are counted, not measured nor drawn: that all blocks agree is then no chance."""
+    known = [FIELDS.get(metric) for metric in (claim.metric_control, claim.metric_treatment)]
+    return all(one is not None and one.kind in ("count", "operations") and not one.measured for one in known)
+
+
+def _floor(judgement: Judgement, known: pd.DataFrame) -> float:
+    """The least variance of a value, where the metric is the accuracy on a test set of known size."""
+    if judgement.claim.metric_control != "test_accuracy" or not judgement.treatment_runs:
+        return 0.0
+    images = known["test_samples"].get(next(iter(judgement.treatment_runs.values())))
+    return accuracy_floor(judgement.treatment.mean, int(images)) if pd.notna(images) and images else 0.0

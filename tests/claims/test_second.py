@@ -1,0 +1,188 @@
+"""Rule 2 on an experiment's claims: blocks, what is pooled and what is not, families, and what is kept of rule 1."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from poolbench.claims.second import judge_again
+from poolbench.claims.verdicts import judge
+from poolbench.records.collect import collect
+from poolbench.statistics.blocks import accuracy_floor, fit
+from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, SUPPORTS, TOO_SMALL
+from tests.claims.claimed import make_arms, make_claims, make_record
+
+RESULT = {"test_samples": 10_000}
+
+
+def again(folder, records, *changes):
+    claims = make_claims(folder, *changes)
+    return judge_again(judge(claims, records), collect(records))
+
+
+def values(arms=("max", "overlapping", "lp", "average"), seeds=4, seed=0, gain=0.0, noise=0.004):
+    draw = np.random.default_rng(seed)
+    blocks = draw.normal(0, 0.003, seeds)
+    return {
+        arm: {s: float(0.8 + gain * number + blocks[s] + draw.normal(0, noise)) for s in range(seeds)}
+        for number, arm in enumerate(arms)
+    }
+
+
+ALL_PAIRS = ({}, {"treatment": {"pool": "lp"}}, {"treatment": {"pool": "average"}})
+
+
+def test_all_arms_of_the_net_tell_the_spread(tmp_path):
+    own = values()
+    first, *_ = again(tmp_path, make_arms(own, result=RESULT), *ALL_PAIRS)
+    floor = accuracy_floor(np.mean(list(own["overlapping"].values())), 10_000)
+    expected = fit(own).difference("overlapping", "max", floor)
+    assert (first.gain.mean, first.gain.n) == (pytest.approx(expected.mean), 4)
+    assert (first.gain.low, first.gain.high) == pytest.approx(expected.interval())
+    assert first.first.verdict in ("supports", "contradicts", "cannot tell")
+    assert first.first.gain.n == 4
+    # Arms that no claim names tell nothing; the two alone are the paired t test.
+    alone, *_ = again(tmp_path, make_arms(own, result=RESULT))
+    assert (alone.gain.low, alone.gain.high) != (first.gain.low, first.gain.high)
+    assert alone.gain.low == pytest.approx(
+        fit({k: own[k] for k in ("max", "overlapping")}).difference("overlapping", "max", floor).interval()[0]
+    )
+
+
+def test_lower_is_better_turns_the_gain(tmp_path):
+    own = values(gain=0.02)
+    records = [
+        make_record(pool, seed, 0.8, result={"test_loss": value})
+        for pool, by in own.items()
+        for seed, value in by.items()
+    ]
+    lower = {"metric": "test_loss", "direction": "lower", "smallest_difference_of_interest": 0.01}
+    (one,) = again(tmp_path, records, lower)
+    (other,) = again(tmp_path, records, {**lower, "direction": "higher"})
+    assert one.gain.mean == pytest.approx(-other.gain.mean)
+    assert (one.gain.low, one.gain.high) == pytest.approx((-other.gain.high, -other.gain.low))
+    assert {one.verdict, other.verdict} == {CONTRADICTS, SUPPORTS}
+    assert "worse" in one.why
+
+
+def test_arms_that_never_met_on_one_kind_of_processor_get_no_verdict(tmp_path):
+    own = values(gain=0.05)
+    records = make_arms({"max": own["max"]}, result=RESULT)
+    elsewhere = make_arms({"overlapping": own["overlapping"]}, result=RESULT)
+    for record in elsewhere:
+        record.environment["fingerprint"] = "another"
+    (one,) = again(tmp_path, [*records, *elsewhere])
+    assert one.first.verdict == SUPPORTS
+    assert (one.verdict, one.why) == (CANNOT_TELL, "its arms never met on one kind of processor")
+    # One seed that did is not enough; three are.
+    for record in elsewhere[:1]:
+        record.environment["fingerprint"] = "0011223344"
+    (one,) = again(tmp_path, [*records, *elsewhere])
+    assert (one.verdict, one.why) == (CANNOT_TELL, "fewer than 3 seeds on one kind of processor")
+    assert math.isnan(one.p)
+    for record in elsewhere[:3]:
+        record.environment["fingerprint"] = "0011223344"
+    (one,) = again(tmp_path, [*records, *elsewhere])
+    assert (one.verdict, one.gain.n) == (SUPPORTS, 3)
+
+
+def test_headline_claims_are_one_family_and_the_others_another(tmp_path):
+    own = values(gain=0.006, seeds=5, noise=0.003)
+    rest = [{"treatment": {"pool": pool}, "headline": False} for pool in ("lp", "average")]
+    found = again(tmp_path, make_arms(own, result=RESULT), {}, *rest)
+    assert [one.level for one in found] == pytest.approx([1 - 2 * 0.05, *[1 - 2 * 0.025] * 2])
+
+
+@pytest.mark.parametrize(
+    ("gain", "word", "why"),
+    [
+        (0.05, SUPPORTS, "better, by 1 point or more"),
+        (0.005, TOO_SMALL, "a gain of 1 point or more is excluded"),
+        (-0.05, CONTRADICTS, "worse"),
+    ],
+)
+def test_words_and_why(tmp_path, gain, word, why):
+    quiet = {"max": {s: 0.8 + 0.0001 * s for s in range(6)}}
+    quiet["overlapping"] = {s: value + gain + 0.0002 * (s % 2) for s, value in quiet["max"].items()}
+    (one,) = again(tmp_path, make_arms(quiet, result=RESULT))
+    assert (one.verdict, one.why.replace("1.0", "1")) == (word, why)
+    assert one.seeds_needed is None
+    assert one.p < 0.05
+
+
+def test_what_cannot_be_told_says_how_many_seeds_would(tmp_path):
+    noisy = values(noise=0.02, seeds=3, seed=5)
+    (one,) = again(tmp_path, make_arms({k: noisy[k] for k in ("max", "overlapping")}, result=RESULT))
+    assert one.verdict == CANNOT_TELL
+    assert one.seeds_needed is None or one.seeds_needed > 3
+    assert "seeds would" in one.why
+
+
+def test_numbers_of_one_net_are_two_arms_and_not_pooled(tmp_path):
+    draw = np.random.default_rng(3)
+    records = [
+        make_record(
+            pool,
+            seed,
+            0.8,
+            result={"test_accuracy_draws_1": float(a), "test_accuracy_draws_12": float(a + b), **RESULT},
+        )
+        for pool in ("max", "lp")
+        for seed, (a, b) in enumerate(zip(draw.normal(0.7, 0.01, 4), draw.normal(0.02, 0.002, 4), strict=True))
+    ]
+    metrics = {"control": "test_accuracy_draws_1", "treatment": "test_accuracy_draws_12"}
+    (one,) = again(tmp_path, records, {"control": {"pool": "max"}, "treatment": {"pool": "max"}, "metric": metrics})
+    paired = one.first.gain
+    assert (one.gain.mean, one.gain.low, one.gain.high) == pytest.approx((paired.mean, paired.low, paired.high))
+    assert one.verdict == SUPPORTS
+
+
+@pytest.mark.parametrize(
+    ("metric", "verdict", "why"),
+    [
+        ("forward_flops", SUPPORTS, "better, by 1"),  # counted: no chance is in it
+        ("test_accuracy_rotate", CANNOT_TELL, "all differences are equal"),
+    ],
+)
+def test_equal_differences_decide_where_they_are_counted(tmp_path, metric, verdict, why):
+    unit = 1.0 if metric == "forward_flops" else 1e-8
+    results = {"max": {metric: 35e6 * unit}, "overlapping": {metric: 22e6 * unit}}
+    records = [
+        make_record(pool, seed, 0.8, result=own | RESULT, data__probes=["rotate"])
+        for pool, own in results.items()
+        for seed in range(4)
+    ]
+    claim = {"metric": metric, "direction": "lower", "smallest_difference_of_interest": 1e6 * unit}
+    (one,) = again(tmp_path, records, claim)
+    assert one.verdict == verdict
+    assert one.why.startswith(why)
+    assert one.seeds_needed is None
+
+
+def test_claims_without_records_stay_as_they_are(tmp_path):
+    found = again(
+        tmp_path, make_arms({"max": [0.8] * 3, "overlapping": [0.81, 0.8, 0.79]}), {}, {"treatment": {"pool": "gem"}}
+    )
+    assert found[1].verdict == "no record"
+    assert found[1].first is None
+    assert math.isnan(found[1].gain.mean)
+
+
+def test_the_pages_count_what_the_two_rules_decide():
+    root = Path(__file__).parents[2]
+    rows = pd.concat([pd.read_csv(path) for path in sorted(root.glob("results/*/claims.csv"))])
+    decided = {rule: ~rows[rule].isin([CANNOT_TELL, "no record"]) for rule in ("rule1_verdict", "verdict")}
+    first, second = (int(own.sum()) for own in decided.values())
+    headline = [int((own & rows["headline"]).sum()) for own in decided.values()]
+    apart = int((rows["why"] == "its arms never met on one kind of processor").sum())
+    page = " ".join((root / "docs/claims.md").read_text().split())
+    assert f"Of the {len(rows)} published judgements rule 1 decided {first} and rule 2 decides {second}" in page
+    assert f"of the {int(rows['headline'].sum())} headline ones {headline[0]} and {headline[1]}" in page
+    assert apart == 5
+    assert "Five can get no verdict by rule 2" in page
+    readme = " ".join((root / "README.md").read_text().split())
+    assert (
+        f"decides {headline[1]} of these {int(rows['headline'].sum())} where the first decided {headline[0]}" in readme
+    )
