@@ -72,3 +72,12 @@ def test_the_page_says_what_the_command_does():
     assert len(pairs) == 3
     for difference, seeds in pairs:
         assert blocks_for("better", float(difference), float(difference), float(told[1]), 5) == int(seeds)
+
+
+def test_the_page_names_the_worst_row_of_its_table():
+    page = (Path(__file__).parents[2] / "docs/power.md").read_text()
+    rows = [line.split("|")[4:7] for line in page.splitlines() if re.match(r"\| \d", line)]
+    worst = max(float(cell) for row in rows for cell in row)
+    assert len(rows) == 66
+    assert worst <= 6
+    assert f"the worst number, {worst:g}, is of a control that varies twice as much" in page
