@@ -48,15 +48,14 @@ def judge_again(judgements: Sequence[Judgement], cells: pd.DataFrame) -> list[Ju
         judgements: by rule 1, which stay in them as ``first``.
         cells: of the experiment, as :func:`poolbench.records.collect.collect` gives them.
     """
-    known = cells.drop_duplicates("run_id").set_index("run_id")
-    gains = _gains(judgements, known)
+    found = gains(judgements, cells)
     told: dict[int, Judgement] = {}
     for headline in (True, False):
         family = [place for place, one in enumerate(judgements) if one.claim.headline == headline]
         counted = [place for place in family if judgements[place].verdict != NO_RECORD]
-        asked = [_errors(judgements[place], gains[place]) for place in counted]
+        asked = [_errors(judgements[place], found[place]) for place in counted]
         for place, errors, (word, error) in zip(counted, asked, words(asked), strict=True):
-            told[place] = _told(judgements[place], gains[place], errors, word, error, len(counted))
+            told[place] = _told(judgements[place], found[place], errors, word, error, len(counted))
     return [told.get(place, one) for place, one in enumerate(judgements)]
 
 
@@ -119,7 +118,9 @@ def _why(claim: Claim, gain: Difference, word: str, error: float) -> str:
     return f"{'better' if gain.mean > 0 else 'worse'}, by {d} or more"
 
 
-def _gains(judgements: Sequence[Judgement], known: pd.DataFrame) -> list[Difference]:
+def gains(judgements: Sequence[Judgement], cells: pd.DataFrame) -> list[Difference]:
+    """The gain of each judgement, as :func:`judge_again` takes it; of no blocks where its arms never met."""
+    known = cells.drop_duplicates("run_id").set_index("run_id")
     groups: dict[Any, _Group] = defaultdict(_Group)
     places = []
     for number, one in enumerate(judgements):

@@ -71,7 +71,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Record"]) -> list[str]:
-    """Cells by arm, how far they are, and what the rest should cost."""
+    """Cells by arm, how far they are, what the rest should cost, and whether it will decide the claims."""
+    from poolbench.claims.chances import chance_lines, chances
     from poolbench.cli.plan import cost_lines, left
     from poolbench.records.state import DONE
     from poolbench.sweep.estimate import cells_at_once, estimate
@@ -92,7 +93,9 @@ def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Recor
     done = {run_id: DONE if state == _PUBLISHED else state for run_id, state in shown.items()}
     estimates = estimate(plan, done, workers, known.values())
     costs = cost_lines(estimates.values(), left(estimates, workers), "runs_dir and results/" if known else "runs_dir")
-    return lines + [f"  {line}" for line in costs]
+    seeds = len({cell.config["seed"] for cell in plan.cells})
+    decided = chance_lines(chances(claims, known.values(), seeds), seeds)
+    return lines + [f"  {line}" for line in (*costs, *decided)]
 
 
 def _counted(states: Mapping[str, int]) -> str:

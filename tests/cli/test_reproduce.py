@@ -1,6 +1,7 @@
 """`poolbench reproduce`: an experiment with claims, trained, judged, published, and read again without training."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def test_what_is_published_is_not_trained_again_and_says_the_same(place, capsys)
     planned = capsys.readouterr().out
     assert "1999_ours: 1 claim, 6 cells: 6 published" in planned
     assert "left:" not in planned
+    assert "chance to decide with 3 seeds" in planned
 
 
 def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
@@ -245,7 +247,9 @@ def test_a_plan_reckons_with_published_records_and_says_so(place, capsys):
     shutil.rmtree("runs")
     capsys.readouterr()
     assert main(["reproduce", "1999_ours", "--plan"]) == 0
-    assert "told from like cells in runs_dir and results/, of other seeds (2)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "told from like cells in runs_dir and results/, of other seeds (2)" in said
+    assert re.search(r"with 3 seeds, by the spread of cells that are done:\n +better: \d+ % \(sd ", said)
 
 
 def test_a_record_of_another_cell_is_not_counted_among_those_declared(place):
