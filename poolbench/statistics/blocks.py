@@ -15,7 +15,7 @@ import numpy as np
 
 PRIOR_DF = 11.0  # how alike the arms' spreads are, measured on 110 degrees of freedom of published cells
 UNEQUAL = 0.05  # below this p the two arms' own spread is larger than the others', and stands alone
-OF_TEST_SET = 0.32  # variance of an accuracy between seeds, at the least: times error / images of the test set
+OF_TEST_SET = 0.32  # variance of an accuracy between seeds, at the least: times accuracy x error / images
 
 Values = Mapping[str, Mapping[object, float]]  # arm -> block -> value
 
