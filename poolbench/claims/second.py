@@ -13,13 +13,12 @@ import pandas as pd
 
 from poolbench.claims.claim import NO_RECORD, Claim, Judgement, amount
 from poolbench.records.fields import FIELDS
-from poolbench.statistics.blocks import Difference, accuracy_floor, fit
+from poolbench.statistics.blocks import Difference, accuracy_floor, between, fit_or_none
 from poolbench.statistics.comparisons import LEAST_PAIRS
 from poolbench.statistics.estimates import LEVEL, Estimate
 from poolbench.statistics.power import MOST_BLOCKS, blocks_for
 from poolbench.statistics.words import CANNOT_TELL, SUPPORTS, Errors, errors_of, grade, words
 
-_NOTHING = Difference(math.nan, 0, math.nan, 0.0, False)
 _APART = "its arms never met on one kind of processor"
 _EQUAL = "all differences are equal: nothing tells their spread"
 # Heads that are fitted to a trunk which trains as another head's does: such arms share a net, and not their noise.
@@ -139,27 +138,16 @@ def gains(judgements: Sequence[Judgement], cells: pd.DataFrame) -> list[Differen
             for runs, values in sides
         ]
         places.append((key, *arms))
-    fits = {key: _fitted(group) for key, group in groups.items()}
+    fits = {key: fit_or_none(group.arms) for key, group in groups.items()}
     return [
         _difference(fits[key], treatment, control, _floor(one, known), _counted(one.claim))
         for (key, control, treatment), one in zip(places, judgements, strict=True)
     ]
 
 
-def _fitted(group: _Group) -> Any:
-    try:
-        return fit(group.arms)
-    except ValueError:  # no two arms met on one kind of processor
-        return None
-
-
 def _difference(fitted: Any, arm: int, control: int, floor: float, counted: bool) -> Difference:
-    if fitted is None or not {arm, control} <= fitted.effects.keys():
-        return _NOTHING
-    found = fitted.difference(arm, control, floor)
-    if counted and not found.error > 0:
-        found = replace(found, exact=True)
-    return found if found.blocks else _NOTHING
+    found = between(fitted, arm, control, floor)
+    return replace(found, exact=True) if counted and found.blocks and not found.error > 0 else found
 
 
 def _block(seed: int, run: str, known: pd.DataFrame) -> tuple[int, str]:

@@ -19,7 +19,9 @@ from poolbench.records.read import Problem, Record, read_records, told
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
+from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, neighbours, notes, spans
+from poolbench.report.over_nets import over_all_nets
 from poolbench.report.summary import USUAL_BASELINE, by, check_baseline, finished, plain, summarise
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
@@ -40,6 +42,7 @@ class Report:
     Args:
         output: the folder written to.
         cells: the tidy table, a row per cell; summary: a row per group and pool.
+        over: rows over all nets, where three or more compare a pool with the baseline; else empty.
         groups: each group's rows of the summary and the notes that belong under its table.
         problems: what could not be read.
         files: everything the report consists of, in the order of writing; figures that were up to date are among them.
@@ -50,6 +53,7 @@ class Report:
     output: Path
     cells: pd.DataFrame
     summary: pd.DataFrame
+    over: pd.DataFrame
     groups: list[tuple[pd.DataFrame, list[str]]]
     problems: list[Problem] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -72,7 +76,7 @@ class Report:
 
         if console is None:
             console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH)
-        print_summary(self.groups, RULE, console)
+        print_summary(self.groups, RULE, console, self.over)
         if self.trials:
             console.print(Text(left_out(self.trials)))
         for problem in told(self.problems):
@@ -89,11 +93,12 @@ def write_report(
 ) -> Report:
     """Write tables and figures about ``source`` into the folder ``output``.
 
-    Writes ``cells.csv``, ``summary.csv`` and ``summary.md``, and for each group of comparable cells the figures
-    ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups; a pool alone in
-    one of several groups has nothing to be compared with and gets none. A figure is drawn only when its data or the
-    code that draws it changed since the last report here (``report.json`` remembers), and the figures of groups that
-    are gone are removed.
+    Writes ``cells.csv``, ``summary.csv`` and ``summary.md``; ``nets.csv`` where three nets or more compare a pool with
+    the baseline; ``classes.csv`` where records hold which test images were right; and for each group of comparable
+    cells the figures ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups;
+    a pool alone in one of several groups has nothing to be compared with and gets none. A figure is drawn only when its
+    data or the code that draws it changed since the last report here (``report.json`` remembers), and the figures of
+    groups that are gone are removed.
 
     Cells with tuned values (``optimizer=tuned``) have groups of their own, in which each pool stands at its own best
     recipe, beside those at the same recipe. A cell that belongs to both has a row in both.
@@ -126,15 +131,24 @@ def write_report(
     summary = summarise(cells, baseline)
     tuned = tuned_notes(reported)
     members, said = by(plain(cells), "group"), by(plain(summary), "group")
+    outcomes = {record.run_id: record.outcomes for record in reported if record.outcomes}
     crowd = neighbours(cells.drop_duplicates("run_id"))
     groups = []
     for group, rows in summary.groupby("group", sort=False):
-        groups.append((rows, [*tuned.get(str(group), []), *notes(members[group], said[group], baseline, crowd)]))
+        about = notes(members[group], said[group], baseline, crowd)
+        groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, baseline)]))
+    over = over_all_nets(summary)
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
     write_csv(cells, files[0])
     write_csv(summary, files[1])
     more = f"\n{left_out(trials)}\n" if trials else ""
-    write_text(files[2], markdown(groups, RULE, len(problems)) + more)
+    write_text(files[2], markdown(groups, RULE, len(problems), over) + more)
+    for name, table in (("nets.csv", over), ("classes.csv", by_class(cells, reported, baseline))):
+        if len(table):
+            files.append(output / name)
+            write_csv(table, files[-1])
+        else:  # of another report here
+            (output / name).unlink(missing_ok=True)
     if with_latex:
         files.append(output / "summary.tex")
         write_text(files[-1], latex(groups))
@@ -143,7 +157,7 @@ def write_report(
         write_archive(records, files[-1])
     own = _drawings(cells, collect_metrics(reported), [rows for rows, _ in groups])
     figures, drawn = bring_up_to_date(output, [*drawings, *own])
-    return Report(output, cells, summary, groups, problems, [*files, *figures, output / MEMORY], drawn, trials)
+    return Report(output, cells, summary, over, groups, problems, [*files, *figures, output / MEMORY], drawn, trials)
 
 
 def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]) -> list[Drawing]:

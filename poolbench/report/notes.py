@@ -9,14 +9,17 @@ import pandas as pd
 
 from poolbench.report.summary import Row, counting
 from poolbench.report.tables import counted
-from poolbench.statistics.comparisons import LEAST_PAIRS, least_seeds
+from poolbench.statistics.comparisons import LEAST_PAIRS
 
 RULE = (
-    "± is the 95 % t interval over seeds. Differences are paired by seed. A pool is called higher or lower than the "
-    "baseline when the paired two-sided t test has p < 0.05 after Holm's correction over the comparisons of its table; "
-    "an interval is not corrected, so it may leave out 0 where the verdict is that we cannot tell. "
-    "Gap: training accuracy, read like the test accuracy, minus test accuracy, in points. FLOPs: forward, one image, "
-    "pooling counted. Speed and time: medians over cells."
+    "Test accuracy ± is the 95 % t interval over seeds. Differences to the baseline are taken within blocks, one seed "
+    "on one kind of processor, with the spread that all pools of the table leave over; ± is their 95 % interval. A "
+    "pool is called higher or lower than the baseline when the two-sided test has p < 0.05 after Holm's correction "
+    "over its table; an interval is not corrected, so it may leave out 0 where the verdict is that we cannot tell. "
+    "best?: maybe, where no other pool is surely better (Hsu's comparison with the best at 5 %). By loss: the same "
+    "verdict on the test cross-entropy, better where it is lower; a second metric with 5 % of its own. Gap: training "
+    "accuracy, read like the test accuracy, minus test accuracy, in points. FLOPs: forward, one image, pooling "
+    "counted. Speed and time: medians over cells."
 )
 _PLACE = ("cpu", "capability", "threads", "device", "torch", "allocator_kept")  # what the fingerprint covers
 FEW_STEPS, MUCH_LEFT_OUT = 20, 0.1  # of an epoch
@@ -36,7 +39,8 @@ def notes(cells: list[Row], rows: list[Row], baseline: str, crowd: tuple[set[str
         *_thin(done),
         *_seeds(done),
         *_pairing(rows, baseline),
-        *_power(rows),
+        *_alike(done, rows),
+        *_few(rows),
         *_missing(cells, done),
         *_environments(done, rows),
         *_crowded(done, *crowd),
@@ -102,33 +106,35 @@ def _pairing(rows: list[Row], baseline: str) -> list[str]:
     if not any(row["baseline"] and row["seeds"] for row in rows):
         said.append(f"The baseline {baseline!r} has no finished cell here: no differences, no verdicts.")
     for row in rows:
-        if row["baseline"] or not row["seeds"] or row["pairs"] is None:
+        if row["baseline"] or not row["seeds"] or row["blocks"] is None:
             continue
         if row["missing_seeds"] or row["unpaired_seeds"]:
             lacks = [f"it lacks seed {row['missing_seeds']}"] if row["missing_seeds"] else []
             lacks += [f"the baseline lacks seed {row['unpaired_seeds']}"] if row["unpaired_seeds"] else []
-            said.append(f"{row['pool']}: {counted(row['pairs'], 'pair')} ({', '.join(lacks)}).")
-        if row["constant"] and row["pairs"] > 1:
-            what = "the same accuracy as" if row["difference"] == 0 else "the same difference to"
-            said.append(
-                f"{row['pool']} has {what} the baseline with every seed: no spread, so the exact test's p is used."
-            )
+            said.append(f"{row['pool']}: {counted(row['blocks'], 'block')} ({', '.join(lacks)}).")
     return said
 
 
-def _power(rows: list[Row]) -> list[str]:
-    compared = [row for row in rows if row["pairs"] is not None]
-    tested = [row for row in compared if row["pairs"] >= 2]
+def _alike(done: list[Row], rows: list[Row]) -> list[str]:
+    """Pools that give what the baseline gives, image for image as far as accuracies tell: are they another pool?"""
+    seen: dict[str, dict[int, float]] = {}
+    for cell in done:
+        seen.setdefault(cell["pool"], {})[cell["seed"]] = cell["test_accuracy"]
+    control = next((seen[row["pool"]] for row in rows if row["baseline"] and row["pool"] in seen), None)
+    return [
+        f"{row['pool']} has the same accuracy as the baseline with every seed."
+        for row in rows
+        if not row["baseline"] and control and len(control) > 1 and seen.get(row["pool"]) == control
+    ]
+
+
+def _few(rows: list[Row]) -> list[str]:
+    compared = [row for row in rows if row["blocks"] is not None]
     said = []
-    if few := [row["pool"] for row in compared if row["pairs"] < LEAST_PAIRS]:
-        said.append(f"No verdict from fewer than {LEAST_PAIRS} pairs: {', '.join(few)}.")
-    if weak := [row["pairs"] for row in tested if not row["exact_can_tell"]]:
-        needed, m, n = least_seeds(len(tested)), len(tested), int(min(weak))
-        said.append(
-            f"With {n} seeds the exact sign-flip test cannot come below p = {min(1.0, m * 2 / 2**n):.3g} "
-            f"for {counted(m, 'comparison')} (it needs {needed} seeds), so verdicts rest on the t test alone, which "
-            "takes the differences to be normally distributed."
-        )
+    if apart := [row["pool"] for row in compared if not row["blocks"] and not row["missing_seeds"]]:
+        said.append(f"Never met the baseline on one kind of processor, so no difference: {', '.join(apart)}.")
+    if few := [row["pool"] for row in compared if row["blocks"] < LEAST_PAIRS and row["pool"] not in apart]:
+        said.append(f"No verdict from fewer than {LEAST_PAIRS} blocks: {', '.join(few)}.")
     return said
 
 
@@ -159,7 +165,7 @@ def _environments(done: list[Row], rows: list[Row]) -> list[str]:
         text = f"Environments are mixed: {counts}{differ}; they change the last bits of a training, and its speed."
         crossing, pairs = _crossing(done, rows)
         if crossing:
-            text += f" {crossing} of {pairs} pairs compare cells of two environments."
+            text += f" {crossing} of {pairs} pairs of a seed cross two environments: they are in no difference."
         said.append(text)
     commits = sorted({str(cell["commit"] or "unknown")[:10] for cell in done})
     if len(commits) > 1:

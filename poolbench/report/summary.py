@@ -1,7 +1,7 @@
 """One row per pool of each group: what it reaches, how it differs from the baseline, and what it costs."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
@@ -9,7 +9,9 @@ import pandas as pd
 
 from poolbench.records.fields import costs
 from poolbench.registry import nearest
-from poolbench.statistics.comparisons import compare
+from poolbench.statistics.best import not_told_apart
+from poolbench.statistics.blocks import Values, accuracy_floor, fit_or_none
+from poolbench.statistics.comparisons import LEAST_PAIRS, Comparison, compare
 from poolbench.statistics.estimates import Estimate, mean_interval
 
 USUAL_BASELINE = "max"
@@ -18,20 +20,14 @@ _MEDIANS = tuple(field.name for field in costs())
 COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records; *_low and *_high are 95 % bounds.
     *("group", "setting", "pool", *CONSTANT, "baseline", "seeds", "unfinished", "failed"),
     *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
-    *(
-        "pairs",
-        "difference",
-        "difference_low",
-        "difference_high",
-        "p_t",
-        "p_holm",
-        "p_exact",
-        "p_exact_holm",
-        "verdict",
-    ),
+    *("blocks", "difference", "difference_low", "difference_high", "difference_error", "difference_df"),
+    *("p", "p_holm", "verdict", "among_best"),
+    *("test_loss", "test_loss_low", "test_loss_high"),
+    *("loss_difference", "loss_difference_low", "loss_difference_high", "loss_p", "loss_p_holm", "loss_verdict"),
     *("train_test_gap", "train_test_gap_low", "train_test_gap_high", *_MEDIANS),
-    *("exact_can_tell", "constant", "missing_seeds", "unpaired_seeds"),
+    *("missing_seeds", "unpaired_seeds"),
 )
+_OWN_LOSS = ("capsule",)  # heads of ours whose loss is not cross-entropy; a new record tells it itself
 
 
 Row = dict[str, Any]
@@ -47,7 +43,7 @@ def summarise(cells: pd.DataFrame, baseline: str = USUAL_BASELINE) -> pd.DataFra
     for (_, group), members in by_setting:
         pools = list(dict.fromkeys(cell["pool"] for cell in members))
         rows += _group_rows(group, members, find_baseline(pools, baseline))
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"pairs": "Int64"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"blocks": "Int64", "among_best": "boolean"})
 
 
 def plain(table: pd.DataFrame) -> list[Row]:
@@ -101,10 +97,51 @@ def finished(cells: pd.DataFrame) -> pd.DataFrame:
     return done.drop_duplicates(["group", "pool", "seed"])
 
 
+def blocks(cells: Iterable[Row], number: str) -> dict[Any, float]:
+    """Block, one seed on one kind of processor -> ``number`` of a pool's ``cells``, of those that have it."""
+    return {
+        (int(cell["seed"]), str(cell["fingerprint"] or "unknown")): cell[number]
+        for cell in cells
+        if cell[number] is not None
+    }
+
+
+def floors(done: Mapping[str, list[Row]]) -> dict[str, float]:
+    """The least variance of an accuracy of each pool, where the size of its test set is known."""
+    found = {}
+    for pool, own in done.items():
+        if images := next((cell["test_samples"] for cell in own if cell["test_samples"]), None):
+            found[pool] = accuracy_floor(sum(cell["test_accuracy"] for cell in own) / len(own), int(images))
+    return found
+
+
+def cross_entropy(cell: Row) -> bool:
+    """Whether the loss of a finished cell is cross-entropy: only then may losses be compared."""
+    if cell["true_class_probability"] is not None:
+        return True
+    older = cell["mirror_mean_accuracy"] is None  # than these two readings
+    return older and str(cell["head"]).partition("(")[0] not in _OWN_LOSS
+
+
+def best(values: Values, least: Mapping[str, float] | None = None) -> tuple[frozenset[str], frozenset[str]]:
+    """Which pools are not told apart from the best, and of which that was asked: those with three blocks or more."""
+    asked = {pool: own for pool, own in values.items() if len(own) >= LEAST_PAIRS}
+    fitted = fit_or_none(asked)
+    if fitted is None or fitted.df == 0 or len(fitted.effects) < 2:
+        return frozenset(), frozenset()
+    asked = {pool for pool, own in fitted.values.items() if len(own) >= LEAST_PAIRS}
+    return not_told_apart(fitted, least) & asked, frozenset(asked)
+
+
 def _group_rows(group: str, cells: list[Row], baseline: str | None) -> list[Row]:
     done = by(counting(cells), "pool")
-    accuracies = {pool: {int(cell["seed"]): cell["test_accuracy"] for cell in done[pool]} for pool in sorted(done)}
-    comparisons = compare(accuracies, baseline) if baseline else {}
+    accuracies = {pool: blocks(done[pool], "test_accuracy") for pool in sorted(done)}
+    losses = {pool: blocks(filter(cross_entropy, done[pool]), "test_loss") for pool in sorted(done)}
+    least = floors(done)
+    comparisons = compare(accuracies, baseline, least) if baseline else {}
+    by_loss = compare({pool: own for pool, own in losses.items() if own}, baseline) if baseline else {}
+    among, asked = best(accuracies, least)
+    seeds = {pool: {seed for seed, _ in own} for pool, own in accuracies.items()}
     rows = []
     for pool, own in sorted(by(cells, "pool").items()):
         own_done = done.get(pool, [])
@@ -114,19 +151,30 @@ def _group_rows(group: str, cells: list[Row], baseline: str | None) -> list[Row]
         row |= {"seeds": accuracy.n, "failed": sum(cell["state"] == "failed" for cell in own)}
         row |= {"unfinished": sum(cell["state"] not in ("done", "failed") for cell in own)}
         row |= _estimate("test_accuracy", accuracy)
+        row |= _estimate("test_loss", mean_interval(losses.get(pool, {}).values()))
+        row |= {"among_best": pool in among if pool in asked else None}
         gaps = [
             cell["train_accuracy"] - cell["test_accuracy"] for cell in own_done if cell["train_accuracy"] is not None
         ]
         row |= _estimate("train_test_gap", mean_interval(gaps))
         row |= {name: _median([cell[name] for cell in own_done if cell[name] is not None]) for name in _MEDIANS}
         if pool in comparisons:
-            pair = comparisons[pool]
-            row |= _estimate("difference", pair.difference) | {"pairs": pair.difference.n}
-            row |= {name: getattr(pair, name) for name in ("p_t", "p_holm", "p_exact", "p_exact_holm", "verdict")}
-            row |= {name: getattr(pair, name) for name in ("exact_can_tell", "constant")}
-            row |= {"missing_seeds": _listed(pair.missing), "unpaired_seeds": _listed(pair.unpaired)}
+            row |= _compared("", comparisons[pool]) | {"blocks": comparisons[pool].difference.blocks}
+            row |= {"difference_error": comparisons[pool].difference.error}
+            row |= {"difference_df": comparisons[pool].difference.df}
+            row |= {"missing_seeds": _listed(seeds[baseline] - seeds[pool])}
+            row |= {"unpaired_seeds": _listed(seeds[pool] - seeds[baseline])}
+        if pool in by_loss:
+            row |= _compared("loss_", by_loss[pool])
         rows.append(row)
     return sorted(rows, key=lambda row: (row["seeds"] == 0, -row["test_accuracy"] if row["seeds"] else 0, row["pool"]))
+
+
+def _compared(prefix: str, one: Comparison) -> Row:
+    low, high = one.difference.interval()
+    row = {"difference": one.difference.mean, "difference_low": low, "difference_high": high}
+    row |= {"p": one.p, "p_holm": one.p_holm, "verdict": one.verdict}
+    return {f"{prefix}{name}": value for name, value in row.items()}
 
 
 def _median(values: list[float]) -> float:
@@ -137,5 +185,5 @@ def _estimate(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _listed(seeds: tuple[int, ...]) -> str:
-    return " ".join(map(str, seeds))
+def _listed(seeds: Iterable[int]) -> str:
+    return " ".join(map(str, sorted(seeds)))

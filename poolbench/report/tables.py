@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from poolbench.records.fields import costs
+from poolbench.statistics.comparisons import CANNOT_TELL, HIGHER, LOWER
+from poolbench.statistics.nets import LEAST_TO_PREDICT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,27 +49,47 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{_rounded_up(p, 4 if p < 0.1 else 3)}"
 
 
+_BY_LOSS = {HIGHER: "worse", LOWER: "better", CANNOT_TELL: CANNOT_TELL}
 ACCURACY = (
     Column("pool", lambda row: f"{row['pool']}{' (baseline)' if row['baseline'] else ''}", numeric=False),
     Column("seeds", lambda row: str(row["seeds"])),
     Column("test acc. %", lambda row: plus_minus(row, "test_accuracy")),
     Column("diff. points", lambda row: plus_minus(row, "difference", sign=True)),
     Column("verdict", lambda row: DASH if _absent(row["verdict"]) else row["verdict"], numeric=False),
+    Column("best?", lambda row: _among(row["among_best"]), numeric=False),
     Column("gap", lambda row: _number(100 * row["train_test_gap"], "+.2f")),
 )
 TESTS = (
-    Column("pairs", lambda row: _number(row["pairs"], ".0f")),
+    Column("blocks", lambda row: _number(row["blocks"], ".0f")),
     Column("p (Holm)", lambda row: p_value(row["p_holm"])),
-    Column("exact p (Holm)", lambda row: p_value(row["p_exact_holm"])),
+    Column("test loss", lambda row: _number(row["test_loss"], ".3f")),
+    Column("diff. loss", lambda row: _loss_difference(row)),
+    Column("by loss", lambda row: _BY_LOSS.get(row["loss_verdict"], DASH), numeric=False),
 )
 COST = tuple(
     Column(field.title, lambda row, field=field: _number(row[field.name], field.form, field.per))
     for field in costs()
     if field.title
 )
+OVER_NETS = (
+    ACCURACY[0],
+    Column("nets", lambda row: str(row["nets"])),
+    Column("diff. points", lambda row: DASH if row["baseline"] else plus_minus(row, "difference", sign=True)),
+    ACCURACY[4],
+    ACCURACY[5],
+    Column("sd between nets", lambda row: DASH if _absent(row["between"]) else f"{100 * row['between']:.2f}"),
+    Column("in another net", lambda row: _span(row["net_low"], row["net_high"])),
+    Column("p (Holm)", lambda row: p_value(row["p_holm"])),
+)
+OVER_RULE = (
+    "A net is a model on a data set; of one that stands in several tables the mean of these is taken. ± is the 95 % "
+    "interval of the mean over nets, as if nets were drawn at random from those that people use (Paule and Mandel's "
+    "spread, Hartung and Knapp's interval). In another net: where the true difference of a net not tried should lie "
+    f"(95 %), from {LEAST_TO_PREDICT} nets on. Verdicts and best? go by how pools differ from net to net."
+)
 _LATEX = {letter: f"\\{letter}" for letter in "%&_#{}$"}
 _LATEX |= {"\\": r"\textbackslash ", "^": r"\textasciicircum ", "~": r"\textasciitilde ", "±": r"$\pm$", DASH: "--"}
-_WIDE, _WIDER = 112, 140  # Below, the costs stand in a table of their own; from the second on, the tests have room.
+_WIDE, _WIDER = 112, 180  # Below, the costs stand in a table of their own; from the second on, the tests have room.
 
 
 def title(rows: pd.DataFrame) -> str:
@@ -75,8 +97,19 @@ def title(rows: pd.DataFrame) -> str:
     return str(rows["setting"].iloc[0])
 
 
-def print_summary(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, console: "Console") -> None:
-    """Print each group's rows and notes to ``console``, as one table or two, whichever its width allows."""
+def over_title(rows: pd.DataFrame) -> str:
+    """What stands over the table of ``rows``, of :func:`poolbench.report.over_nets.over_all_nets`."""
+    return f"Over {int(rows['nets'].max())} nets{', tuned' if rows['tuned'].iloc[0] else ''}"
+
+
+def print_summary(
+    groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, console: "Console", over: pd.DataFrame | None = None
+) -> None:
+    """Print each group's rows and notes to ``console``, as one table or two, whichever its width allows.
+
+    Args:
+        over: rows over all nets, a table each for ``tuned``.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -93,6 +126,12 @@ def print_summary(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, c
             listed.add_row("*", Text(note))
         console.print(listed)
         console.print()
+    for rows in _by_view(over):
+        console.print(Text(over_title(rows), style="bold"))
+        console.print(_table(rows, OVER_NETS))
+    if _by_view(over):
+        console.print(Text(OVER_RULE))
+        console.print()
     console.print(Text(rule))
 
 
@@ -101,7 +140,7 @@ def _table(rows: pd.DataFrame, columns: Iterable[Column]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"higher": "green", "lower": "red"}
+    colours = {"higher": "green", "better": "green", "lower": "red", "worse": "red"}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         fold = {"overflow": "fold"} if not column.numeric else {"justify": "right", "no_wrap": True}
@@ -112,17 +151,20 @@ def _table(rows: pd.DataFrame, columns: Iterable[Column]) -> Any:
     return table
 
 
-def markdown(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, problems: int = 0) -> str:
-    """All groups as Markdown: a heading, a table and notes each; ``problems``: how many records were not readable."""
+def markdown(
+    groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, problems: int = 0, over: pd.DataFrame | None = None
+) -> str:
+    """All groups as Markdown: a heading, a table and notes each.
+
+    Args:
+        problems: how many records were not readable; over: rows over all nets, which come first.
+    """
     lines = ["# Summary", ""]
-    columns = (*ACCURACY, *TESTS, *COST)
+    for rows in _by_view(over):
+        lines += [f"## {over_title(rows)}", "", *_markdown_table(rows, OVER_NETS), ""]
+    lines += [OVER_RULE, ""] if _by_view(over) else []
     for rows, notes in groups:
-        lines += [f"## {plain_markdown(title(rows))}", ""]
-        lines.append(f"| {' | '.join(column.title for column in columns)} |")
-        lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
-        for row in rows.to_dict("records"):
-            texts = (plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
-            lines.append(f"| {' | '.join(texts)} |")
+        lines += [f"## {plain_markdown(title(rows))}", "", *_markdown_table(rows, (*ACCURACY, *TESTS, *COST))]
         lines += ["", *(f"- {plain_markdown(note)}" for note in notes), ""]
     if problems:
         lines += [
@@ -130,6 +172,20 @@ def markdown(groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, proble
             "",
         ]
     return "\n".join([*lines, rule, ""])
+
+
+def _by_view(over: pd.DataFrame | None) -> list[pd.DataFrame]:
+    """The tables over all nets: of cells at a shared recipe, and of tuned ones."""
+    return [] if over is None else [rows for _, rows in over.groupby("tuned", sort=True)]
+
+
+def _markdown_table(rows: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
+    lines = [f"| {' | '.join(column.title for column in columns)} |"]
+    lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
+    for row in rows.to_dict("records"):
+        texts = (plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
+        lines.append(f"| {' | '.join(texts)} |")
+    return lines
 
 
 def plain_markdown(text: str) -> str:
@@ -151,6 +207,23 @@ def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]]) -> str:
             lines.append(" & ".join(_escaped(column.text(row)) for column in columns) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines)
+
+
+def _among(value: Any) -> str:
+    """Whether a pool is not told apart from the best."""
+    return DASH if _absent(value) else "maybe" if value else "no"
+
+
+def _loss_difference(row: Mapping[str, Any]) -> str:
+    """``-0.0123 ± 0.0040``; the margin is rounded up, and a dash where there is none."""
+    mean, low, high = (row[f"loss_difference{end}"] for end in ("", "_low", "_high"))
+    if _absent(mean):
+        return DASH
+    return f"{mean:+.4f} ± {DASH if _absent(low) else _rounded_up((high - low) / 2, 4)}"
+
+
+def _span(low: float, high: float) -> str:
+    return DASH if _absent(low) else f"{100 * low:+.2f} to {100 * high:+.2f}"
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ the others count as if ``PRIOR_DF`` degrees of freedom had measured how alike sp
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,6 +65,9 @@ class Difference:
             return math.nan, math.nan
         half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.error
         return self.mean - half, self.mean + half
+
+
+NOTHING = Difference(math.nan, 0, math.nan, 0.0, False)  # of arms that never met
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,22 @@ def fit(values: Values) -> Fit:
     df = len(rows) - int(np.linalg.matrix_rank(design))
     effects = dict(zip(arms, map(float, solved), strict=False))
     return Fit(arms, effects, inverse[: len(arms), : len(arms)], squares, df)
+
+
+def between(fitted: Fit | None, arm: Any, control: Any, floor: float = 0.0) -> Difference:
+    """``arm`` minus ``control``, as :meth:`Fit.difference` has it; :data:`NOTHING` where they met in no block."""
+    if fitted is None or not {arm, control} <= fitted.effects.keys():
+        return NOTHING
+    found = fitted.difference(arm, control, floor)
+    return found if found.blocks else NOTHING
+
+
+def fit_or_none(values: Values) -> Fit | None:
+    """:func:`fit`, and None where no block has two arms."""
+    try:
+        return fit(values)
+    except ValueError:
+        return None
 
 
 def accuracy_floor(accuracy: float, images: int) -> float:

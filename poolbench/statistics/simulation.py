@@ -1,10 +1,13 @@
 """Rule 2 tried on made-up experiments: how often a word is wrong, and how often one is found."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from poolbench.statistics.blocks import fit
+from poolbench.statistics.best import not_told_apart
+from poolbench.statistics.blocks import Difference, fit
+from poolbench.statistics.nets import over_nets
 from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, ERROR, SUPPORTS, TOO_SMALL, errors_of, words
 
 CONTROL = "control"
@@ -56,6 +59,44 @@ def decided(
     return {word: count / repeats for word, count in counts.items()}
 
 
+def best_left_out(design: Design, repeats: int, seed: int) -> float:
+    """Share of made-up experiments without any difference in which the control, as good as the best, is left out of
+    those that are not told apart from the best."""
+    draw = np.random.default_rng([seed, design.blocks, design.arms])
+    left_out = 0
+    for _ in range(repeats):
+        try:
+            fitted = fit(_arms(_drawn(design, 0.0, draw)))
+        except ValueError:
+            continue
+        left_out += CONTROL in fitted.effects and CONTROL not in not_told_apart(fitted)
+    return left_out / repeats
+
+
+def covered(nets: int, between: float, repeats: int, seed: int) -> tuple[float, float]:
+    """How often two 95 % intervals over ``nets`` hold what they should: the mean over all nets, and the true difference
+    in a net that was left out.
+
+    Args:
+        between: standard deviation from net to net; within a net the difference has standard errors of 0.7 to 1.4,
+            known with 10 degrees of freedom.
+    """
+    draw = np.random.default_rng([seed, nets])
+    mean = another = 0
+    for _ in range(repeats):
+        true = draw.normal(0.0, between, nets + 1)
+        errors = draw.uniform(0.7, 1.4, nets)
+        found = true[:nets] + draw.normal(size=nets) * errors
+        told = errors * np.sqrt(draw.chisquare(10, nets) / 10)
+        over = over_nets(
+            [Difference(*one, pooled=True) for one in zip(found, [6] * nets, told, [10.0] * nets, strict=True)]
+        )
+        low, high = over.difference.interval()
+        mean += low <= 0 <= high
+        another += over.low <= true[nets] <= over.high
+    return mean / repeats, another / repeats
+
+
 def _drawn(design: Design, gain: float, draw: np.random.Generator) -> np.ndarray:
     """``(arms, blocks)``, NaN for a cell that is not there; the control's row comes first."""
     sds = np.ones(design.arms)
@@ -71,13 +112,16 @@ def _drawn(design: Design, gain: float, draw: np.random.Generator) -> np.ndarray
     return values
 
 
-def _judged(values: np.ndarray, kind: str, smallest: float, error: float) -> list[str]:
-    arms = {
+def _arms(values: np.ndarray) -> dict[Any, dict[int, float]]:
+    return {
         CONTROL if number == 0 else number: {block: value for block, value in enumerate(own) if not np.isnan(value)}
         for number, own in enumerate(values.tolist())
     }
+
+
+def _judged(values: np.ndarray, kind: str, smallest: float, error: float) -> list[str]:
     try:
-        fitted = fit(arms)
+        fitted = fit(_arms(values))
     except ValueError:
         return [CANNOT_TELL]
     names = [arm for arm in fitted.effects if arm != CONTROL]

@@ -33,7 +33,7 @@ def test_both_views_stand_side_by_side_with_the_same_statistics(reported):
         assert sorted(rows["pool"]) == ["lp", "max"]
         assert set(rows["seeds"]) == {3}
         lp = rows[rows["pool"] == "lp"].iloc[0]
-        assert lp["pairs"] == 3
+        assert lp["blocks"] == 3
         assert pd.notna(lp["p_holm"])
 
 
