@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poolbench.claims.claim import NO_RECORD, numbers_of, read_claims
+from poolbench.claims.claim import NO_RECORD, numbers_of
 from poolbench.claims.published import experiments_with_claims
+from poolbench.claims.reading import read_claims
 from poolbench.claims.verdicts import judge
 from poolbench.config_files import experiments_dir
 from poolbench.records.read import ARCHIVE, Record, read_records

@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolbench import foreign
-from poolbench.claims.claim import ClaimError, read_claims
+from poolbench.claims.claim import ClaimError
+from poolbench.claims.reading import read_claims
 from poolbench.cli.main import main
 from poolbench.config_files import ConfigError
 from poolbench.data.base import DataError

@@ -5,13 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from poolbench.claims.claim import NO_RECORD, Claim, amount
-from poolbench.claims.second import gains
+from poolbench.claims.rule2 import gains
 from poolbench.claims.verdicts import judge
 from poolbench.messages import counted
 from poolbench.records.collect import collect
 from poolbench.records.read import Record
 from poolbench.records.tuning import reads_test, views
 from poolbench.statistics.power import ENOUGH, MOST_BLOCKS, blocks_for, power
+
+LEAST_CHANCE = 0.5  # of a headline claim, with which cells are trained without being told so
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,14 @@ class Chance:
     needed: int | None
 
 
-def chances(claims: Sequence[Claim], records: Iterable[Record], seeds: int) -> list[Chance]:
+def chances(claims: Sequence[Claim], records: Iterable[Record], seeds: int, looks: int = 1) -> list[Chance]:
     """The chance of each judgement at ``seeds`` complete blocks, at the gains at which it is hardest to decide.
 
     A claim of the kind ``better`` is asked at the smallest difference of interest and at 0, the others at 0.
 
     Args:
         records: finished cells of the same nets; what they gave tells the spread and nothing else.
+        looks: how many share the error; the chance is that of the last one.
     """
     records = list(records)
     first = judge(claims, records)
@@ -55,7 +58,7 @@ def chances(claims: Sequence[Claim], records: Iterable[Record], seeds: int) -> l
             continue
         family = sum(other.claim.headline == claim.headline for other in first)
         asked = (d, 0.0) if claim.kind == "better" else (0.0,)
-        design = {"arms": 2 + gain.pooled, "claims": family}  # what more arms would add is little
+        design = {"arms": 2 + gain.pooled, "claims": family * looks}  # what more arms would add is little
         needed = [blocks_for(claim.kind, true, d, sd, **design) for true in asked]
         told.append(
             Chance(
@@ -67,6 +70,11 @@ def chances(claims: Sequence[Claim], records: Iterable[Record], seeds: int) -> l
             )
         )
     return told
+
+
+def underpowered(found: Iterable[Chance]) -> list[Chance]:
+    """The headline claims whose chance to be decided is known and below a half."""
+    return [one for one in found if one.claim.headline and one.decided and min(one.decided.values()) < LEAST_CHANCE]
 
 
 def chance_lines(found: Sequence[Chance], seeds: int) -> list[str]:

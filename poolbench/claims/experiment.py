@@ -1,8 +1,9 @@
 """What the report of an experiment adds to that of a sweep: its claims, judged, as tables, text and one figure."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pandas as pd
 
 from poolbench.claims.claim import Claim, ClaimError, Judgement
 from poolbench.claims.figure import claim_figure
-from poolbench.claims.second import judge_again
+from poolbench.claims.looks import Declared
+from poolbench.claims.rule2 import judge_again, with_second
 from poolbench.claims.verdicts import judge
 from poolbench.claims.words import claims_markdown, claims_text, fill, history
 from poolbench.records.collect import collect, write_csv
@@ -20,6 +22,7 @@ from poolbench.records.read import Record
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import Report, write_report
 from poolbench.report.drawings import Drawing
+from poolbench.report.notes import spans
 from poolbench.statistics.estimates import Estimate
 
 __all__ = ["Experiment", "claims_text", "fill", "history", "write_experiment"]
@@ -57,6 +60,7 @@ def write_experiment(
     baseline: str | None = None,
     archive: bool = False,
     title: str | None = None,
+    declared: Declared | None = None,
 ) -> Experiment:
     """Judge ``claims`` on ``records`` and write all about them into the folder ``output``.
 
@@ -68,16 +72,19 @@ def write_experiment(
         records: of its cells, in any state.
         baseline: the pool that the summary compares others with, as there; archive: also write the records.
         title: of the figure; the name without.
+        declared: seeds and looks, where that is known: of other seeds the notes tell.
     Raises: ClaimError, before anything is written, where a claim does not fit the records; OSError when ``output``
         cannot be written to; ValueError when there is no record at all.
     """
     output, records = Path(output), list(records)
     try:
-        first = judge(claims, records)
+        first = _with_added(judge(claims, records), declared.seeds if declared else None)
+        by_second = judge(_seconds(claims, records), records)
     except ClaimError as error:
         raise ClaimError(f"{name}/claim.yaml: {error}") from error
     cells = collect(views(record for record in records if reads_test(record)))
-    judgements = judge_again(first, cells)
+    looks = declared.looks if declared else ()
+    judgements = with_second(judge_again(first, cells, looks), judge_again(by_second, cells, looks))
     drawing = Drawing(
         name=FIGURE,
         title=title or name,
@@ -90,6 +97,27 @@ def write_experiment(
     write_csv(claims_table(judgements), files[0])
     write_text(files[1], f"# Claims\n\n{markdown}")
     return Experiment(report, judgements, markdown, [*report.files, *files], report.drawn)
+
+
+def _seconds(claims: Iterable[Claim], records: Sequence[Record]) -> list[Claim]:
+    """The claims about their second metrics, of those that some record has; all of them are one family."""
+    there = {number for record in records for number in record.result or {}}
+    return [replace(claim.by_second, headline=False) for claim in claims if claim.second in there]
+
+
+def _with_added(judgements: Sequence[Judgement], declared: frozenset[int] | None) -> list[Judgement]:
+    """``judgements``, with a note where they have seeds that the experiment does not declare."""
+    if declared is None:
+        return list(judgements)
+    told = []
+    for one in judgements:
+        more = set(one.gains) - declared
+        note = (
+            f"Seed{'s' if len(more) > 1 else ''} {spans(more)} {'are' if len(more) > 1 else 'is'} not declared by the "
+            "experiment: if seeds were added because no verdict had come, one is wrong more often than 5 %."
+        )
+        told.append(replace(one, notes=(*one.notes, note)) if more else one)
+    return told
 
 
 def claims_table(judgements: Iterable[Judgement]) -> pd.DataFrame:
@@ -128,11 +156,33 @@ def claims_table(judgements: Iterable[Judgement]) -> pd.DataFrame:
                 "seeds_needed": judgement.seeds_needed,
                 **{name: _json(getattr(judgement, name)) for name in ("control_values", "treatment_values", "gains")},
                 **{name: _json(getattr(judgement, name)) for name in ("control_runs", "treatment_runs")},
+                **_over(judgement),
+                **_second(judgement),
                 "notes": " ".join(judgement.notes),
                 **_by_rule_1(judgement.first or judgement),
             }
         )
-    return pd.DataFrame(rows).astype({"seeds_needed": "Int64"})
+    return pd.DataFrame(rows).astype({"seeds_needed": "Int64", "nets": "Int64"})
+
+
+def _over(judgement: Judgement) -> dict[str, Any]:
+    """Of a row over nets how many there are, their spread, and the interval for another one."""
+    over = judgement.over
+    names = ("nets", "between", "low", "high")
+    return {f"net_{name}" if name != "nets" else name: getattr(over, name) if over else None for name in names}
+
+
+def _second(judgement: Judgement) -> dict[str, Any]:
+    claim, second = judgement.claim, judgement.second
+    empty = Estimate(0, math.nan, math.nan, math.nan)
+    return {
+        "second_metric": claim.second or None,
+        "second_smallest_difference": claim.second_smallest,
+        **_bounds("second_gain", second.gain if second else empty),
+        "second_p": second.p if second else math.nan,
+        "second_verdict": second.verdict if second else None,
+        "second_why": second.why if second else None,
+    }
 
 
 def _by_rule_1(first: Judgement) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def _draw_verdict(page: _Page, x: float, top: float, row: Row) -> None:
     page.text(x, top, verdict, fontweight="bold")
     page.text(x, top + LINE, _gain_text(row))
     would = f"; about {one.seeds_needed:,} would" if one.seeds_needed else "; too small" if small else ""
-    page.text(x, top + 2 * LINE, counted(one.gain.n, "pair") + would, color=GREY)
+    page.text(x, top + 2 * LINE, counted(one.gain.n, "net" if one.over else "pair") + would, color=GREY)
 
 
 def _gain_text(row: Row) -> str:

@@ -9,6 +9,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from poolbench.claims.arms import arm_words, metric_words
 from poolbench.claims.claim import NO_RECORD, Claim, Judgement, Paper, amount, is_share
+from poolbench.messages import counted
 from poolbench.records.printable import printable
 from poolbench.report.tables import DASH, plain_markdown
 from poolbench.statistics.estimates import LEVEL, Estimate
@@ -36,6 +37,7 @@ def claims_text(judgements: Sequence[Judgement]) -> str:
         lines += _wrapped(_tested(claim), "  tested by  ", " " * 13)
         for judgement in own:
             lines += _judged(judgement)
+            lines += _beside(judgement)
     return "\n".join(lines[1:]) + "\n" if lines else ""
 
 
@@ -64,7 +66,7 @@ def claims_markdown(judgements: Sequence[Judgement]) -> str:
             f"{treatment}: {_value(claim.metric_treatment, judgement.treatment)}",
             str(judgement.gain.n),
             _gain(judgement),
-            f"**{judgement.verdict}**{_reason(judgement)}{_level(judgement)}",
+            f"**{judgement.verdict}**{_reason(judgement)}{_level(judgement)}{_by_second(judgement)}",
         ]
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
         who = ", ".join(filter(None, (claim.id, judgement.stratum)))
@@ -164,8 +166,11 @@ def _judged(judgement: Judgement) -> list[str]:
         room = max(len(value) for _, value in values)
         for (name, value), word in zip(values, words, strict=True):
             lines += _wrapped(f"{value:<{room}}  {word}", f"    {name:<11}", " " * (17 + room))
-        seeds = f"{judgement.gain.n} {'seed' if judgement.gain.n == 1 else 'seeds'}"
-        lines += _wrapped(f"{_gain(judgement)}, paired, {seeds}", "    gain       ", " " * 15)
+        lines += _wrapped(
+            f"{_gain(judgement)}, {_count(judgement, 'paired, ')}",
+            "    gain       ",
+            " " * 15,
+        )
     verdict = f"{judgement.verdict}{_reason(judgement)}{_level(judgement)}"
     lines += _wrapped(verdict, "    verdict    ", " " * 15)
     for note in judgement.notes:
@@ -176,12 +181,32 @@ def _judged(judgement: Judgement) -> list[str]:
 def _headline(judgements: Sequence[Judgement]) -> list[str]:
     """Cells of a row: the claim, and for each stratum a line of what came out and of what it says."""
     claim, ours, said = judgements[0].claim, [], []
-    for one in judgements:
+    for one in [one for one in judgements if one.over] or judgements:  # that row is the claim's in its family
         where = f"{one.stratum}: " if one.stratum else ""
-        seeds = f"{one.gain.n} {'seed' if one.gain.n == 1 else 'seeds'}"
-        ours.append(_cell(f"{where}{_gain(one)}, {seeds}, {one.net}") if one.gain.n else DASH)
+        ours.append(_cell(f"{where}{_gain(one)}, {_count(one)}, {one.net}") if one.gain.n else DASH)
         said.append(_cell(f"{where}**{one.verdict}**{_reason(one)}"))
     return [_cell(f"{claim.says}. {paper_words(claim.paper)}"), "<br>".join(ours), "<br>".join(said)]
+
+
+def _beside(judgement: Judgement) -> list[str]:
+    """A line for the second metric, where one is declared."""
+    text = _by_second(judgement).removeprefix("; ").replace("**", "")
+    return _wrapped(text, "    second     ", " " * 15) if text else []
+
+
+def _by_second(judgement: Judgement) -> str:
+    """What the second metric says, in Markdown; empty where none is declared."""
+    name, second = judgement.claim.second, judgement.second
+    if not name:
+        return ""
+    if second is None or not second.gain.n:
+        return f"; by {metric_words(name)}: no record"
+    return f"; by {metric_words(name)}: {_gain(second)}, **{second.verdict}**{_reason(second)}"
+
+
+def _count(judgement: Judgement, paired: str = "") -> str:
+    """``3 seeds``, with ``paired`` before; of several nets ``5 nets``."""
+    return counted(judgement.gain.n, "net") if judgement.over else f"{paired}{counted(judgement.gain.n, 'seed')}"
 
 
 def _reason(judgement: Judgement) -> str:
@@ -202,12 +227,13 @@ def _level(judgement: Judgement) -> str:
 def _tested(claim: Claim) -> str:
     metrics = dict.fromkeys(metric_words(metric) for metric in (claim.metric_control, claim.metric_treatment))
     smallest = amount(claim, claim.smallest_difference)
+    wider = f" (more than the paper's gain: {claim.wider})" if claim.wider else ""
     asked = {
         "better": f"a gain of {smallest} is of interest",
         "not_worse": f"a loss below {smallest} does not count",
         "equal": f"a difference below {smallest} does not count",
     }[claim.kind]
-    return f"{' against '.join(metrics)}, {claim.direction} is better; {asked}"
+    return f"{' against '.join(metrics)}, {claim.direction} is better; {asked}{wider}"
 
 
 def _value(metric: str, estimate: Estimate) -> str:

@@ -7,12 +7,14 @@ Costs are those of like cells in runs_dir: the same but for the seed, else with 
 training images), else with another pool. They hold for the machine that trained those.
 
 `--json` gives one object: sweep, notes, cells (run_id, state, overrides, seconds, train_flops, basis; null where
-nothing is known), counts (state to number) and left: cells, workers, seconds (until the last one ends),
-seconds_of_work, train_flops, checkpoint_bytes, cells_without_estimate.
+nothing is known), chances (of an experiment's claims: claim, sd, decided, seeds_for_80_percent), counts (state to
+number) and left: cells, workers, seconds (until the last one ends), seconds_of_work, train_flops, checkpoint_bytes,
+cells_without_estimate.
 """
 
 import argparse
 import json
+import math
 import shlex
 import shutil
 import sys
@@ -26,6 +28,7 @@ from poolbench.cli.words import duration
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
+    from poolbench.claims.chances import Chance
     from poolbench.sweep.cells import Plan
     from poolbench.sweep.estimate import Estimate
 
@@ -38,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from poolbench.claims.chances import chance_lines
     from poolbench.sweep.estimate import cells_at_once, estimate
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
@@ -48,16 +52,44 @@ def main(arguments: argparse.Namespace) -> int:
     estimates = estimate(plan, states, workers)
     rest = left(estimates, workers)
     counts = dict(sorted(Counter(states.values()).items()))
+    chances, seeds = _chances(plan)
     if arguments.json:
         content = {"sweep": plan.name, "notes": plan.notes, "cells": _rows(plan, states, estimates)}
+        content |= {"chances": [_chance_row(one) for one in chances]}
         print(json.dumps({**content, "counts": counts, "left": rest}, indent=2, allow_nan=False))
         return 0
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
     print("\n".join(_cell_lines(plan, states, width)))
     print(f"{counted(len(plan.cells), 'cell')}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    for line in (*cost_lines(estimates.values(), rest), *(f"note: {note}" for note in plan.notes)):
+    told = chance_lines(chances, seeds) if chances else []
+    for line in (*cost_lines(estimates.values(), rest), *told, *(f"note: {note}" for note in plan.notes)):
         print("\n".join(_wrapped(line, width, "  ")))
     return 0
+
+
+def _chances(plan: "Plan") -> "tuple[list[Chance], int]":
+    """Of the claims that a sweep of experiments/ has, by the spread of what is published, and with how many seeds."""
+    from poolbench.claims.chances import chances
+    from poolbench.claims.looks import read_looks
+    from poolbench.claims.published import published
+    from poolbench.claims.reading import read_claims
+    from poolbench.config_files import experiments_dir
+
+    folder = experiments_dir() / plan.name.removesuffix(f"-{plan.scale}")
+    seeds = len({cell.config["seed"] for cell in plan.cells})
+    if not (folder / "claim.yaml").is_file():
+        return [], seeds
+    known, _ = published(plan.name, (cell.run_id for cell in plan.cells))
+    looks = read_looks(folder, plan.scale, 10**6)
+    claims = read_claims(folder / "claim.yaml", plan.scale, plan.scales)
+    return chances(claims, known.values(), seeds, len(looks) or 1), seeds
+
+
+def _chance_row(one: "Chance") -> dict[str, Any]:
+    """``decided``: true gain, in the metric's unit -> the chance."""
+    sd = None if math.isnan(one.sd) else one.sd
+    decided = [{"gain": gain, "chance": chance} for gain, chance in one.decided.items()]
+    return {"claim": one.who, "sd": sd, "decided": decided, "seeds_for_80_percent": one.needed}
 
 
 def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str]:

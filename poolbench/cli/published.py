@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from poolbench.claims.claim import Judgement, read_claims
+from poolbench.claims.claim import Judgement
 from poolbench.claims.experiment import fill, history, write_experiment
+from poolbench.claims.looks import declared
 from poolbench.claims.published import experiments_with_claims
+from poolbench.claims.reading import read_claims
 from poolbench.claims.verdicts import judge
 from poolbench.configuration import ConfigError
 from poolbench.messages import counted
@@ -36,6 +38,10 @@ def refresh(root: Path) -> Iterator[str]:
             name: read_claims(folder / "claim.yaml", plans[name].scale, plans[name].scales)
             for name, folder in claimed.items()
         }
+        said = {
+            name: declared(folder, plans[name].scale, (cell.config["seed"] for cell in plans[name].cells))
+            for name, folder in claimed.items()
+        }
         few = {name: _how_many([], plan) for name, plan in plans.items()}
         parts: dict[str, str] = {}
         for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
@@ -43,7 +49,7 @@ def refresh(root: Path) -> Iterator[str]:
             if name in claimed:
                 records, _ = read_records(archive)
                 title = figure_title(claimed[name], records)
-                done = write_experiment(name, records, claims[name], folder, title=title)
+                done = write_experiment(name, records, claims[name], folder, title=title, declared=said[name])
                 judged[name], report, few[name] = done.judgements, done.report, _how_many(records, plans[name])
                 parts[f"claims: {name}"] = f"{_so_far(name, few[name])}\n\n{_figure(name)}\n\n{done.markdown}"
             else:

@@ -8,7 +8,8 @@
 Each is a folder of experiments/: the sweep, the claims with the paper's numbers, and the story. Killed at any moment,
 the same command goes on. Tables, the figure and the records go to report/NAME/; --publish adds the records to results/
 and brings the README files up to date. How verdicts are made: docs/claims.md. The exit code is 0 when every cell is
-done, whatever the verdicts.
+done, whatever the verdicts. Seeds that most likely leave a headline claim open are refused, where published cells tell
+the spread (docs/power.md).
 """
 
 import argparse
@@ -23,7 +24,9 @@ from poolbench.cli.options import add_overrides
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
+    from poolbench.claims.chances import Chance
     from poolbench.claims.claim import Claim
+    from poolbench.claims.looks import Declared
     from poolbench.records.read import Record
     from poolbench.sweep.cells import Plan
 
@@ -38,12 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--publish", action="store_true", help="for maintainers, in a checkout: also update results/ and README files"
     )
+    parser.add_argument(
+        "--underpowered", action="store_true", help="train although a headline claim has less than 50 %% to be decided"
+    )
     add_overrides(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.claims.claim import read_claims
+    from poolbench.claims.looks import declared
     from poolbench.claims.published import experiments_with_claims, published
+    from poolbench.claims.reading import read_claims
     from poolbench.records.read import told
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
@@ -57,26 +64,86 @@ def main(arguments: argparse.Namespace) -> int:
         _check_claims(name, claims, plan)
         if arguments.publish:
             _refuse_others(name, plan)
-        chosen.append((folder, claims, plan, published(plan.name, (cell.run_id for cell in plan.cells))))
+        said = declared(folder, plan.scale, _declared_seeds(name, plan, overrides))
+        known, problems = published(plan.name, (cell.run_id for cell in plan.cells))
+        design = _Design(folder, plan, claims, known, said)
+        if not arguments.plan and not arguments.underpowered:
+            _refuse_underpowered(design)
+        chosen.append((design, problems))
     unfinished = 0
-    for number, (folder, claims, plan, (known, problems)) in enumerate(chosen):
+    for number, (design, problems) in enumerate(chosen):
         print("\n" * (number > 0), end="")
         for problem in told(problems):
             print(f"note: not read: {problem}")
         if arguments.plan:
-            print("\n".join(_planned(plan, claims, known)))
+            print("\n".join(_planned(design)))
         else:
-            unfinished += _reproduce(folder, plan, claims, known, launcher, arguments)
+            unfinished += _reproduce(design, launcher, arguments)
     return 1 if unfinished else 0
 
 
-def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Record"]) -> list[str]:
+@dataclasses.dataclass(frozen=True)
+class _Design:
+    """An experiment as it is asked for.
+
+    Args:
+        folder: of the experiment; plan, claims: at its scale; known: run_id -> what is published of its cells.
+        declared: its seeds and looks, whatever is asked for now.
+    """
+
+    folder: Path
+    plan: "Plan"
+    claims: Sequence["Claim"]
+    known: Mapping[str, "Record"]
+    declared: "Declared"
+
+    @property
+    def seeds(self) -> int:
+        """That are asked for."""
+        return len({cell.config["seed"] for cell in self.plan.cells})
+
+    def chances(self) -> "list[Chance]":
+        """Of its claims to be decided with these seeds, by the spread of what is published."""
+        from poolbench.claims.chances import chances
+
+        return chances(self.claims, self.known.values(), self.seeds, len(self.declared.looks) or 1)
+
+
+def _declared_seeds(name: str, plan: "Plan", overrides: Sequence[str]) -> frozenset[int]:
+    """The seeds that the experiment declares at the scale of ``plan``."""
+    from poolbench.sweep.plan import make_plan
+
+    if any(text.partition("=")[0].lstrip("+~") in ("seed", "seeds", "sweep.sample") for text in overrides):
+        plan = make_plan([f"sweep={name}", *([f"scale={plan.scale}"] if plan.scale else [])])
+    return frozenset(cell.config["seed"] for cell in plan.cells)
+
+
+def _refuse_underpowered(design: _Design) -> None:
+    """Raises: ClaimError when cells are left to train and a headline claim will not be decided by them more likely than
+    not."""
+    from poolbench.claims.chances import chance_lines, underpowered
+    from poolbench.claims.claim import ClaimError
+    from poolbench.records.state import DONE
+
+    states = design.plan.states()
+    left = sum(state != DONE and run_id not in design.known for run_id, state in states.items())
+    weak = underpowered(design.chances()) if left else []
+    if weak:
+        told = "\n".join(chance_lines(weak, design.seeds))
+        raise ClaimError(
+            f"{design.plan.name}: {counted(left, 'cell')} would be trained, and most likely leave open what they are "
+            f"for:\n{told}\nAsk for more seeds (seeds=N), or for these with --underpowered"
+        )
+
+
+def _planned(design: _Design) -> list[str]:
     """Cells by arm, how far they are, what the rest should cost, and whether it will decide the claims."""
-    from poolbench.claims.chances import chance_lines, chances
+    from poolbench.claims.chances import chance_lines
     from poolbench.cli.plan import cost_lines, left
     from poolbench.records.state import DONE
     from poolbench.sweep.estimate import cells_at_once, estimate
 
+    plan, claims, known = design.plan, design.claims, design.known
     states = plan.states()
     shown = {run_id: _PUBLISHED if state != DONE and run_id in known else state for run_id, state in states.items()}
     arms: dict[tuple[str, ...], Counter[str]] = {}
@@ -93,8 +160,9 @@ def _planned(plan: "Plan", claims: Sequence["Claim"], known: Mapping[str, "Recor
     done = {run_id: DONE if state == _PUBLISHED else state for run_id, state in shown.items()}
     estimates = estimate(plan, done, workers, known.values())
     costs = cost_lines(estimates.values(), left(estimates, workers), "runs_dir and results/" if known else "runs_dir")
-    seeds = len({cell.config["seed"] for cell in plan.cells})
-    decided = chance_lines(chances(claims, known.values(), seeds), seeds)
+    decided = chance_lines(design.chances(), design.seeds)
+    if looks := design.declared.looks:
+        decided.append(f"judged at {', '.join(map(str, looks))} seeds, which share the error")
     return lines + [f"  {line}" for line in (*costs, *decided)]
 
 
@@ -102,14 +170,7 @@ def _counted(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
-def _reproduce(
-    folder: Path,
-    plan: "Plan",
-    claims: Sequence["Claim"],
-    known: Mapping[str, "Record"],
-    launcher: list[str],
-    arguments: argparse.Namespace,
-) -> int:
+def _reproduce(design: _Design, launcher: list[str], arguments: argparse.Namespace) -> int:
     """Train what is missing, judge the claims, write the report. Returns: how many cells are not done."""
     from poolbench.claims.experiment import write_experiment
     from poolbench.cli.cells import tell_what_is_left, train
@@ -117,6 +178,7 @@ def _reproduce(
     from poolbench.records.read import read_records, told
     from poolbench.records.state import DONE
 
+    plan, known = design.plan, design.known
     # One's own records come first: whoever trains a cell wants to see what came out.
     states = plan.states()
     rest = tuple(cell for cell in plan.cells if states[cell.run_id] == DONE or cell.run_id not in known)
@@ -131,8 +193,16 @@ def _reproduce(
     for problem in told(unread):
         print(f"note: not read: {problem}")
     if records:
-        title = figure_title(folder, records)
-        experiment = write_experiment(plan.name, records, claims, plan.report_dir, archive=True, title=title)
+        title = figure_title(design.folder, records)
+        experiment = write_experiment(
+            plan.name,
+            records,
+            design.claims,
+            plan.report_dir,
+            archive=True,
+            title=title,
+            declared=design.declared,
+        )
         print(f"\n{experiment.text}\nTables, the figure and records: {plan.report_dir}/")
     if arguments.publish and records:
         _publish(plan, records)

@@ -8,7 +8,7 @@ import pandas as pd
 from poolbench.report.summary import Row, best, by, plain
 from poolbench.statistics.blocks import Difference
 from poolbench.statistics.comparisons import ALPHA, CANNOT_TELL, HIGHER, LEAST_PAIRS, LOWER, holm, two_sided
-from poolbench.statistics.nets import over_nets
+from poolbench.statistics.nets import over_nets, together
 
 Net = tuple[str, str]
 OVER = (  # differences are fractions; *_low and *_high are 95 % bounds, net_* those for a net not tried
@@ -44,7 +44,7 @@ def _rows(tuned: bool, members: list[Row]) -> list[Row]:
                 row["difference"], row["blocks"], row["difference_error"], row["difference_df"], pooled=True
             )
             found[row["pool"]][str(row["model"]), str(row["data"])].append(one)
-    nets = {pool: {net: _together(own) for net, own in by_net.items()} for pool, by_net in found.items()}
+    nets = {pool: {net: together(own) for net, own in by_net.items()} for pool, by_net in found.items()}
     effects = {pool: over_nets(list(own.values())) for pool, own in nets.items()}
     told = {pool: one for pool, one in effects.items() if one is not None}
     if not told or len(baselines) != 1:
@@ -70,10 +70,3 @@ def _rows(tuned: bool, members: list[Row]) -> list[Row]:
             | {"among_best": pool in among if pool in asked else None}
         )
     return sorted(rows, key=lambda row: (-row["difference"], row["pool"]))
-
-
-def _together(own: list[Difference]) -> Difference:
-    """The mean of what several tables of one net say."""
-    mean = sum(one.mean for one in own) / len(own)
-    error = math.sqrt(sum(one.error**2 for one in own)) / len(own)
-    return Difference(mean, min(one.blocks for one in own), error, min(one.df for one in own), pooled=True)

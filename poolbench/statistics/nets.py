@@ -42,6 +42,13 @@ class OverNets:
         return Difference(self.mean, self.nets, self.error, self.df, pooled=False)
 
 
+def together(differences: Sequence[Difference]) -> Difference:
+    """The mean of what several settings of one net say."""
+    mean = sum(one.mean for one in differences) / len(differences)
+    error = math.sqrt(sum(one.error**2 for one in differences)) / len(differences)
+    return Difference(mean, min(one.blocks for one in differences), error, min(one.df for one in differences), True)
+
+
 def over_nets(differences: Sequence[Difference]) -> OverNets | None:
     """Put together the differences of each net; None for fewer than three that have a spread.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from poolbench.claims.claim import Claim, read_claims
+from poolbench.claims.claim import Claim
+from poolbench.claims.reading import read_claims
 from poolbench.records.read import Record
 from tests.report.synthetic import make_config
 
@@ -20,6 +21,7 @@ CLAIM = {
     "treatment": {"pool": "overlapping"},
     "paper": {"metric": "top-1 error", "better": "lower", "gain": 0.004, "where": "section 3.4", "status": "verified"},
     "smallest_difference_of_interest": 0.01,
+    "wider_than_paper": "made up",
 }
 
 

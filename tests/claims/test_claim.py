@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from poolbench.claims.claim import ClaimError, is_share, numbers_of, read_claims
+from poolbench.claims.claim import ClaimError, is_share, numbers_of
+from poolbench.claims.reading import read_claims
 from tests.claims.claimed import CLAIM, make_claims, write_claims
 
 PAPER = CLAIM["paper"]
@@ -14,6 +15,9 @@ def test_a_claim_is_read_with_its_defaults(tmp_path):
     assert claim.treatment == {"pool": "overlapping"}
     assert claim.smallest_difference == 0.01
     assert (claim.paper.gain, claim.paper.control, claim.paper.unknown) == (0.004, None, "")
+
+
+SMALL = {"smallest_difference_of_interest": 0.005}
 
 
 @pytest.mark.parametrize(("better", "gain"), [("lower", 0.0023), ("higher", -0.0023)])
@@ -96,6 +100,15 @@ def test_claims_of_all_published_experiments_can_be_read(repo_root):
         ({"smallest_difference_of_interest": 0}, ["smallest_difference_of_interest", "0.002 is 0.2 points"]),
         ({"smallest_difference_of_interest": 1.5}, ["smallest_difference_of_interest", "1.5"]),
         ({"smallest_difference_of_interest": True}, ["smallest_difference_of_interest", "True"]),
+        ({"wider_than_paper": None}, ["0.01", "the paper's gain of 0.004", "wider_than_paper"]),
+        ({"second": "test_loss"}, ["second must have metric and smallest_difference_of_interest", "'test_loss'"]),
+        ({"second": {"metric": "test_loss"}}, ["smallest_difference_of_interest is missing"]),
+        ({"second": {"metric": "accuracy", **SMALL}}, ["second: metric must be true_class_probability", "'accuracy'"]),
+        ({"second": {"metric": "true_class_probability", **SMALL, "kind": 1}}, ["second: unknown key 'kind'"]),
+        (
+            {"second": {"metric": "mirror_mean_accuracy", "smallest_difference_of_interest": 2}},
+            ["second: smallest_difference_of_interest must be a fraction above 0 and below 1", "got 2"],
+        ),
         ({"paper": "none"}, ["paper must have"]),
         ({"paper": {**PAPER, "gain": 9.1}}, ["paper: gain", "from -1 to 1", "9.1 % is 0.091"]),
         ({"paper": {**PAPER, "control": 0.1}}, ["control and treatment go together"]),
@@ -145,3 +158,21 @@ def test_a_claim_executes_nothing(tmp_path):
 def test_what_would_move_a_terminals_cursor_is_written_out(tmp_path):
     (claim,) = make_claims(tmp_path, {"says": "lower\x1b[2J the error"})
     assert claim.says == "lower\\x1b[2J the error"
+
+
+def test_a_second_metric_is_the_same_claim_about_another_number(tmp_path):
+    (claim,) = make_claims(tmp_path, {"second": {"metric": "test_loss", "smallest_difference_of_interest": 0.02}})
+    other = claim.by_second
+    assert (other.metric_control, other.metric_treatment, other.direction) == ("test_loss", "test_loss", "lower")
+    assert (other.smallest_difference, other.second) == (0.02, "")
+    assert (other.control, other.treatment, other.kind) == (claim.control, claim.treatment, claim.kind)
+
+
+def test_a_claim_may_be_wider_than_the_papers_gain_if_it_says_why(tmp_path):
+    (claim,) = make_claims(tmp_path)
+    assert claim.wider == "made up"
+    (claim,) = make_claims(tmp_path, {"smallest_difference_of_interest": 0.004})
+    assert claim.wider == ""
+    # Only a claim that something is better is contradicted by a gain that is smaller.
+    (claim,) = make_claims(tmp_path, {"kind": "not_worse", "wider_than_paper": None})
+    assert claim.wider == ""

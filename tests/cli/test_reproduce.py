@@ -137,7 +137,7 @@ def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
     assert archive.read_text().splitlines() == before
     result = next((place / "runs").glob("*/result.json"))
     result.write_text(json.dumps({**json.loads(result.read_text()), "train_seconds": 1e6}))
-    assert main(["reproduce", "1999_ours", "--publish"]) == 0
+    assert main(["reproduce", "1999_ours", "--publish", "--underpowered"]) == 0
     now = archive.read_text().splitlines()
     assert set(before) < set(now)
     assert len(now) == 6
@@ -265,20 +265,20 @@ def test_a_record_of_another_cell_is_not_counted_among_those_declared(place):
 
 def test_publishing_keeps_a_record_that_it_cannot_read_and_doubles_none(place, capsys):
     archive = place / "results/1999_ours/records.jsonl"
-    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish", "--underpowered"]) == 0
     lines = archive.read_text().splitlines()
     # Under a name of other words, as an earlier version gave it, a cell is the same by its hash.
     first = json.loads(lines[0])
     digest = first["run_id"].rpartition("-")[2]
     archive.write_text("\n".join(line.replace(first["run_id"], f"old-{digest}") for line in lines) + "\n")
-    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish", "--underpowered"]) == 0
     names = [json.loads(line)["run_id"] for line in archive.read_text().splitlines()]
     assert len(names) == len({name.rpartition("-")[2] for name in names}) == 4
     assert f"old-{digest}" in names
     archive.write_text(archive.read_text() + "{}\n")
     before = archive.read_bytes()
     capsys.readouterr()
-    assert main(["reproduce", "1999_ours", "--publish"]) != 0
+    assert main(["reproduce", "1999_ours", "--publish", "--underpowered"]) != 0
     assert "has records that cannot be read, so nothing is published" in capsys.readouterr().err
     assert archive.read_bytes() == before
 
@@ -296,3 +296,61 @@ def test_the_last_experiments_claims_are_read_before_the_first_is_trained(place,
     assert main(["reproduce", "all"]) == 2
     assert "kind must be better, not_worse, equal, got 'bettr'" in capsys.readouterr().err
     assert results(place) == before
+
+
+def test_seeds_that_will_not_decide_are_refused_before_training_unless_asked_for(place, capsys):
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    before = results(place)
+    capsys.readouterr()
+    assert main(["reproduce", "1999_ours"]) == 2
+    error = capsys.readouterr().err
+    assert "1999_ours: 2 cells would be trained, and most likely leave open what they are for:" in error
+    assert re.search(r"chance to decide with 3 seeds.*\n  better: \d+ % \(sd", error)
+    assert "--underpowered" in error
+    assert results(place) == before
+    # Nothing left to train is nothing to refuse, and a plan only tells.
+    assert main(["reproduce", "1999_ours", "seeds=2"]) == 0
+    assert main(["reproduce", "1999_ours", "--plan"]) == 0
+    assert main(["reproduce", "1999_ours", "--underpowered"]) == 0
+    assert len(results(place)) == 6
+
+
+def test_a_claim_that_is_no_headline_refuses_nothing(place, capsys):
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    other = {**CLAIM, "id": "size", "headline": True, "metric": "parameters", "smallest_difference_of_interest": 1.0}
+    other["direction"] = "lower"
+    (place / "experiments/1999_ours/claim.yaml").write_text(yaml.safe_dump([{**CLAIM, "headline": False}, other]))
+    assert main(["reproduce", "1999_ours"]) == 0
+
+
+def test_plan_tells_the_chances_of_an_experiments_claims(place, capsys):
+    assert main(["plan", "sweep=1999_ours"]) == 0
+    assert "chance to decide with 3 seeds: not known" in capsys.readouterr().out
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    capsys.readouterr()
+    assert main(["plan", "sweep=1999_ours", "seeds=9"]) == 0
+    assert re.search(r"chance to decide with 9 seeds, by the spread.*\n  better: \d+ %", capsys.readouterr().out)
+    assert main(["plan", "sweep=1999_ours", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["chances"]
+    assert (row["claim"], [one["gain"] for one in row["decided"]]) == ("better", [0.005, 0.0])
+    assert main(["plan", "sweep=1999_ours", "scale=paper"]) == 0
+    assert "chance to decide with 4 seeds" in capsys.readouterr().out
+
+
+def test_looks_of_an_experiment_are_held(place, capsys):
+    path = place / "experiments/1999_ours/experiment.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "looks": {"small": [3, 4]}}))
+    assert main(["reproduce", "1999_ours"]) == 2
+    assert "looks must be growing numbers of seeds from 3 to the 3 that are declared" in capsys.readouterr().err
+    content["sweep"]["small"][0]["seeds"] = 4
+    path.write_text(yaml.safe_dump({**content, "looks": {"small": [3, 4]}}))
+    assert main(["reproduce", "1999_ours", "--plan"]) == 0
+    assert "judged at 3, 4 seeds, which share the error" in capsys.readouterr().out
+    assert main(["reproduce", "1999_ours", "seeds=3"]) == 0
+    assert "Judged at 3 seeds, look 1 of 2 that were declared." in " ".join(capsys.readouterr().out.split())
+
+
+def test_seeds_beyond_the_declared_are_told(place, capsys):
+    assert main(["reproduce", "1999_ours", "seeds=4"]) == 0
+    assert "Seed 3 is not declared by the experiment" in " ".join(capsys.readouterr().out.split())

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from poolbench.claims.second import judge_again
+from poolbench.claims.experiment import history, write_experiment
+from poolbench.claims.looks import Declared
+from poolbench.claims.rule2 import judge_again
 from poolbench.claims.verdicts import judge
 from poolbench.records.collect import collect
-from poolbench.statistics.blocks import accuracy_floor, fit
+from poolbench.statistics.blocks import Difference, accuracy_floor, fit
+from poolbench.statistics.nets import over_nets
 from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, SUPPORTS, TOO_SMALL
 from tests.claims.claimed import make_arms, make_claims, make_record
 
@@ -159,6 +163,122 @@ def test_equal_differences_decide_where_they_are_counted(tmp_path, metric, verdi
     assert one.verdict == verdict
     assert one.why.startswith(why)
     assert one.seeds_needed is None
+
+
+NETS = {"convnet": 0.03, "resnet": 0.022, "vgg": 0.035, "nin": 0.027, "allcnn": 0.031}
+
+
+def over(nets, seeds=4):
+    draw = np.random.default_rng(6)
+    return [
+        make_record(
+            pool,
+            seed,
+            float(0.8 + gain * (pool == "overlapping") + draw.normal(0, 0.002)),
+            result=RESULT,
+            names__model=net,
+            model__widths=[8 + list(NETS).index(net)],
+        )
+        for net, gain in NETS.items()
+        if net in nets
+        for pool in ("max", "overlapping")
+        for seed in range(seeds)
+    ]
+
+
+def test_three_nets_or_more_have_a_row_over_them_that_stands_in_the_family(tmp_path):
+    found = again(tmp_path, over(NETS), {}, {"headline": False, "kind": "not_worse"})
+    first = found[:6]
+    assert [one.stratum for one in first] == ["over 5 nets", *(f"model {net}" for net in sorted(NETS))]
+    row = first[0]
+    expected = over_nets(
+        [
+            Difference(one.gain.mean, 4, (one.gain.high - one.gain.low) / 2 / stats.t.ppf(0.975, 3), 3.0, False)
+            for one in first[1:]
+        ]
+    )
+    assert (row.over.mean, row.over.nets) == (pytest.approx(expected.mean, rel=1e-6), 5)
+    assert row.verdict == SUPPORTS
+    assert row.gain.n == 5
+    # Alone in its family; its five nets and the six rows of the other claim share the other.
+    assert row.level == pytest.approx(1 - 2 * 0.05)
+    assert found[1].level == pytest.approx(1 - 2 * 0.05 / 11)
+    assert "In a net not tried the gain should lie between" in row.notes[1]
+    assert row.gains[0] == pytest.approx(first[1].gain.mean)
+    assert (row.first.verdict, row.first.why) == ("", "rule 1 knows no nets")
+
+
+def test_two_nets_or_two_pool_variants_in_one_have_none(tmp_path):
+    found = again(tmp_path, over(["convnet", "resnet"]))
+    assert [one.over for one in found] == [None, None]
+    # Three heads of one net are one net.
+    heads = [
+        make_record(pool, seed, 0.8 + 0.001 * seed, names__head=head, head__hidden=[size])
+        for size, head in enumerate(("flatten", "spp", "gem"), start=1)
+        for pool in ("max", "overlapping")
+        for seed in range(3)
+    ]
+    assert not any(one.over for one in again(tmp_path, heads))
+
+
+def test_looks_hold_for_rows_over_nets_too(tmp_path):
+    claims = make_claims(tmp_path)
+    records = over(NETS, seeds=5)
+    plain = judge_again(judge(claims, over(NETS, seeds=3)), collect(over(NETS, seeds=3)))
+    found = judge_again(judge(claims, records), collect(records), (3, 6))
+    assert [one.stratum for one in found] == [one.stratum for one in plain]
+    assert found[0].over is not None
+    assert {one.gain.n for one in found[1:]} == {3}
+    assert found[0].level == pytest.approx(1 - 0.05)
+    assert any("Judged at 3 seeds, look 1 of 2" in note for note in found[0].notes)
+
+
+def test_a_second_metric_is_a_family_of_its_own_and_stands_beside(tmp_path):
+    own = values(gain=0.02)
+    records = make_arms(own, result=RESULT)
+    for record in records:
+        record.result["true_class_probability"] = record.result["test_accuracy"] - 0.1
+    second = {"second": {"metric": "true_class_probability", "smallest_difference_of_interest": 0.005}}
+    done = write_experiment(
+        "e", records, make_claims(tmp_path, second, {"treatment": {"pool": "lp"}}), tmp_path / "out"
+    )
+    one, other = done.judgements
+    assert one.second.verdict == SUPPORTS
+    assert one.second.level == pytest.approx(1 - 2 * 0.05)  # alone, where the first metric's family has two
+    assert one.level > one.second.level
+    assert other.second is None
+    table = pd.read_csv(tmp_path / "out/claims.csv")
+    assert table["second_metric"].fillna("").tolist() == ["true_class_probability", ""]
+    assert table.loc[0, "second_verdict"] == SUPPORTS
+    assert table.loc[0, "second_gain_mean"] == pytest.approx(one.second.gain.mean)
+    for text in (done.text, done.markdown):
+        assert "by true class probability: +" in text
+    # Records of before do not have it.
+    old = write_experiment("e", make_arms(own, result=RESULT), make_claims(tmp_path, second), tmp_path / "old")
+    assert old.judgements[0].second is None
+    assert "by true class probability: no record" in old.text
+
+
+def test_seeds_that_were_not_declared_are_told(tmp_path):
+    records = make_arms(values(gain=0.02, seeds=5), result=RESULT)
+    few, enough = (Declared(frozenset(range(seeds))) for seeds in (3, 6))
+    told = write_experiment("e", records, make_claims(tmp_path), tmp_path / "out", declared=few)
+    assert "Seeds 3-4 are not declared by the experiment" in " ".join(told.judgements[0].notes)
+    whole = write_experiment("e", records, make_claims(tmp_path), tmp_path / "out", declared=enough)
+    assert "declared" not in " ".join(whole.judgements[0].notes)
+
+
+def test_a_row_over_nets_is_written_and_drawn(tmp_path):
+    done = write_experiment("e", over(NETS), make_claims(tmp_path), tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/claims.csv")
+    assert table["nets"].fillna(0).tolist() == [5, 0, 0, 0, 0, 0]
+    assert table.loc[0, "net_low"] == done.judgements[0].over.low
+    assert table.loc[0, "rule1_verdict"] is np.nan or pd.isna(table.loc[0, "rule1_verdict"])
+    assert "5 nets" in done.text
+    assert (tmp_path / "out/claims.png").exists()
+    (row,) = [line for line in history([("1999_e", "idea", done.judgements, "")]).splitlines() if "1999" in line]
+    assert "over 5 nets" in row
+    assert "model resnet:" not in row
 
 
 def test_claims_without_records_stay_as_they_are(tmp_path):
