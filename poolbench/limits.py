@@ -33,6 +33,7 @@ LIMITS: dict[str, Rule] = {
     ),
     "sweep.sample": or_null(whole(1)),
     "sweep.order": choice("blocks", "declared"),
+    "sweep.job": choice("cell", "block"),
 }
 
 

@@ -1,7 +1,9 @@
-"""Try rule 2 on made-up experiments and write what came out, docs/power.md's table: ten minutes.
+"""Try rule 2 on made-up experiments and write what came out, docs/power.md's tables: ten minutes each.
 
-  python scripts/simulate_rule2.py                 4,000 experiments a row
+  python scripts/simulate_rule2.py                 words of claims, 4,000 experiments a row
   python scripts/simulate_rule2.py --repeats 1000  a quick look
+  python scripts/simulate_rule2.py best            what is not told apart from the best
+  python scripts/simulate_rule2.py nets            intervals over nets
 
 Each row is a design; its numbers say how often, in per cent, a family of claims got a word where that word is wrong,
 the worst of the kinds of claims, and how often the first claim, one that an arm is better, was decided when its gain
@@ -11,10 +13,13 @@ is the smallest difference of interest.
 import argparse
 import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
-from poolbench.statistics.simulation import Design, decided
+from poolbench.statistics.nets import LEAST_TO_PREDICT
+from poolbench.statistics.simulation import Design, best_left_out, covered, decided
 from poolbench.statistics.words import CONTRADICTS, SUPPORTS, TOO_SMALL
 
 BLOCKS, ARMS = (3, 6, 10), (2, 3, 5, 8)
@@ -52,21 +57,52 @@ def row(task: tuple[int, int, str, tuple[int, ...], int]) -> str:
     return f"| {at} | {arms} | {spread} | {cells} | {100 * runs['better', 1.0]['first']:.0f} |"
 
 
+def best_row(task: tuple[int, int, str, int]) -> str:
+    """A line of the second table."""
+    blocks, arms, spread, repeats = task
+    share = best_left_out(Design(blocks, arms, **SPREADS[spread]), repeats, seed=2026)
+    return f"| {blocks} | {arms} | {spread} | {100 * share:.1f} |"
+
+
+def net_row(task: tuple[int, float, int]) -> str:
+    """A line of the third table."""
+    nets, between, repeats = task
+    mean, another = covered(nets, between, repeats, seed=2026)
+    prediction = f"{100 * another:.1f}" if nets >= LEAST_TO_PREDICT else "–"
+    return f"| {nets} | {between:g} | {100 * mean:.1f} | {prediction} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", nargs="?", choices=("words", "best", "nets"), default="words", help="which (words)")
     parser.add_argument("--repeats", type=int, default=4_000, metavar="N", help="made-up experiments a row (4000)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (2)")
     arguments = parser.parse_args()
+    if arguments.table != "words":
+        heads = {
+            "best": ["blocks", "arms", "spreads", "left out"],
+            "nets": ["nets", "sd between", "mean", "another net"],
+        }
+        tasks = {
+            "best": [(*design, arguments.repeats) for design in itertools.product(BLOCKS, (2, 5, 8), SPREADS)],
+            "nets": [(*design, arguments.repeats) for design in itertools.product((3, 5, 8, 15), (0, 0.5, 1, 2, 4))],
+        }[arguments.table]
+        _print(heads[arguments.table], {"best": best_row, "nets": net_row}[arguments.table], tasks, arguments.workers)
+        return
     tasks = [(*design, (), arguments.repeats) for design in itertools.product(BLOCKS, ARMS, SPREADS)]
     # Where every claim is told in the end: Holm must not give away what settled nothing.
     tasks += [(40, 8, spread, (), arguments.repeats) for spread in ("equal", "drawn, prior df 4")]
     tasks += [(10, arms, "equal", looks, arguments.repeats) for arms in (2, 5) for looks in ((3, 10), (3, 6, 10))]
     head = ["blocks", "arms", "spreads", "supports", "too small", "contradicts", "decided"]
+    _print(head, row, tasks, arguments.workers)
+
+
+def _print(head: list[str], line_of: Callable[[Any], str], tasks: list[Any], workers: int) -> None:
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     # The least squares are small: threads of theirs beside the workers take six times as long.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
-        for line in pool.map(row, tasks):
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for line in pool.map(line_of, tasks):
             print(line, flush=True)
 
 

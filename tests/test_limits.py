@@ -54,6 +54,7 @@ CASES = {
     "sweep.fail_fast": EITHER,
     "sweep.retry": FROM_ZERO,
     "sweep.order": (["blocks", "declared"], [None, "seeds", True, 1]),
+    "sweep.job": (["cell", "block"], ["blocks", None, 1]),
     "sweep.max_hours": ([None, 1, 0.5, 48], [0, -1, math.nan, True, "1", [1]]),
     "sweep.sample": MAY_BE_NULL,
 }

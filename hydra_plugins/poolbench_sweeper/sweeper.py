@@ -23,7 +23,7 @@ ConfigStore.instance().store(
 
 
 class PoolbenchSweeper(Sweeper):
-    """One job a cell. The arguments are those of a cell each, as ``poolbench.sweep.launch`` writes them: what a sweep
+    """One job a cell. The arguments are those of a cell each, as ``poolbench.sweep.job`` writes them: what a sweep
     consists of, which cells are done and what to do about failures is decided there and in the plan."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class PoolbenchSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Start a job for each cell that the plan file among ``arguments`` holds, and wait for them as the launcher
         does. Returns: the launcher's own returns; what became of the cells is in their records."""
-        from poolbench.sweep.launch import jobs
+        from poolbench.sweep.job import jobs
 
         assert self.launcher is not None
         return self.launcher.launch(jobs(arguments), initial_job_idx=0)

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from poolbench.records import environment, files
 from poolbench.records.state import DONE, FAILED, RUNNING
 from poolbench.registry import nearest
 from poolbench.sweep.cells import Cell, Plan
+from poolbench.sweep.job import TOO_LONG, in_jobs, late, train_job
 from poolbench.sweep.workers import Watcher, failure_reason, is_lasting, prepare, read_status, writable
 
 FOLDER = ".launch"  # in the runs folder: what launchers write, and our plan files
@@ -96,7 +96,7 @@ def launch_plan(plan: Plan, launcher: list[str], watcher: Watcher) -> dict[str, 
                 cell.run_id: failed[cell.run_id] for cell in cells if cell.run_id in failed and is_lasting(cell)
             }
             cells = [cell for cell in cells if cell.run_id in failed and cell.run_id not in lasting]
-            if not cells or _late(deadline):
+            if not cells or late(deadline):
                 break
         last = attempt == plan.options["retry"]
         failed = lasting | _Round(plan, cells, launcher, watcher, deadline, last).run()
@@ -127,6 +127,7 @@ class _Round:
             "deadline": deadline,
             "fail_fast": plan.options["fail_fast"],
             "cells": {cell.run_id: cell.config for cell in cells},
+            **in_jobs(plan, cells, deadline),
         }
         self.file = self.folder / f"{plan.name}-{os.getpid()}-{time.time_ns()}.json"
         files.write_json(self.file, content)
@@ -165,17 +166,24 @@ class _Round:
             if cell.state() == DONE:  # in the moment since
                 self.watcher.ended(cell, DONE, "")
                 continue
-            late = _late(json.loads(self.file.read_text(encoding="utf-8"))["deadline"])
-            stopped = (
-                "another cell failed (sweep.fail_fast)" if self.file.with_suffix(".stop").exists() else self._lost()
-            )
-            failed[run_id] = "sweep.max_hours was over" if late else stopped
+            failed[run_id] = self._why()
             if self.last:
                 self.watcher.ended(cell, FAILED, failed[run_id])
         if not open_ or not thread.is_alive():  # else a job that is still queued will read it
             self.file.unlink(missing_ok=True)
-            self.file.with_suffix(".stop").unlink(missing_ok=True)
+            for mark in (".stop", TOO_LONG):
+                self.file.with_suffix(mark).unlink(missing_ok=True)
         return failed
+
+    def _why(self) -> str:
+        """Why a cell was not trained."""
+        if late(json.loads(self.file.read_text(encoding="utf-8"))["deadline"]):
+            return "sweep.max_hours was over"
+        if self.file.with_suffix(".stop").exists():
+            return "another cell failed (sweep.fail_fast)"
+        if self.file.with_suffix(TOO_LONG).exists():
+            return "sweep.max_hours would be over before its block ended"
+        return self._lost()
 
     def _lost(self) -> str:
         text = "its job ended without a word (cancelled, or its machine died?)"
@@ -205,58 +213,6 @@ class _Round:
             )
         except BaseException as error:  # of one job, however it ended; the records say what became of each
             self.error = error
-
-
-def jobs(arguments: list[str]) -> list[list[str]]:
-    """The overrides of each job, for the sweeper: the plan file's and one cell's name.
-
-    Raises: ConfigError without a plan file, as when the sweeper is used by another program than ``poolbench sweep``.
-    """
-    plan = next((text for text in arguments if text.startswith("+plan=")), None)
-    if plan is None:
-        raise ConfigError("hydra/sweeper=poolbench belongs to `poolbench sweep ... hydra/launcher=NAME`")
-    from poolbench.overrides import parse
-
-    content = json.loads(Path(str(parse(plan).value())).read_text(encoding="utf-8"))
-    return [[plan, f"+run_id={quoted(run_id)}"] for run_id in content["cells"]]
-
-
-def train_job(config: Any) -> str:
-    """What runs in a job: train the cell that the plan file and ``run_id`` in ``config`` name.
-
-    Returns: what :func:`poolbench.cell.train_cell` does, or ``skipped`` when the sweep should start no more cells.
-    """
-    try:
-        plan = json.loads(Path(str(config.plan)).read_text(encoding="utf-8"))
-    except FileNotFoundError:  # all its cells were done, by other jobs, before this one left the queue
-        return "skipped"
-    stop = Path(str(config.plan)).with_suffix(".stop")
-    if _late(plan["deadline"]) or stop.exists():
-        return "skipped"
-    os.chdir(plan["folder"])
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a component of the user's own lies beside the work
-    cell = plan["cells"][str(config.run_id)]
-    with files.logged(Path(cell["runs_dir"]) / cell["run_id"]):
-        from poolbench.cell import train_cell
-
-        state = train_cell(cell, plan["code"], _threads(), None)
-    if state == FAILED and plan["fail_fast"]:
-        stop.touch()
-    return state
-
-
-def _threads() -> int | None:
-    """Cores that the queue gave to this job, where it says so; else the trainer takes those it may use."""
-    for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):  # Ray sets the second to the cores of the task
-        value = os.environ.get(name, "")
-        if value.isdigit() and int(value) > 0:
-            return int(value)
-    return None
-
-
-def _late(deadline: float | None) -> bool:
-    return deadline is not None and time.time() > deadline
 
 
 def _stamp(cell: Cell) -> Any:

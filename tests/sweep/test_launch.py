@@ -1,5 +1,6 @@
 """A sweep through a launcher of Hydra's: what its jobs leave decides, however they end."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ import pytest
 from poolbench.configuration import ConfigError
 from poolbench.records.files import write_json
 from poolbench.records.state import DONE, FAILED
+from poolbench.sweep import job as jobs_of
 from poolbench.sweep import launch
-from poolbench.sweep.launch import jobs, known_launchers, launch_plan, launcher_options, train_job
+from poolbench.sweep.job import in_jobs, jobs, train_job
+from poolbench.sweep.launch import known_launchers, launch_plan, launcher_options
 from poolbench.sweep.plan import make_plan
 from poolbench.sweep.workers import CellsRefused
 from tests.commands import run_poolbench
@@ -228,6 +231,7 @@ def job(plan, **more):
     """A job of the first cell of ``plan``, as a launcher would call it."""
     file = Path("plan.json").resolve()
     content = {"folder": str(Path.cwd()), "code": {"commit": None, "dirty": None}, "deadline": None, "fail_fast": False}
+    content |= in_jobs(plan, list(plan.cells), None)
     write_json(file, {**content, "cells": {cell.run_id: cell.config for cell in plan.cells}, **more})
     from omegaconf import OmegaConf
 
@@ -253,6 +257,46 @@ def test_a_job_whose_sweep_is_over_does_nothing(folder):
     Path("plan.json").unlink()
     assert train_job(task) == "skipped"
     assert not (folder / "runs").exists()
+
+
+def test_a_job_may_be_a_block(folder):
+    plan = make_plan([*TINY, "pool=max,average", "seeds=2", "sweep.job=block"])
+    grouped = in_jobs(plan, list(plan.cells), None)["jobs"]
+    assert [len(members) for members in grouped] == [2, 2]
+    assert {run_id.rpartition("-s")[2][0] for run_id in grouped[0]} == {"0"}
+    assert in_jobs(make_plan([*TINY, "seeds=2"]), list(plan.cells), None)["jobs"] == [[c.run_id] for c in plan.cells]
+    assert launch_plan(plan, LOCAL, Seen()) == {}
+    apart = make_plan([*TINY, "pool=max,average", "seeds=2", "runs_dir=apart"])
+    for cell in apart.cells:  # in a process of its own
+        assert train_job(job(dataclasses.replace(apart, cells=(cell,)))) == DONE
+    for run_id, result in results(apart).items():
+        assert {name: results(plan)[run_id][name] for name in ("test_accuracy", "test_loss", "train_loss")} == {
+            name: result[name] for name in ("test_accuracy", "test_loss", "train_loss")
+        }
+
+
+def test_one_cell_of_a_block_that_fails_does_not_keep_the_others(folder):
+    sick = make_plan([*TINY, "pool=custom", "pool._target_=mine_to_launch.Sick", "sweep.job=block"])
+    both = dataclasses.replace(sick, cells=(*sick.cells, *make_plan(TINY).cells))
+    Path("sick").write_text("raises")
+    assert train_job(job(both)) == FAILED
+    assert [cell.state() for cell in both.cells] == [FAILED, DONE]
+
+
+def test_a_job_begins_no_block_that_would_not_end_in_time(folder):
+    plan = make_plan([*TINY, "pool=max,average", "sweep.job=block"])
+    names = [cell.run_id for cell in plan.cells]
+    soon = {"deadline": time.time() + 100, "seconds": dict.fromkeys(names, 60.0)}
+    assert train_job(job(plan, **soon)) == "skipped"
+    assert not any(cell.folder.exists() for cell in plan.cells)
+    assert Path("plan.long").exists()
+    # Each in a job of its own they would end, and so would a block that somebody began.
+    apart = dataclasses.replace(plan, options={**plan.options, "job": "cell"})
+    assert train_job(job(apart, **soon)) == DONE
+    assert train_job(job(plan, **soon)) == DONE
+    # What nothing is known of is begun.
+    plan = make_plan([*TINY, "pool=max,average", "seed=1", "sweep.job=block"])
+    assert train_job(job(plan, deadline=time.time() + 100, seconds={})) == DONE
 
 
 def test_max_hours_is_what_the_cells_left_are_told(folder):
@@ -285,12 +329,12 @@ def test_the_sweeper_is_of_no_use_without_our_command():
 def test_the_cores_of_a_job_are_those_that_its_queue_gives(monkeypatch):
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert launch._threads() == 3
+    assert jobs_of._threads() == 3
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
-    assert launch._threads() == 2
+    assert jobs_of._threads() == 2
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "many")
     monkeypatch.setenv("OMP_NUM_THREADS", "0")
-    assert launch._threads() is None
+    assert jobs_of._threads() is None
 
 
 def test_squeue_says_whether_jobs_are_left(tmp_path, monkeypatch):

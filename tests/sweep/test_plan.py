@@ -42,7 +42,15 @@ def test_a_grid_of_the_command_line_is_named_completed_and_in_order():
     assert plan.name == "grid"
     assert plan.report_dir == Path("tables/grid")
     assert labels(plan) == [("max", 0), ("lp", 0), ("max", 1), ("lp", 1)]
-    none = {"blocks": [], "fail_fast": False, "retry": 0, "max_hours": None, "sample": None, "order": "blocks"}
+    none = {
+        "blocks": [],
+        "fail_fast": False,
+        "retry": 0,
+        "max_hours": None,
+        "sample": None,
+        "order": "blocks",
+        "job": "cell",
+    }
     assert plan.options == {**none, "workers": 3}
     for cell in plan.cells:
         assert cell.config["run_id"] == cell.run_id == run_id(cell.config)
