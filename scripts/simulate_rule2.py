@@ -4,6 +4,7 @@
   python scripts/simulate_rule2.py --repeats 1000  a quick look
   python scripts/simulate_rule2.py best            what is not told apart from the best
   python scripts/simulate_rule2.py nets            intervals over nets
+  python scripts/simulate_rule2.py rules           what either rule decides at the noise of the published cells
 
 Each row is a design; its numbers say how often, in per cent, a family of claims got a word where that word is wrong,
 the worst of the kinds of claims, and how often the first claim, one that an arm is better, was decided when its gain
@@ -18,10 +19,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
+from poolbench.claims.verdicts import errors, gain_tests
 from poolbench.statistics.nets import LEAST_TO_PREDICT
-from poolbench.statistics.simulation import Design, best_left_out, covered, decided
-from poolbench.statistics.words import CONTRADICTS, SUPPORTS, TOO_SMALL
+from poolbench.statistics.simulation import Design, best_left_out, covered, decided, drawn_gains
+from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, SUPPORTS, TOO_SMALL
 
+NOISE = 0.24  # points: of an accuracy after arm and block, about what scripts/measure_noise.py says
 BLOCKS, ARMS = (3, 6, 10), (2, 3, 5, 8)
 SPREADS = {
     "equal": {},
@@ -64,6 +67,23 @@ def best_row(task: tuple[int, int, str, int]) -> str:
     return f"| {blocks} | {arms} | {spread} | {100 * share:.1f} |"
 
 
+def both_rules(design: Design, gain: float, smallest: float, repeats: int, seed: int = 2026) -> tuple[float, float]:
+    """How often the first claim, one that an arm is better, is decided by rule 1 and by rule 2, in the same made-up
+    experiments."""
+    first = 0
+    for gains in drawn_gains(design, gain, repeats, seed):
+        tests = [gain_tests("better", own, smallest) for own in gains]
+        first += tests[0].verdict(errors(tests)[0]) != CANNOT_TELL
+    return first / repeats, decided(design, "better", gain, smallest, repeats, seed)["first"]
+
+
+def rules_row(task: tuple[int, float, int]) -> str:
+    """A line of the fourth table: five arms, the noise of published cells, a true gain of the smallest difference."""
+    blocks, smallest, repeats = task
+    shares = both_rules(Design(blocks, 5, alike=11.0), smallest / NOISE, smallest / NOISE, repeats)
+    return f"| {blocks} | {smallest:g} | {' | '.join(f'{100 * share:.0f}' for share in shares)} |"
+
+
 def net_row(task: tuple[int, float, int]) -> str:
     """A line of the third table."""
     nets, between, repeats = task
@@ -74,7 +94,9 @@ def net_row(task: tuple[int, float, int]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", nargs="?", choices=("words", "best", "nets"), default="words", help="which (words)")
+    parser.add_argument(
+        "table", nargs="?", choices=("words", "best", "nets", "rules"), default="words", help="which (words)"
+    )
     parser.add_argument("--repeats", type=int, default=4_000, metavar="N", help="made-up experiments a row (4000)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (2)")
     arguments = parser.parse_args()
@@ -82,12 +104,15 @@ def main() -> None:
         heads = {
             "best": ["blocks", "arms", "spreads", "left out"],
             "nets": ["nets", "sd between", "mean", "another net"],
+            "rules": ["blocks", "points", "rule 1", "rule 2"],
         }
         tasks = {
             "best": [(*design, arguments.repeats) for design in itertools.product(BLOCKS, (2, 5, 8), SPREADS)],
             "nets": [(*design, arguments.repeats) for design in itertools.product((3, 5, 8, 15), (0, 0.5, 1, 2, 4))],
+            "rules": [(*design, arguments.repeats) for design in itertools.product((3, 6, 10, 20), (0.2, 0.5, 1.0))],
         }[arguments.table]
-        _print(heads[arguments.table], {"best": best_row, "nets": net_row}[arguments.table], tasks, arguments.workers)
+        rows = {"best": best_row, "nets": net_row, "rules": rules_row}
+        _print(heads[arguments.table], rows[arguments.table], tasks, arguments.workers)
         return
     tasks = [(*design, (), arguments.repeats) for design in itertools.product(BLOCKS, ARMS, SPREADS)]
     # Where every claim is told in the end: Holm must not give away what settled nothing.

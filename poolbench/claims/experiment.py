@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,14 @@ from poolbench.claims.looks import Declared
 from poolbench.claims.rule2 import judge_again, with_second
 from poolbench.claims.verdicts import judge
 from poolbench.claims.words import claims_markdown, claims_text, fill, history
+from poolbench.messages import counted
 from poolbench.records.collect import collect, write_csv
 from poolbench.records.files import write_text
 from poolbench.records.read import Record
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import Report, write_report
 from poolbench.report.drawings import Drawing
+from poolbench.report.images import two_arms
 from poolbench.report.notes import spans
 from poolbench.statistics.estimates import Estimate
 
@@ -84,6 +86,8 @@ def write_experiment(
         raise ClaimError(f"{name}/claim.yaml: {error}") from error
     cells = collect(views(record for record in records if reads_test(record)))
     looks = declared.looks if declared else ()
+    outcomes = {record.run_id: record.outcomes for record in records if record.outcomes}
+    first = [_with_images(one, outcomes) for one in first]
     judgements = with_second(judge_again(first, cells, looks), judge_again(by_second, cells, looks))
     drawing = Drawing(
         name=FIGURE,
@@ -118,6 +122,25 @@ def _with_added(judgements: Sequence[Judgement], declared: frozenset[int] | None
         )
         told.append(replace(one, notes=(*one.notes, note)) if more else one)
     return told
+
+
+def _with_images(one: Judgement, outcomes: Mapping[str, Any]) -> Judgement:
+    """``one`` with a note on the test images that its arms part on, where it is about them and the records tell."""
+    if one.claim.metric_control != "test_accuracy" or one.claim.metric_treatment != "test_accuracy":
+        return one
+    own = [
+        {seed: outcomes[run] for seed, run in runs.items() if run in outcomes}
+        for runs in (one.treatment_runs, one.control_runs)
+    ]
+    two = two_arms(*own)
+    if two is None:
+        return one
+    note = (
+        f"Of {two.images:,} test images the treatment alone is right on {two.alone:,.0f} and the control alone on "
+        f"{two.control_alone:,.0f} (mean of {counted(two.seeds, 'seed')}); on other images of this kind the same nets "
+        f"would differ by up to {100 * two.margin:.2f} points more or less (95 %)."
+    )
+    return replace(one, notes=(*one.notes, note))
 
 
 def claims_table(judgements: Iterable[Judgement]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,18 +62,18 @@ def image_notes(cells: Iterable[Row], outcomes: Mapping[str, Any], baseline: str
     control = find_baseline(list(own), baseline)
     if control is None or len(own) < 2:
         return []
-    told = {pool: two for pool in own if pool != control and (two := _two(own[pool], own[control])) is not None}
+    told = {pool: two for pool in own if pool != control and (two := two_arms(own[pool], own[control])) is not None}
     if not told:
         return []
     pool = max(told, key=lambda name: (sum(accuracy[name]) / len(accuracy[name]), name))
-    alone, control_alone, _, images, seeds = told[pool]
-    margins = sorted(f"{100 * 1.96 * spread:.2f}" for _, _, spread, *_ in told.values())
+    best = told[pool]
+    margins = sorted(f"{100 * two.margin:.2f}" for two in told.values())
     points = margins[0] if margins[0] == margins[-1] else f"{margins[0]} to {margins[-1]}"
     what = "this difference" if len(told) == 1 else "these differences"
     return [
-        f"Of {images:,} test images {pool} alone is right on {alone:,.0f} and {control} alone on {control_alone:,.0f} "
-        f"(mean of {counted(seeds, 'seed')}). The same nets on other images of this kind: {what} would move by up to "
-        f"{points} points (95 %)."
+        f"Of {best.images:,} test images {pool} alone is right on {best.alone:,.0f} and {control} alone on "
+        f"{best.control_alone:,.0f} (mean of {counted(best.seeds, 'seed')}). The same nets on other images of this "
+        f"kind: {what} would move by up to {points} points (95 %)."
     ]
 
 
@@ -87,16 +88,32 @@ def _share(counts: list[int], images: int) -> float:
     return float(np.mean(counts)) / images if counts and images else math.nan
 
 
-def _two(pool: Mapping[int, Any], control: Mapping[int, Any]) -> tuple[float, float, float, int, int] | None:
-    """Images that one alone is right on, means over the seeds of both; the standard error of the mean difference over
-    other draws of images, a fraction; images; seeds."""
+@dataclass(frozen=True)
+class TwoArms:
+    """An arm and its control on the same test images.
+
+    Args:
+        alone, control_alone: images that one alone is right on, means over ``seeds``.
+        margin: half of the 95 % interval of the mean difference over other draws of as many ``images``, a fraction.
+    """
+
+    alone: float
+    control_alone: float
+    margin: float
+    images: int
+    seeds: int
+
+
+def two_arms(pool: Mapping[int, Any], control: Mapping[int, Any]) -> TwoArms | None:
+    """Compare two arms by their outcomes by seed; None where no seed has those of both."""
     seeds = [seed for seed in pool if seed in control and pool[seed]["images"] == control[seed]["images"]]
     if not seeds:
         return None
     images = pool[seeds[0]]["images"]
     apart = np.array([_right(pool[seed]) - _right(control[seed]) for seed in seeds])
-    spread = float(apart.mean(axis=0).std()) / math.sqrt(images)
-    return float((apart > 0).sum(axis=1).mean()), float((apart < 0).sum(axis=1).mean()), spread, images, len(seeds)
+    margin = 1.96 * float(apart.mean(axis=0).std()) / math.sqrt(images)
+    alone, control_alone = (float(one.sum(axis=1).mean()) for one in (apart > 0, apart < 0))
+    return TwoArms(alone, control_alone, margin, images, len(seeds))
 
 
 def _right(outcomes: Mapping[str, Any]) -> np.ndarray:

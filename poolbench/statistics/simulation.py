@@ -1,5 +1,6 @@
 """Rule 2 tried on made-up experiments: how often a word is wrong, and how often one is found."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,15 @@ def decided(
             counts[word] += word in said
         counts["first"] += first != CANNOT_TELL
     return {word: count / repeats for word, count in counts.items()}
+
+
+def drawn_gains(design: Design, gain: float, repeats: int, seed: int) -> Iterator[list[list[float]]]:
+    """The gains by block of every arm over the control, of the experiments that :func:`decided` judges with ``seed``
+    (complete blocks only)."""
+    draw = np.random.default_rng([seed, design.blocks, design.arms])
+    for _ in range(repeats):
+        values = _drawn(design, gain, draw)
+        yield (values[1:] - values[0]).tolist()
 
 
 def best_left_out(design: Design, repeats: int, seed: int) -> float:

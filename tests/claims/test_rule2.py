@@ -13,6 +13,7 @@ from poolbench.claims.looks import Declared
 from poolbench.claims.rule2 import judge_again
 from poolbench.claims.verdicts import judge
 from poolbench.records.collect import collect
+from poolbench.records.outcomes import packed
 from poolbench.statistics.blocks import Difference, accuracy_floor, fit
 from poolbench.statistics.nets import over_nets
 from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, SUPPORTS, TOO_SMALL
@@ -257,6 +258,18 @@ def test_a_second_metric_is_a_family_of_its_own_and_stands_beside(tmp_path):
     old = write_experiment("e", make_arms(own, result=RESULT), make_claims(tmp_path, second), tmp_path / "old")
     assert old.judgements[0].second is None
     assert "by true class probability: no record" in old.text
+
+
+def test_the_images_that_two_arms_part_on_are_told(tmp_path):
+    draw = np.random.default_rng(9)
+    right = {(pool, seed): draw.random(1000) < 0.7 for pool in ("max", "overlapping") for seed in range(3)}
+    records = [make_record(pool, seed, float(own.mean())) for (pool, seed), own in right.items()]
+    for record, own in zip(records, right.values(), strict=True):
+        object.__setattr__(record, "outcomes", packed(own.tolist(), [0] * 1000, 1))
+    done = write_experiment("e", records, make_claims(tmp_path), tmp_path / "out")
+    alone = np.mean([(right["overlapping", s] & ~right["max", s]).sum() for s in range(3)])
+    notes = " ".join(done.judgements[0].notes)
+    assert f"Of 1,000 test images the treatment alone is right on {alone:,.0f} and the control alone on" in notes
 
 
 def test_seeds_that_were_not_declared_are_told(tmp_path):
