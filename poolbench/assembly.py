@@ -1,24 +1,25 @@
 """From a completed config to the parts of a training, built and checked, on the CPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from poolbench.configuration import ConfigError
-from poolbench.data.base import DataInfo, DataSource
+from poolbench.data.base import DataInfo, DataSource, Images
 from poolbench.limits import check, check_with_data
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.options import Trainer
 from poolbench.pooling.parts.draws import random_pools
 from poolbench.registry import component, locate
 from poolbench.training import process
-from poolbench.training.loop import resized
+from poolbench.training.loop import Batch, resized
 from poolbench.training.optimizers import Optimizers
 from poolbench.training.schedules import Schedule
 
+_PREPARE_IMAGES = 5000  # what a model may look at before its first step
 _NATIVE_TARGET = f"{native.__module__}.{native.__name__}"
 
 
@@ -53,6 +54,17 @@ def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int])
     return model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model
 
 
+def prepare(model: nn.Module, images: Images, look: Callable[[Tensor, Tensor], Iterable[Batch]]) -> None:
+    """Let a model that wants it take its first weights from training images; the same ones for every seed.
+
+    Args:
+        look: batches of images and labels, as the model takes them.
+    """
+    if callable(getattr(model, "prepare", None)):
+        some = slice(0, _PREPARE_IMAGES)
+        model.prepare(torch.cat([x for x, _ in look(images.train_images[some], images.train_labels[some])]))
+
+
 def _maker(group: str, block: dict[str, Any]) -> Any:
     return NATIVE if block["_target_"] == _NATIVE_TARGET else component(group, block)
 
@@ -70,7 +82,7 @@ def _check_size(model: Trunk, size: tuple[int, int], side: int, option: str) -> 
         model.train(was_training)
 
 
-def _check_probes(probe: dict[str, Any], model: Trunk, info: DataInfo) -> None:
+def check_probes(probe: dict[str, Any], model: Trunk, info: DataInfo) -> None:
     """Raises: ConfigError for what cannot be read of ``model`` on these images."""
     for side in probe.get("sizes") or []:
         _check_size(model, info.size, side, "probe.sizes")
@@ -97,7 +109,7 @@ def assemble(config: dict[str, Any], device: torch.device | None = None) -> Part
     model = build_model(config, info.num_classes, info.size)
     for side in trainer.sizes or []:
         _check_size(model, info.size, side, "trainer.sizes")
-    _check_probes(config.get("probe") or {}, model, info)
+    check_probes(config.get("probe") or {}, model, info)
     parts = Parts(
         source, info, model, component("optimizer", config["optimizer"]), component("schedule", config["schedule"])()
     )

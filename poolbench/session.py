@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from poolbench.assembly import Parts, assemble
+from poolbench.assembly import Parts, assemble, build_model, prepare
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.limits import check
 from poolbench.measure.cost import cost
-from poolbench.measure.invariance import read_probes
+from poolbench.measure.readings import read_measures
+from poolbench.measure.subject import Subject
 from poolbench.models.sites import Trunk, derive
 from poolbench.options import Trainer
 from poolbench.records import environment, files, outcomes
@@ -28,8 +29,6 @@ from poolbench.training import checkpoint, determinism, process
 from poolbench.training.course import Course
 from poolbench.training.loop import Reading, TrainingFailed, autocast, evaluate, resized_size, train
 from poolbench.training.state import Progress, TrainingState, averaged
-
-_PREPARE_IMAGES = 5000  # what a model may look at before its first step
 
 
 class UselessCheckpoint(Exception):
@@ -115,7 +114,7 @@ class Session:
         self.images = parts.source.load(self.seed)
         self.held_out = len(self.images.validation_images) > 0
         if not self.path.exists():
-            self._prepare()
+            prepare(self.model, self.images, self._look)
         self.state = TrainingState(self.model, optimizers, scaler, averaged(self.model, self.trainer))
         if self.path.exists():
             self._restore()
@@ -123,13 +122,6 @@ class Session:
         here = f"{self.described['fingerprint']} {self.described['poolbench']} {self.described['commit']}"
         self.progress.fingerprints = sorted({*self.progress.fingerprints, here})
         self._began = began - self.progress.cell_seconds
-
-    def _prepare(self) -> None:
-        """Let a model that wants it take its first weights from training images; the same ones for every seed."""
-        if callable(getattr(self.model, "prepare", None)):
-            some = slice(0, _PREPARE_IMAGES)
-            batches = self._look(self.images.train_images[some], self.images.train_labels[some])
-            self.model.prepare(torch.cat([x for x, _ in batches]))
 
     def _restore(self) -> None:
         try:
@@ -212,8 +204,7 @@ class Session:
             held_out = self._evaluate(self._look(images.validation_images, images.validation_labels))
         _refuse_infinite(*(read.loss for read in (tested, trained, held_out) if read is not None))
         memory = process.peak_memory(self.device)  # of the training, whatever is read on top
-        probe = self.config.get("probe") or {} if trainer.test else {}
-        probes = read_probes(self.model, test, probe, self.seed, trainer.precision)
+        probes = _probed(self, test) if trainer.test else {}
         return {
             "schema_version": SCHEMA_VERSION,
             "run_id": self.config["run_id"],
@@ -256,6 +247,19 @@ class Session:
         if first or names != self.described["nondeterministic_operations"]:
             self.described["nondeterministic_operations"] = names
             files.write_json(self.desk.folder / "environment.json", self.described, guard=self.desk.guard)
+
+
+def _probed(session: Session, test: Callable[[], Any]) -> dict[str, float]:
+    """What the probes ask for, of the test images."""
+
+    def untrained() -> nn.Module:
+        model = build_model(session.config, len(session.images.classes), tuple(session.size)).to(session.device)
+        prepare(model, session.images, session._look)
+        return model.eval()
+
+    images, precision = session.images, session.trainer.precision
+    subject = Subject(session.model, test, tuple(images.mean), tuple(images.std), session.seed, precision, untrained)
+    return read_measures(subject, session.config.get("probe") or {})
 
 
 def _more_of(session: Session, tested: Reading, batches: Any) -> dict[str, float | None]:

@@ -198,7 +198,7 @@ def _check_options(claim: Claim, name: str, pattern: Mapping[str, Any], cells: S
 
 def _check_metric(claim: Claim, name: str, metric: str, cells: Sequence[Tested]) -> None:
     """Raises: ClaimError for a number that no finished cell has."""
-    results = [flatten(cell.record.result) for cell in cells if cell.record.result is not None]
+    results = [flatten(cell.record.numbers) for cell in cells if cell.record.result is not None]
     for number in numbers_of(metric):
         if results and all(result.get(number) is None for result in results):
             known = sorted({key for result in results for key, value in result.items() if is_number(value)})
@@ -237,7 +237,7 @@ def _arm(claim: Claim, name: str, metric: str, cells: Sequence[Tested]) -> Arm:
 
 
 def _value(record: Record, metric: str) -> float | None:
-    result = flatten(record.result or {})
+    result = flatten(record.numbers)
     numbers = [result.get(name) for name in numbers_of(metric)]
     if not all(map(is_number, numbers)):
         return None

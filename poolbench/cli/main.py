@@ -21,17 +21,18 @@ COMMANDS = {
     "collect": "gather records into one archive and one tidy table",
     "show": "one record: its config, curve and result",
     "diff": "what differs between two records",
+    "probe": "read measures of trained cells: invariance, information kept, robustness",
     "rerun": "train a record's cell once more and compare the results",
     "prune": "remove checkpoints of finished cells, after saying which",
     "list": "pools, heads, models, data sets, optimizers, schedules, sweeps",
-    "bench": "time operators against torch's own max pooling and against memory",
+    "bench": "time operators, or whole nets, in one interleaved run",
     "check-pool": "run the public contract on a pool, yours or ours, and explain what it breaks",
     "gallery": "draw what pools do to an image, to its gradient, and to the numbers of a small map",
     "download": "fetch a data set",
 }
 
 # Commands whose words are the user's own, not a record's; status and rerun see for themselves.
-_BUILDING = ("run", "sweep", "reproduce", "tune", "plan", "bench", "check-pool", "gallery", "download")
+_BUILDING = ("run", "sweep", "reproduce", "tune", "plan", "bench", "check-pool", "gallery", "download", "probe")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

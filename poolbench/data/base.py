@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from poolbench.checks import TRUTH, Rule, checked, share, whole
+from poolbench.checks import TRUTH, Rule, checked, or_null, share, whole
 from poolbench.data.cache import cached_arrays
 
 if TYPE_CHECKING:
@@ -74,12 +74,22 @@ class DataSource:
             into, 0 for none), cutout (side in pixels of a square filled with the mean, 0 for none). A missing key, or
             None for all, is off.
         size: (height, width) of the images, in pixels; not an option of the user but of the subclass.
+        train_samples: how many training images there are, those for validation included; None: all. The draw is the
+            same for every seed, holds the images of any smaller one, and has every class in proportion. Images are
+            normalised by the whole training set's mean and std all the same.
     Raises: ValueError naming the option, its value and what is allowed.
     """
 
     name = "data"
 
-    def __init__(self, validation: float, augmentation: Mapping[str, int | bool] | None, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        validation: float,
+        augmentation: Mapping[str, int | bool] | None,
+        size: tuple[int, int],
+        train_samples: int | None = None,
+    ) -> None:
+        self.most = checked("data.train_samples", train_samples, or_null(whole(1)))
         self.validation = float(checked("data.validation", validation, share()))
         self.size = size
         self.augmentation = checked_augmentation(augmentation, size)
@@ -113,6 +123,14 @@ class DataSource:
         """The arrays of `build` with mean and std (3,), memory-mapped from the cache where possible."""
         return cached_arrays(self.name, self.cache_key(), lambda: with_statistics(self.build()))
 
+    def kept(self, available: int) -> int:
+        """How many of so many training images are used. Raises: ValueError when more are asked for."""
+        if self.most is not None and self.most > available:
+            raise ValueError(
+                f"data.train_samples must be at most the {available} training images, got {self.most}; null is all"
+            )
+        return available if self.most is None else self.most
+
     def split_sizes(self, train_samples: int) -> tuple[int, int]:
         """Number of images for (training, validation) out of `train_samples`. Raises: ValueError if either is empty."""
         held_out = round(train_samples * self.validation)
@@ -133,6 +151,9 @@ class DataSource:
         self.fetch()
         arrays = self.arrays()
         images, labels = arrays["train_images"], arrays["train_labels"]
+        if (count := self.kept(len(images))) < len(images):
+            rows = nested(labels, count)
+            images, labels = images[rows], labels[rows]
         train_size, validation_size = self.split_sizes(len(images))
         if validation_size:
             digest = hashlib.sha256(f"{seed}/validation".encode()).digest()
@@ -152,6 +173,21 @@ class DataSource:
             mean=tuple(arrays["mean"].tolist()),
             std=tuple(arrays["std"].tolist()),
         )
+
+
+def nested(labels: np.ndarray, count: int) -> np.ndarray:
+    """The rows, in their order, of `count` images: a smaller count's are among them, and every class is there in
+    proportion. The same for every seed."""
+    digest = hashlib.sha256(b"train_samples").digest()
+    draw = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "big")))
+    shuffled = draw.permutation(len(labels))
+    own = labels[shuffled]
+    order = np.argsort(own, kind="stable")  # by class, within it as shuffled
+    classes, first, sizes = np.unique(own[order], return_index=True, return_counts=True)
+    which = np.searchsorted(classes, own[order])
+    # The r-th of n images of a class comes after (r + 1/2) / n of all.
+    due = (np.arange(len(labels)) - first[which] + 0.5) / sizes[which]
+    return np.sort(shuffled[order[np.lexsort((which, due))[:count]]])
 
 
 def checked_augmentation(augmentation: Mapping[str, int | bool] | None, size: tuple[int, int]) -> dict[str, int | bool]:

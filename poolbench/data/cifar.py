@@ -58,7 +58,7 @@ class CIFAR10(DataSource):
         root: folder that holds, or shall hold, the extracted folder `cifar-10-batches-py`. Written to only to download.
         download: whether absent data may be downloaded. Data that is there is never replaced.
         mirrors: URLs of the archive `cifar-10-python.tar.gz`, tried in turn, each download verified.
-        validation, augmentation: see `DataSource`.
+        validation, augmentation, train_samples: see `DataSource`.
     Raises: ValueError naming the option.
     Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
     """
@@ -85,8 +85,9 @@ class CIFAR10(DataSource):
         mirrors: Sequence[str] = CIFAR10_MIRRORS,
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
+        train_samples: int | None = None,
     ) -> None:
-        super().__init__(validation, augmentation, size=(32, 32))
+        super().__init__(validation, augmentation, (32, 32), train_samples)
         checked("data.download", download, TRUTH)
         checked("data.mirrors", mirrors, _URLS)
         self.root = Path(root).expanduser()
@@ -103,7 +104,7 @@ class CIFAR10(DataSource):
         return DataInfo(
             num_classes=len(self.classes),
             size=self.size,
-            train_samples=self.train_samples,
+            train_samples=self.kept(self.train_samples),
             test_samples=self.test_samples,
             classes=self.classes,
             fingerprint=self.fingerprint,
@@ -219,7 +220,7 @@ class CIFAR100(CIFAR10):
         root: folder that holds, or shall hold, the extracted folder `cifar-100-python`. Written to only to download.
         download: whether absent data may be downloaded. Data that is there is never replaced.
         mirrors: URLs of the archive `cifar-100-python.tar.gz`, tried in turn, each download verified.
-        validation, augmentation: see `DataSource`.
+        validation, augmentation, train_samples: see `DataSource`.
     Raises: ValueError naming the option.
     Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
     """
@@ -239,8 +240,9 @@ class CIFAR100(CIFAR10):
         mirrors: Sequence[str] = CIFAR100_MIRRORS,
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
+        train_samples: int | None = None,
     ) -> None:
-        super().__init__(root, download, mirrors, validation, augmentation)
+        super().__init__(root, download, mirrors, validation, augmentation, train_samples)
 
     def torchvision_class(self) -> Any:
         from torchvision import datasets

@@ -1,7 +1,9 @@
 """What a trained net says of test images that are resized, scaled, moved, turned or flipped, and of repeated draws."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -9,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.measure.features import features_noted, moved_by
+from poolbench.measure.subject import Subject, first
 from poolbench.models.sites import derive
 from poolbench.pooling.parts.draws import drawing, random_pools
 from poolbench.records.probes import BORDERS, FLIPS, TRANSFORMS, amount_text, completed
@@ -23,8 +27,9 @@ def read_probes(
     seed: int = 0,
     precision: str = "fp32",
 ) -> dict[str, float]:
-    """Read all that ``probe`` asks for, in evaluation mode: one pass over the images for each amount or draw.
+    """Read the transforms and draws that ``probe`` asks for, in evaluation mode: one pass over the images for each.
 
+    :func:`poolbench.measure.readings.read_measures` reads these and everything else that ``probe`` may ask for.
     Every pass seeds its draws from (seed, "probe", name, amount), so no amount moves another's numbers; torch's
     generators and the model are left as they were.
 
@@ -36,22 +41,32 @@ def read_probes(
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``, of the forward passes; images are moved in their own.
     Returns: for each amount ``test_accuracy_<name>_<amount>`` and ``agreement_<name>_<amount>``, the share of images
         that are given the same class as when they are left alone, as ``agreement_rotate_-10``; without the amount the
-        mean over the amounts; and ``test_accuracy_draws_<n>``. All are fractions.
+        mean over the amounts; and ``test_accuracy_draws_<n>``. All are fractions. With ``features`` also
+        ``distance_<name>_<amount>``, see :func:`poolbench.measure.features.moved_by`, and its means.
     Raises: ValueError naming the option, its value and what is allowed.
     """
     options = completed(probe)
-    if options["draws"] and not random_pools(model):
-        raise ValueError(f"probe.draws is {options['draws']!r}, and no pool of this net draws")
     parameter = next(model.parameters(), None)
     devices = [parameter.device] if parameter is not None and parameter.device.type == "cuda" else []
-    reader = _Reader(model, batches, options, seed, precision)
     training = model.training
     model.eval()
     try:
         with torch.random.fork_rng(devices=devices):
-            return {**reader.transforms(), **reader.draws()}
+            return _read(_Reader(model, lambda: first(batches(), options["samples"]), options, seed, precision))
     finally:
         model.train(training)
+
+
+@torch.no_grad()
+def read_transforms(subject: Subject, options: Mapping[str, Any]) -> dict[str, float]:
+    """The same of a subject, which is in evaluation mode, and whose images are as many as are to be read."""
+    return _read(_Reader(subject.model, subject.batches, dict(options), subject.seed, subject.precision))
+
+
+def _read(reader: "_Reader") -> dict[str, float]:
+    if reader.options["draws"] and not random_pools(reader.model):
+        raise ValueError(f"probe.draws is {reader.options['draws']!r}, and no pool of this net draws")
+    return {**reader.transforms(), **reader.draws()}
 
 
 class _Reader:
@@ -69,22 +84,28 @@ class _Reader:
         self.seed, self.precision = seed, precision
 
     def transforms(self) -> dict[str, float]:
-        """Accuracy and agreement under each amount of each transform, and their means."""
+        """Accuracy, agreement and, where asked for, the way that features move, under each amount of each transform,
+        and their means."""
         asked = {name: self.options[name] for name in TRANSFORMS if self.options[name]}
         found: dict[str, float] = {}
         if not asked:
             return found
-        plain, labels = self._classes("plain")
+        plain = self._pass("plain", "")
         for option, amounts in asked.items():
             name = TRANSFORMS[option]
-            shares = []
+            places: dict[str, list[float]] = {}
             for amount in amounts:
-                classes, _ = self._classes(name, amount)
-                shares.append((_share(classes == labels), _share(classes == plain)))
-                place = f"{name}_{amount_text(amount)}"
-                found[f"test_accuracy_{place}"], found[f"agreement_{place}"] = shares[-1]
-            accuracies, agreements = zip(*shares, strict=True)
-            found[f"test_accuracy_{name}"], found[f"agreement_{name}"] = fmean(accuracies), fmean(agreements)
+                seen = self._pass(name, amount)
+                numbers = {
+                    "test_accuracy": _share(seen.classes == plain.labels),
+                    "agreement": _share(seen.classes == plain.classes),
+                }
+                if self.options["features"] and (distance := moved_by(plain.features, seen.features)) is not None:
+                    numbers["distance"] = distance
+                for word, value in numbers.items():
+                    found[f"{word}_{name}_{amount_text(amount)}"] = value
+                    places.setdefault(word, []).append(value)
+            found |= {f"{word}_{name}": fmean(values) for word, values in places.items()}
         return found
 
     def draws(self) -> dict[str, float]:
@@ -93,29 +114,41 @@ class _Reader:
         total: Tensor | None = None
         with drawing(self.model):
             for number in range(1, max(self.options["draws"], default=0) + 1):
-                logits, labels = self._logits("draws", number)
+                seen = self._pass("draws", number)
                 # In float64, so that the order of the sum turns no class.
-                chances = logits.double().softmax(1)
+                chances = seen.logits.double().softmax(1)
                 total = chances if total is None else total + chances
                 if number in self.options["draws"]:
-                    found[f"test_accuracy_draws_{number}"] = _share(total.argmax(1) == labels)
+                    found[f"test_accuracy_draws_{number}"] = _share(total.argmax(1) == seen.labels)
         return found
 
-    def _classes(self, name: str, amount: Any = "") -> tuple[Tensor, Tensor]:
-        logits, labels = self._logits(name, amount)
-        return logits.argmax(1), labels
-
-    def _logits(self, name: str, amount: Any) -> tuple[Tensor, Tensor]:
-        """Logits ``(N, K)`` and labels ``(N,)`` of one pass over the images under ``amount`` of ``name``."""
+    def _pass(self, name: str, amount: Any) -> "_Pass":
+        """One pass over the images under ``amount`` of ``name``."""
         torch.manual_seed(derive(self.seed, "probe", name, amount_text(amount)))
-        logits, labels = [], []
-        for x, y in _first(self.batches(), self.options["samples"]):
-            if name in TRANSFORMS.values():
-                x = transformed(x, name, amount, self.options["border"])
-            with autocast(self.precision, x.device):
-                logits.append(self.model(x).float())
-            labels.append(y)
-        return torch.cat(logits), torch.cat(labels)
+        logits, labels, features = [], [], []
+        with features_noted(self.model) if self.options["features"] else nullcontext([]) as noted:
+            for x, y in self.batches():
+                if name in TRANSFORMS.values():
+                    x = transformed(x, name, amount, self.options["border"])
+                noted.clear()
+                with autocast(self.precision, x.device):
+                    logits.append(self.model(x).float())
+                features.append((noted[-1] if noted else logits[-1]).float().flatten(1))
+                labels.append(y)
+        return _Pass(*(torch.cat(own) for own in (logits, labels, features)))
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What came of a pass: logits ``(N, K)``, labels ``(N,)``, features ``(N, D)``: the logits where none are noted."""
+
+    logits: Tensor
+    labels: Tensor
+    features: Tensor
+
+    @property
+    def classes(self) -> Tensor:
+        return self.logits.argmax(1)
 
 
 def transformed(x: Tensor, name: str, amount: Any, border: str = "reflect") -> Tensor:
@@ -169,7 +202,7 @@ def rotated(x: Tensor, degrees: float, border: str = "reflect") -> Tensor:
     pads = [max(0, math.ceil((far - side) / 2)) for far, side in zip(reach, (height, width), strict=True)]
     padded = x
     for axis, pad, shape in ((2, pads[0], (-1, 1)), (3, pads[1], (1, -1))):
-        inside, cells = _folded(torch.arange(-pad, x.shape[axis] + pad, device=x.device), x.shape[axis], border)
+        inside, cells = folded(torch.arange(-pad, x.shape[axis] + pad, device=x.device), x.shape[axis], border)
         padded = padded.index_select(axis, cells) * inside.to(x.dtype).view(shape)
     # Where in the padded image each pixel comes from, both measured from the centre in half sides, rows downwards.
     padded_height, padded_width = padded.shape[2:]
@@ -197,12 +230,15 @@ def _resampling(side: int, factor: float, shift: float, border: str) -> Tensor:
     cells = torch.arange(math.floor(sources[0] - support), math.ceil(sources[-1] + support) + 1)
     weights = (1 - (cells + 0.5 - sources[:, None]).abs() / support).clamp_min(0)
     weights = weights / weights.sum(1, keepdim=True)
-    inside, folded = _folded(cells, side, border)
-    return weights.new_zeros(side, side).index_add_(1, folded, weights * inside)
+    inside, places = folded(cells, side, border)
+    return weights.new_zeros(side, side).index_add_(1, places, weights * inside)
 
 
-def _folded(cells: Tensor, side: int, border: str) -> tuple[Tensor, Tensor]:
-    """For places on an endless line whether they show anything, and which pixel of a line of ``side``."""
+def folded(cells: Tensor, side: int, border: str) -> tuple[Tensor, Tensor]:
+    """For places on an endless line whether they show anything, and which pixel of a line of ``side`` they show.
+
+    Raises: ValueError for a border that is none of ``reflect``, ``zeros`` and ``wrap``.
+    """
     if border == "wrap":
         return torch.ones_like(cells, dtype=torch.bool), cells.remainder(side)
     if border == "reflect":  # the edge is not repeated, as in augmentation
@@ -228,16 +264,6 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
     """``y`` in the memory format of ``x``, on which the last bits of a convolution hang."""
     last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     return y.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-
-
-def _first(batches: Iterable[Batch], samples: int | None) -> Iterator[Batch]:
-    """The first ``samples`` images of ``batches``; None: all."""
-    left = math.inf if samples is None else samples
-    for x, y in batches:
-        yield (x, y) if left >= len(y) else (x[: int(left)], y[: int(left)])
-        left -= len(y)
-        if left <= 0:
-            return
 
 
 def _share(hits: Tensor) -> float:

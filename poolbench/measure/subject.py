@@ -1,5 +1,6 @@
 """What every measure is handed: a trained net, and the images that it is read on."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,16 @@ class Subject:
         return x.new_tensor(values).view(1, -1, 1, 1)
 
 
+def first(batches: Iterable[Batch], samples: int | None) -> Iterator[Batch]:
+    """The first ``samples`` images of ``batches``; None: all."""
+    left = math.inf if samples is None else samples
+    for x, y in batches:
+        yield (x, y) if left >= len(y) else (x[: int(left)], y[: int(left)])
+        left -= len(y)
+        if left <= 0:
+            return
+
+
 def sites_of(model: nn.Module) -> list[nn.Module]:
     """The pools of ``model`` in the order in which they stand."""
     return [module for module in model.modules() if is_site(module)]
@@ -82,7 +93,8 @@ def noted(modules: list[nn.Module]) -> Iterator[list[tuple[Tensor, Tensor]]]:
 
     def note(place: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-            seen[place] = (first_of(args, kwargs), output)
+            # Copies: what comes next may work in place.
+            seen[place] = (first_of(args, kwargs).detach().clone(), output.detach().clone())
 
         return hook
 

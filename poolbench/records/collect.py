@@ -45,7 +45,7 @@ def collect(records: Iterable[Record]) -> "pd.DataFrame":
     texts = settings(configs)
     rows = []
     for record, pool in zip(records, pool_labels(configs), strict=True):
-        config, group, result = record.config, group_hash(record.config), record.result or {}
+        config, group, result = record.config, group_hash(record.config), record.numbers
         row = {
             "run_id": record.run_id,
             "group": group,
@@ -102,6 +102,7 @@ def write_archive(records: Iterable[Record], path: str | Path) -> None:
         content = {"run_id": record.run_id, "config": config, "environment": record.environment}
         content |= {"result": record.result, "status": _status(record) or None, "metrics": record.metrics}
         content |= {"outcomes": record.outcomes} if record.outcomes is not None else {}
+        content |= {"probes": record.probes} if record.probes else {}
         lines.append(json.dumps(json_ready(content), sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n")
     write_text(Path(path), "".join(lines))
 

@@ -17,6 +17,7 @@ _ASIDE = re.compile(r".+\.damaged-\d+")
 # What a cell writes into its folder; anything else there is somebody's.
 _OURS = re.compile(
     r"(config\.yaml|(status|result|environment|outcomes)\.json|metrics\.csv|checkpoint\.pt|(log|error)\.txt|claim\.\d+"
+    r"|\.?probe-[0-9a-f]{10}\.json(\.[0-9a-f-]+\.tmp)?"
     r"|log_probabilities\.npy|\.(config\.yaml|(status|result|environment|outcomes)\.json|metrics\.csv|error\.txt"
     r"|checkpoint\.pt|log_probabilities\.npy)\.[0-9a-f-]+\.tmp)"
 )

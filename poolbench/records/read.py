@@ -6,13 +6,15 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from poolbench.foreign import Unreadable, opened, parsed_json, parsed_yaml, read_bytes, read_text
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.kinds import sound_status, wrong_kind
+from poolbench.records.later import PATTERN as PROBES
+from poolbench.records.later import numbers_of, wrong_later
 from poolbench.records.outcomes import FILE as OUTCOMES
 from poolbench.records.outcomes import wrong_outcomes
 from poolbench.records.printable import printable
@@ -41,6 +43,7 @@ class Record:
         status: the last status, None when there is none.
         metrics: one row per epoch; an empty field of the CSV is None.
         outcomes: which test images were right, see :mod:`poolbench.records.outcomes`; None in records of before.
+        probes: what was read of its checkpoint later, see :mod:`poolbench.records.later`.
     """
 
     run_id: str
@@ -51,6 +54,12 @@ class Record:
     status: dict[str, Any] | None = None
     metrics: list[dict[str, int | float | None]] = field(default_factory=list)
     outcomes: dict[str, Any] | None = None
+    probes: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What the result holds, and whatever was read later under other names; empty before the end."""
+        return {**numbers_of(self.probes), **self.result} if self.result is not None else {}
 
     @property
     def state(self) -> str:
@@ -102,6 +111,7 @@ def read_record(path: str | Path) -> Record:
             status=_status(path / "status.json", str(config.get("run_id", path.name))),
             metrics=metrics,
             outcomes=read_json(path / OUTCOMES) if finished else None,
+            probes=[one for file in sorted(path.glob(PROBES)) if (one := read_json(file))] if finished else [],
         )
     )
 
@@ -213,7 +223,8 @@ def _from_archive(path: Path, line: bytes) -> Record:
         if not isinstance(value, dict) and not (value is None and key != "config"):
             raise RecordError(f"{key} is not a mapping")
     parts["environment"] = parts["environment"] or {}
-    return _checked(Record(run_id=str(members["run_id"]), path=path, metrics=rows, **parts))
+    later = members.get("probes") or []
+    return _checked(Record(run_id=str(members["run_id"]), path=path, metrics=rows, probes=later, **parts))
 
 
 def _status(path: Path, run_id: str) -> dict[str, Any] | None:
@@ -250,6 +261,8 @@ def _checked(record: Record) -> Record:
             raise RecordError(f"{name}: schema_version is missing")
     if reason := wrong_kind(record.run_id, config, record.environment, result, record.status, record.metrics):
         raise RecordError(reason)
+    if reason := wrong_later(record.probes):
+        raise RecordError(reason)
     if result is not None:
         unread = config["trainer"].get("test") is False and result.get("test_accuracy") is None
         if not unread and not isinstance(result.get("test_accuracy"), int | float):
@@ -268,7 +281,8 @@ def _merged(first: Record, second: Record) -> tuple[Record, Problem | None]:
         finished = [record for record in (first, second) if record.result is not None]
         return (finished or [max(first, second, key=_updated)])[0], None
     if same_content(first.result, second.result):
-        return first, None
+        more = [one for one in second.probes if not any(same_content(one, own) for own in first.probes)]
+        return (replace(first, probes=[*first.probes, *more]) if more else first), None
     early, late = sorted((first, second), key=lambda record: str(record.result.get("finished") or "9"))
     differing = [key for key in early.result if not same_content(early.result[key], late.result.get(key))]
     shown = "".join(f"{key} {early.result[key]} there, {late.result.get(key)} here; " for key in differing[:1])

@@ -1,12 +1,17 @@
-"""`poolbench bench pools` as a user gives it."""
+"""`poolbench bench pools` and `poolbench bench nets` as a user gives them."""
 
 import json
 
 import pytest
 
+from poolbench.cli import bench
 from poolbench.cli.main import main
+from poolbench.measure import net_speed
+from poolbench.sweep.plan import make_plan
 
 QUICK = ["--shape", "2,4,8,8", "--rounds", "1"]
+TINY = ["data=shapes", "data.size=16", "model.widths=[4,8]", "model.depths=[1,1]"]
+SHORT = ["--rounds", "2", "--seconds", "0.001", "--batch", "4", "--batch", "1", "--batch", "2"]
 
 
 def test_it_prints_a_row_a_pool_and_writes_what_it_measured(tmp_path, capsys):
@@ -45,4 +50,112 @@ def test_bad_input_is_named_before_anything_is_timed(arguments, words, capsys):
         if torch.cuda.is_available():
             pytest.skip("there is a GPU")
     assert main(["bench", "pools", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def nets_of(*overrides):
+    return bench.distinct_nets(make_plan(overrides).cells)
+
+
+@pytest.fixture
+def no_memory(monkeypatch):
+    """Without the process of its own that each net takes."""
+    monkeypatch.setattr("poolbench.measure.net_speed.resident_growth", lambda net, setting: None)
+
+
+def test_nets_are_compared_with_the_baseline_and_written_with_their_spread(tmp_path, capsys):
+    path = tmp_path / "nets.json"
+    arguments = ["pool=max,strided_conv", "seeds=2", *TINY, *SHORT, "--json", str(path)]
+    assert main(["bench", "nets", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+    first = [line.split()[0] for line in text.splitlines() if line.strip()]
+    assert first.count("max") == first.count("strided_conv") == 2  # multiples, then numbers
+    content = json.loads(path.read_text())
+    assert content["baseline"] == "max"
+    assert content["machine"]["torch"]
+    assert content["settings"]["batches"] == [1, 2, 4]
+    assert [row["pool"] for row in content["rows"]] == ["max", "strided_conv"]
+    unit, other = content["rows"]
+    for row in (unit, other):
+        assert [one["batch"] for one in row["forward"]] == [1, 2, 4]
+        assert all(len(one["ratio_rounds"]) == len(one["rounds_ms"]) == 2 for one in (*row["forward"], row["train"]))
+        assert row["config"]["data"] == {"size": [16, 16], "classes": 10}
+        assert row["config"]["model"]["widths"] == [4, 8]
+    assert unit["train"]["ratio_quartiles"] == [1, 1]
+    assert unit["memory_bytes_ratio"] in (1, None)
+    assert other["forward_flops_ratio"] > 1
+    assert other["parameters"] > unit["parameters"]
+
+
+def test_a_net_that_fails_is_told_and_the_others_are_measured(no_memory, monkeypatch, capsys):
+    def fails(case, task, time=net_speed._Case.time):
+        if case.net.label == "lp":
+            raise RuntimeError("out of memory")
+        return time(case, task)
+
+    monkeypatch.setattr(net_speed._Case, "time", fails)
+    assert main(["bench", "nets", "pool=max,lp", *TINY, *SHORT]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "lp: RuntimeError: out of memory" in lines
+    assert sum(line.startswith("max ") for line in lines) == 2
+
+
+def test_each_group_has_a_table_and_a_baseline_of_its_own(no_memory, capsys):
+    sweep = ["pool=max,lp", *TINY[:2], "model.widths=[4,8],[4,6]", TINY[3]]
+    assert main(["bench", "nets", *sweep, *SHORT, "--baseline", "lp"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("x lp") for line in lines) == 2
+    assert sum("16x16, 10 classes; cpu, 1 thread; 2 rounds" in line for line in lines) == 2
+
+
+def test_nets_that_only_train_otherwise_are_one(no_memory):
+    nets, configs = nets_of("pool=max,lp", "trainer.epochs=1,2", "optimizer.lr=0.1,0.2", "seeds=2", *TINY)
+    assert [net.label for net in nets] == ["max", "lp"]
+    assert len({net.group for net in nets}) == 1
+    assert ["pool=max" in config["overrides"] for config in configs] == [True, False]
+
+
+def test_what_nets_are_made_of_tells_them_apart():
+    nets, _ = nets_of("pool=lp", "pool.p=2,3", *TINY)
+    assert [net.label for net in nets] == ["lp", "lp(p=3)"]
+    for axis in ("model=convnet,fast_cnn_tiny", "head=global_average,global_max", "trainer.channels_last=true,false"):
+        nets, _ = nets_of(axis, "data=shapes")
+        assert len({net.group for net in nets}) == len(nets) == 2
+    nets, _ = nets_of("data=shapes", "data.size=16,24")
+    assert [net.size for net in nets] == [(16, 16), (24, 24)]
+
+
+def test_a_data_set_that_is_not_there_yet_is_enough(tmp_path):
+    (net,), _ = nets_of("data=cifar10", f"data.root={tmp_path}")
+    assert (net.size, net.num_classes) == ((32, 32), 10)
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.9, True), (0.5, False), (None, False)])
+def test_a_busy_machine_is_told(load, busy, no_memory, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "load_per_core", lambda: load)
+    assert main(["bench", "nets", *TINY, "--rounds", "1", "--seconds", "0.001", "--batch", "2"]) == 0
+    assert ("the machine was busy: 0.9 a core" in capsys.readouterr().out) == busy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nets", "pool=maxx"], "unknown pool 'maxx'. Did you mean 'max'"),
+        (["nets", "pool=lp", "pool.p=-1", "--baseline", "lp(p=-1)"], "p must be"),
+        (["nets", "pool=lp,average"], "--baseline max: no pool of convnet, global_average, 32x32, 10 classes is"),
+        (["nets", "pool=max,average", "--baseline", "averag"], "Did you mean 'average'? There: max, average"),
+        (["nets", "--shape", "2,4,8,8"], "--shape is of `bench pools`; `bench nets` does not take it"),
+        (["nets", "--full"], "--full is of `bench pools`"),
+        (["pools", "max", "--batch", "4"], "--batch is of `bench nets`; `bench pools` does not take it"),
+        (["pools", "max", "--config-dir", "."], "--config-dir is of `bench nets`"),
+        (["nets", "--threads", "1", "--threads", "2"], "--threads: `bench nets` takes one number, got 1, 2"),
+        (["nets", "--rounds", "0"], "--rounds and --threads must be at least 1"),
+        (["nets", "--batch", "0"], "--batch must be at least 1, got 0"),
+        (["nets", "--seconds", "0"], "--seconds must be above 0, got 0"),
+        (["net"], "unknown 'net'. Did you mean 'nets'"),
+    ],
+)
+def test_what_one_kind_does_not_take_is_named(arguments, words, capsys):
+    assert main(["bench", *arguments]) == 2
     assert words in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """What all data sources share: options, the validation split, statistics, the table of names."""
 
+import itertools
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from poolbench.data import DATA, list_data
-from poolbench.data.base import FLIP_AND_CROP, DataInfo, DataSource, checked_augmentation, with_statistics
+from poolbench.data.base import FLIP_AND_CROP, DataInfo, DataSource, checked_augmentation, nested, with_statistics
 
 
 class Numbers(DataSource):
@@ -17,12 +18,12 @@ class Numbers(DataSource):
     name = "numbers"
     builds = 0
 
-    def __init__(self, validation=0.0, augmentation=FLIP_AND_CROP, samples=100):
-        super().__init__(validation, augmentation, size=(8, 6))
+    def __init__(self, validation=0.0, augmentation=FLIP_AND_CROP, samples=100, train_samples=None):
+        super().__init__(validation, augmentation, (8, 6), train_samples)
         self.samples = samples
 
     def info(self):
-        return DataInfo(5, self.size, self.samples, 10, tuple("abcde"), "1")
+        return DataInfo(5, self.size, self.kept(self.samples), 10, tuple("abcde"), "1")
 
     def check(self):
         pass
@@ -156,3 +157,40 @@ def test_sources_are_listed_and_checked_without_torch():
 def test_every_source_has_a_first_line():
     assert {"cifar10", "cifar100", "shapes", "image_folder"} <= set(list_data())
     assert all(len(DATA.describe(name)[0]) > 10 for name in list_data())
+
+
+def test_a_part_of_the_images_holds_every_smaller_part_and_every_class_in_proportion():
+    labels = np.repeat([3, 0, 7], [600, 300, 100])
+    parts = [nested(labels, count) for count in (10, 50, 100, 1000)]
+    for part, more in itertools.pairwise(parts):
+        assert set(part) < set(more)
+        assert (np.diff(part) > 0).all()
+    assert parts[-1].tolist() == list(range(1000))
+    for part in parts[:-1]:
+        assert np.bincount(labels[part], minlength=8)[[3, 0, 7]].tolist() == [len(part) * n / 10 for n in (6, 3, 1)]
+    assert parts[1].tolist() != list(range(50))  # drawn
+
+
+def test_a_part_is_the_same_for_every_seed_and_taken_before_the_validation_split():
+    whole, part = Numbers(), Numbers(train_samples=40)
+    rows = [sorted(numbers_of(part.load(seed).train_images)) for seed in (0, 1)]
+    assert rows[0] == rows[1] == nested(np.arange(100) % 5, 40).tolist()
+    split = Numbers(train_samples=40, validation=0.25).load(3)
+    assert (len(split.train_images), len(split.validation_images)) == (30, 10)
+    assert sorted([*numbers_of(split.train_images), *numbers_of(split.validation_images)]) == rows[0]
+    # Images are normalised alike, whatever part is taken, and the test set is whole.
+    assert part.load(0).mean == whole.load(0).mean
+    assert len(part.load(0).test_images) == 10
+    assert part.info().train_samples == 40
+    assert numbers_of(Numbers(train_samples=100).load(0).train_images) == list(range(100))
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "all"])
+def test_a_part_is_a_count_or_null(count):
+    with pytest.raises(ValueError, match=r"data\.train_samples must be null or a whole number of at least 1, got"):
+        Numbers(train_samples=count)
+
+
+def test_more_than_there_are_is_refused():
+    with pytest.raises(ValueError, match=r"data\.train_samples must be at most the 100 training images, got 101"):
+        Numbers(train_samples=101).info()

@@ -326,7 +326,7 @@ def test_names_agree_with_torchvision(ours, theirs):
 def test_the_yaml_shows_the_defaults(source, name, count):
     config = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "conf" / "data" / f"{name}.yaml"))
     assert config.pop("_target_") == f"poolbench.data.{source.__name__}"
-    assert list(config) == ["root", "download", "mirrors", "validation", "augmentation"]
+    assert list(config) == ["root", "download", "mirrors", "validation", "augmentation", "train_samples"]
     assert vars(source(**config)) == vars(source())
     assert source.name == name
     assert source().info().num_classes == count == len(set(source.classes))

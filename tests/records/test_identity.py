@@ -94,7 +94,9 @@ def test_so_it_is_for_every_option_of_every_component():
     overrides = ["data=cifar10", "pool=strided_conv", "optimizer=muon", "schedule=step", "model=resnet", "head=flatten"]
     others = ["optimizer=adamw", "pool=[max,{lp: {p: 3}},max]", "probe=invariance"]
     with composer() as compose:
-        configs = [compose.complete([*words, "probe.rotate=[5]"]) for words in (overrides, others)]
+        configs = [
+            compose.complete([*words, "probe.rotate=[5]", "probe.corruptions=[fog]"]) for words in (overrides, others)
+        ]
     for config in configs:
         config["data_fingerprint"] = "x"
         sweep = config.pop("sweep")
