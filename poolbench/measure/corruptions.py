@@ -1,14 +1,18 @@
 """Test images made worse as in CIFAR-10-C, and what a trained net says of them."""
 
+import io
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from poolbench.measure.invariance import _like, _share
 from poolbench.measure.subject import Subject
+from poolbench.records.probes import CORRUPTIONS
 
 # What severities 1 to 5 of each kind are. All were read in the script that made CIFAR-10-C, which is weaker than the
 # one for ImageNet-C: github.com/hendrycks/robustness, ImageNet-C/create_c/make_cifar_c.py at commit ca36008.
@@ -23,7 +27,7 @@ AMOUNTS = {
     # Of the shorter side: push, sigma of its smoothing, shift of the corners. The shift falls as the push grows.
     "elastic": ((0.0, 0.0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
 }
-KINDS = tuple(AMOUNTS)
+KINDS = CORRUPTIONS
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -169,12 +173,19 @@ def _brightened(x: Tensor, amount: float) -> Tensor:
 
 def _compressed(x: Tensor, quality: int) -> Tensor:
     """``x`` as JPEG gives it back, colour at half the resolution; other than three channels are as many grey images."""
-    from torchvision.io import decode_jpeg, encode_jpeg  # slow to import
-
     planes = x if x.shape[1] == 3 else x.flatten(0, 1)[:, None]
-    levels = (planes * 255).round().to(torch.uint8).cpu()  # the encoder of a GPU rounds otherwise
-    decoded = torch.stack(decode_jpeg(encode_jpeg(list(levels), quality)))
-    return (decoded.to(x) / 255).view(x.shape)
+    levels = (planes * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy()
+    # An image a call, as Pillow has it; torchvision's own calls for lists of them are on their way out.
+    decoded = np.stack([_recoded(one, quality) for one in levels])
+    return (torch.from_numpy(decoded).to(x.device).movedim(-1, 1).to(x) / 255).reshape(x.shape)
+
+
+def _recoded(levels: np.ndarray, quality: int) -> np.ndarray:
+    """uint8 ``(H, W, 3)`` or ``(H, W, 1)`` through a JPEG."""
+    file = io.BytesIO()
+    Image.fromarray(levels if levels.shape[2] == 3 else levels[..., 0]).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return np.asarray(image).reshape(levels.shape)
 
 
 def _pixelated(x: Tensor, factor: float) -> Tensor:

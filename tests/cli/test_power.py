@@ -76,7 +76,7 @@ def test_the_page_says_what_the_command_does():
 
 def test_the_page_names_the_worst_row_of_its_table():
     page = (Path(__file__).parents[2] / "docs/power.md").read_text()
-    rows = [line.split("|")[4:7] for line in page.splitlines() if re.match(r"\| \d", line)]
+    rows = [line.split("|")[4:7] for line in page.splitlines() if re.match(r"\| \d", line) and line.count("|") == 8]
     worst = max(float(cell) for row in rows for cell in row)
     assert len(rows) == 66
     assert worst <= 6

@@ -16,8 +16,6 @@ from torch import nn
 from poolbench.measure.corruptions import AMOUNTS, KINDS, SEVERITIES, corrupted, disk, read_corruptions
 from poolbench.measure.subject import Subject
 
-# torchvision says at each call that its JPEG will move to another package.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_severity = pytest.mark.parametrize("severity", SEVERITIES)
 
