@@ -165,3 +165,11 @@ def test_reading_imports_nothing_heavy():
     heavy = ("torch", "pandas", "numpy", "scipy", "matplotlib", "rich")
     code = f"import sys, poolbench.records.read\nprint([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_was_read_later_takes_no_numbers_place(tmp_path):
+    folder = write_cell(tmp_path, make_config("max", 0), test_accuracy=0.5)
+    content = {"probe": {"calibration": True}, "numbers": {"test_accuracy": 0.9, "calibration_error": 0.1}}
+    (folder / "probe-0123456789.json").write_text(json.dumps(content))
+    numbers = read_record(folder).numbers
+    assert (numbers["test_accuracy"], numbers["calibration_error"]) == (0.5, 0.1)
