@@ -284,7 +284,8 @@ def _legend(rows: Sequence[Row]) -> list[tuple["Artist", str]]:
     from matplotlib.patches import Patch
 
     drawn = [row for row in rows if not row.empty]
-    key: list[tuple[Artist, str]] = [(Line2D([], [], ls="", marker=".", color=GREY, mew=0, ms=7), "a seed")]
+    dot = "a seed (over nets: a net)" if any(row.judgement.over for row in drawn) else "a seed"
+    key: list[tuple[Artist, str]] = [(Line2D([], [], ls="", marker=".", color=GREY, mew=0, ms=7), dot)]
     if any(math.isfinite(row.judgement.gain.low) for row in drawn):
         key.append((Line2D([], [], color=_INK, lw=3.2), "mean, 95 % interval"))
     if any(math.isfinite(row.judgement.judged.low) for row in drawn):

@@ -288,7 +288,7 @@ def test_a_row_over_nets_is_written_and_drawn(tmp_path):
     assert table.loc[0, "net_low"] == done.judgements[0].over.low
     assert table.loc[0, "rule1_verdict"] is np.nan or pd.isna(table.loc[0, "rule1_verdict"])
     assert "5 nets" in done.text
-    assert (tmp_path / "out/claims.png").exists()
+    assert "a seed (over nets: a net)" in (tmp_path / "out/claims.svg").read_text()
     (row,) = [line for line in history([("1999_e", "idea", done.judgements, "")]).splitlines() if "1999" in line]
     assert "over 5 nets" in row
     assert "model resnet:" not in row

@@ -53,6 +53,16 @@ def test_bad_input_is_named_before_anything_is_timed(arguments, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_a_pool_that_fails_is_told_and_the_others_are_timed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken_to_bench.py").write_text(
+        "from torch import nn\nclass Broken(nn.Module):\n    ratio = 2.0\n    def __init__(self, channels):\n"
+        "        super().__init__()\n    def forward(self, x):\n        raise RuntimeError('it broke')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["bench", "pools", "max", "broken_to_bench.Broken", *QUICK]) == 1
+    assert "it broke" in capsys.readouterr().out
+
+
 def nets_of(*overrides):
     return bench.distinct_nets(make_plan(overrides).cells)
 
