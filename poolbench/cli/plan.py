@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.claims.chances import chance_lines
     from poolbench.sweep.estimate import cells_at_once, estimate
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
@@ -61,7 +60,11 @@ def main(arguments: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
     print("\n".join(_cell_lines(plan, states, width)))
     print(f"{counted(len(plan.cells), 'cell')}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    told = chance_lines(chances, seeds) if chances else []
+    told: list[str] = []
+    if chances:
+        from poolbench.claims.chances import chance_lines
+
+        told = chance_lines(chances, seeds)
     for line in (*cost_lines(estimates.values(), rest), *told, *(f"note: {note}" for note in plan.notes)):
         print("\n".join(_wrapped(line, width, "  ")))
     return 0
@@ -69,16 +72,17 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _chances(plan: "Plan") -> "tuple[list[Chance], int]":
     """Of the claims that a sweep of experiments/ has, by the spread of what is published, and with how many seeds."""
-    from poolbench.claims.chances import chances
-    from poolbench.claims.looks import read_looks
-    from poolbench.claims.published import published
-    from poolbench.claims.reading import read_claims
     from poolbench.config_files import experiments_dir
 
     folder = experiments_dir() / plan.name.removesuffix(f"-{plan.scale}")
     seeds = len({cell.config["seed"] for cell in plan.cells})
-    if not (folder / "claim.yaml").is_file():
+    if not (folder / "claim.yaml").is_file():  # what follows takes a while to import
         return [], seeds
+    from poolbench.claims.chances import chances
+    from poolbench.claims.looks import read_looks
+    from poolbench.claims.published import published
+    from poolbench.claims.reading import read_claims
+
     known, _ = published(plan.name, (cell.run_id for cell in plan.cells))
     looks = read_looks(folder, plan.scale, 10**6)
     claims = read_claims(folder / "claim.yaml", plan.scale, plan.scales)
