@@ -28,7 +28,7 @@ ALLOWED = {
     "records": {"foreign", "checks", "dotted", "options", "registry"},
     "measure": {"models", "pooling", "records", "training"},
     "training": {"foreign", "checks", "models", "options", "records"},
-    "report": {"foreign", "dotted", "records", "registry", "statistics"},
+    "report": {"foreign", "dotted", "messages", "records", "registry", "statistics"},
     "claims": {
         "foreign",
         "checks",

@@ -15,8 +15,9 @@ import pandas as pd
 
 from poolbench.claims.panels import draw_panels, panels_height
 from poolbench.claims.rows import LINE, Row, Span, heading, make_rows
+from poolbench.messages import counted
 from poolbench.report.canvas import GREY, WidthOf, drawing, jitter, legend, mark, measuring, new_figure, wrapped
-from poolbench.report.tables import DASH, counted, plus_minus
+from poolbench.report.tables import DASH, plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from poolbench.messages import counted
 from poolbench.records.outcomes import right_bits
 from poolbench.records.read import Record
 from poolbench.report.summary import Row, by, counting, find_baseline, plain
-from poolbench.report.tables import counted
 
 CLASSES = ("group", "setting", "pool", "class", "images", "cells", "accuracy", "difference")  # fractions
 

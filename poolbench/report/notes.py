@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from poolbench.messages import counted
 from poolbench.report.summary import Row, counting
-from poolbench.report.tables import counted
 from poolbench.statistics.comparisons import LEAST_PAIRS
 
 RULE = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from poolbench.messages import counted
 from poolbench.records.fields import costs
 from poolbench.statistics.comparisons import CANNOT_TELL, HIGHER, LOWER
 from poolbench.statistics.nets import LEAST_TO_PREDICT
@@ -35,11 +36,6 @@ def plus_minus(row: Mapping[str, Any], name: str, sign: bool = False) -> str:
         return DASH
     margin = DASH if _absent(low) else f"{_rounded_up(50 * (high - low), 2):.2f}"
     return f"{100 * mean:{'+' if sign else ''}.2f} ± {margin}"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 cell``, ``2 cells``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def p_value(p: float) -> str:

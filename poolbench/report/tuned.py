@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from poolbench.dotted import flatten
+from poolbench.messages import counted
 from poolbench.records.groups import group_hash, pool_labels
 from poolbench.records.printable import printable
 from poolbench.records.read import Record
 from poolbench.records.tuning import Mark, mark, view_group
-from poolbench.report.tables import counted
 
 
 def tuned_notes(records: Iterable[Record]) -> dict[str, list[str]]:

@@ -52,7 +52,7 @@ def test_the_row_over_nets_is_the_random_effects_mean_of_the_tables(reported):
     assert written.loc["lp", "difference"] == lp["difference"]
     for text in (report.text, (folder / "out/summary.md").read_text()):
         assert "Over 5 nets" in text
-        assert "in another net" in text
+        assert f"{100 * lp['net_low']:+.2f} to {100 * lp['net_high']:+.2f}" in text
 
 
 def test_over_nets_the_best_is_told_by_how_pools_differ_from_net_to_net(reported):

@@ -77,3 +77,19 @@ def test_what_is_not_there_is_a_dash():
 @pytest.mark.parametrize(("p", "shown"), [(0.04991, "0.0500"), (0.0004, "<0.001"), (0.2, "0.200"), (1.0, "1.000")])
 def test_rounding_never_makes_a_p_value_smaller(p, shown):
     assert p_value(p) == shown
+
+
+def test_a_lower_loss_is_better_and_what_may_be_the_best_is_said(rows):
+    told = rows.assign(
+        loss_verdict=["lower", "higher", "cannot tell", *[None] * (len(rows) - 3)],
+        loss_difference=-0.0125,
+        loss_difference_low=-0.01501,
+        loss_difference_high=-0.00999,
+        among_best=[True, False, *[pd.NA] * (len(rows) - 2)],
+    )
+    lines = [line for line in markdown([(told, [])], "the rule").splitlines() if line.startswith("|")]
+    head, _, *table = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    by_loss, best, margin = ([row[head.index(name)] for row in table] for name in ("by loss", "best?", "diff. loss"))
+    assert by_loss[:4] == ["better", "worse", "cannot tell", "–"]
+    assert best[:3] == ["maybe", "no", "–"]
+    assert margin[0] == "-0.0125 ± 0.0026"  # rounded up
