@@ -14,6 +14,7 @@ import pandas as pd
 
 from poolbench.claims.claim import NO_RECORD, Claim, Judgement, amount
 from poolbench.records.fields import FIELDS
+from poolbench.records.groups import data_set
 from poolbench.statistics.blocks import Difference, accuracy_floor, between, fit_or_none
 from poolbench.statistics.comparisons import LEAST_PAIRS
 from poolbench.statistics.estimates import LEVEL, Estimate, mean_interval
@@ -133,7 +134,7 @@ def _rows(
         for one, gain in own:
             if gain.blocks >= LEAST_PAIRS and gain.error > 0:
                 run = next(iter(one.control_runs.values()))
-                nets[str(known["model"].get(run)), str(known["data"].get(run))].append((one, gain))
+                nets[str(known["model"].get(run)), data_set(str(known["data"].get(run)))].append((one, gain))
         over = over_nets([together([gain for _, gain in members]) for members in nets.values()])
         rows += [(_over(nets, over), over.difference)] if over else []
         rows += own

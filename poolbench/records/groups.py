@@ -1,5 +1,6 @@
 """Which cells may be compared, and what to call them: groups of one setting, in which only pool and seed differ."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from poolbench.dotted import flatten
 from poolbench.records.identity import digest, identity
 from poolbench.records.probes import probed_text
+
+# What decides how much a net is trained, and on how many images.
+_AMOUNT = ("data.train_samples", "trainer.epochs")
 
 
 def group_hash(config: Mapping[str, Any]) -> str:
@@ -51,6 +55,35 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         if len(alike) > 1:
             texts |= _told_apart(text, {group: groups[group] for group in alike})
     return texts
+
+
+def data_set(label: str) -> str:
+    """A label of data without the number of training images that were taken: ``cifar10(train_samples=500)`` is no
+    other data set than ``cifar10``."""
+    return re.sub(r"\(\)$", "", re.sub(r", train_samples=\w+|(?<=\()train_samples=\w+(, )?", "", label))
+
+
+def alike_but_samples(configs: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Group hash -> a key, equal for groups that differ in nothing but the number of training images and of epochs, and
+    a text for people, unique for each key."""
+    groups = {group_hash(config): config for config in configs}
+    options = {
+        group: {name: value for name, value in _group_options(config).items() if name not in _AMOUNT}
+        for group, config in groups.items()
+    }
+    keys = {group: digest(found)[:8] for group, found in options.items()}
+    plain = {}
+    for group, key in keys.items():
+        labels = [str(groups[group]["names"].get(name, "")) for name in ("model", "head", "data")]
+        plain[key] = ", ".join([*labels[:2], data_set(labels[2])])
+    differing = _differing({keys[group]: found for group, found in options.items()}.values())
+    texts = {
+        key: ", ".join([plain[key], *(f"{name}={options[group].get(name, 'none')}" for name in differing[:3])])
+        for group, key in keys.items()
+    }
+    if len(set(texts.values())) < len(texts):
+        texts = {key: f"{text}, {key}" for key, text in texts.items()}
+    return {group: (key, texts[key]) for group, key in keys.items()}
 
 
 def _group_options(config: Mapping[str, Any]) -> dict[str, Any]:

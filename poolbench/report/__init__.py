@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ import pandas as pd
 
 from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
 from poolbench.records.files import sweep_abandoned, write_text
+from poolbench.records.groups import alike_but_samples
 from poolbench.records.read import Problem, Record, read_records, told
 from poolbench.records.tuning import reads_test, views
-from poolbench.report import plots
+from poolbench.report import plots, probe_plots
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, neighbours, notes, spans
@@ -33,6 +34,12 @@ __all__ = ["Report", "write_report"]
 
 # A change in these changes the figures.
 _PIPED_WIDTH = 120
+_PROBED = (
+    ("invariance", "Accuracy and features under transforms with", probe_plots.invariance_figure),
+    ("robustness", "Corruptions, shifts and calibration with", probe_plots.robustness_figure),
+    ("sites", "How much of a shift's effect each site takes away with", probe_plots.sites_figure),
+    ("information", "What each site keeps with", probe_plots.information_figure),
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,7 @@ def write_report(
         files.append(output / "records.jsonl")
         write_archive(records, files[-1])
     own = _drawings(cells, collect_metrics(reported), [rows for rows, _ in groups])
+    own += _of_samples(cells, alike_but_samples(record.config for record in reported))
     figures, drawn = bring_up_to_date(output, [*drawings, *own])
     return Report(output, cells, summary, over, groups, problems, [*files, *figures, output / MEMORY], drawn, trials)
 
@@ -185,9 +193,34 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
             ),
             ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows[plots.COST],)),
         ):
-            shown = b"".join(part.to_csv(index=False, lineterminator="\n").encode() for part in data)
-            found.append(Drawing(f"{name}{suffix}", f"{heading}\n{about}", shown, partial(draw, *data)))
+            found.append(Drawing(f"{name}{suffix}", f"{heading}\n{about}", _bytes(*data), partial(draw, *data)))
+        probed = own[probe_plots.probe_columns(own)]
+        if len(probed.columns):
+            pools = list(rows["pool"])
+            for name, heading, draw in _PROBED:
+                data = partial(draw, probed, pools)
+                shown = _bytes(probed) + "\n".join(pools).encode()
+                found.append(Drawing(f"{name}{suffix}", f"{heading} {many}\n{about}", shown, data))
     return found
+
+
+def _of_samples(cells: pd.DataFrame, alike: Mapping[str, tuple[str, str]]) -> list[Drawing]:
+    """The figure of groups that differ in nothing but how many training images and epochs they have."""
+    done = finished(cells)[["group", *(name for name in probe_plots.GAP if name != "panel")]]
+    done = done.assign(family=[alike[group][0] for group in done["group"]], panel=[alike[g][1] for g in done["group"]])
+    sizes = done.groupby("family")["train_samples"].nunique()
+    shown = done[done["family"].isin(sizes[sizes > 1].index)].sort_values(["panel", "pool", "train_samples", "seed"])
+    if shown.empty:
+        return []
+    shown = shown[probe_plots.GAP].astype({"train_samples": float}).reset_index(drop=True)
+    pools = list(shown.groupby("pool")["test_accuracy"].mean().sort_values(ascending=False).index)
+    steps = "s" if shown["seed"].nunique() > 1 else ""
+    title = f"Overfitting by the number of training images\n{len(pools)} pools, seed{steps} {spans(set(shown['seed']))}"
+    return [Drawing("gap", title, _bytes(shown), partial(probe_plots.gap_figure, shown, pools))]
+
+
+def _bytes(*data: pd.DataFrame) -> bytes:
+    return b"".join(part.to_csv(index=False, lineterminator="\n").encode() for part in data)
 
 
 def _suffixes(groups: list[pd.DataFrame]) -> list[str]:

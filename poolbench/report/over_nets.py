@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pandas as pd
 
+from poolbench.records.groups import data_set
 from poolbench.report.summary import Row, best, by, plain
 from poolbench.statistics.blocks import Difference
 from poolbench.statistics.comparisons import ALPHA, CANNOT_TELL, HIGHER, LEAST_PAIRS, LOWER, holm, two_sided
@@ -43,7 +44,7 @@ def _rows(tuned: bool, members: list[Row]) -> list[Row]:
             one = Difference(
                 row["difference"], row["blocks"], row["difference_error"], row["difference_df"], pooled=True
             )
-            found[row["pool"]][str(row["model"]), str(row["data"])].append(one)
+            found[row["pool"]][str(row["model"]), data_set(str(row["data"]))].append(one)
     nets = {pool: {net: together(own) for net, own in by_net.items()} for pool, by_net in found.items()}
     effects = {pool: over_nets(list(own.values())) for pool, own in nets.items()}
     told = {pool: one for pool, one in effects.items() if one is not None}

@@ -220,6 +220,19 @@ def test_two_nets_or_two_pool_variants_in_one_have_none(tmp_path):
         for seed in range(3)
     ]
     assert not any(one.over for one in again(tmp_path, heads))
+    # And so are three parts of one data set, as three data sets are not.
+    for of_one in (True, False):
+        draw = np.random.default_rng(7)
+        labels = (f"cifar10(train_samples={size})" if of_one else f"data{size}" for size in (500, 1000, 2000))
+        parts = [
+            make_record(
+                pool, seed, float(0.8 + draw.normal(0, 0.002)), names__data=label, data__train_samples=500 * (1 + place)
+            )
+            for place, label in enumerate(labels)
+            for pool in ("max", "overlapping")
+            for seed in range(3)
+        ]
+        assert any(one.over for one in again(tmp_path, parts)) is not of_one
 
 
 def test_looks_hold_for_rows_over_nets_too(tmp_path):
