@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from poolbench.claims.claim import Judgement
 from poolbench.claims.experiment import fill, history, write_experiment
 from poolbench.claims.looks import declared
@@ -14,9 +16,11 @@ from poolbench.claims.verdicts import judge
 from poolbench.configuration import ConfigError
 from poolbench.messages import counted
 from poolbench.records.files import write_text
+from poolbench.records.groups import data_set
 from poolbench.records.identity import cell_hash
 from poolbench.records.read import ARCHIVE, Record, read_records
 from poolbench.report import write_report
+from poolbench.report.probes import probe_table
 from poolbench.sweep.cells import Plan
 from poolbench.sweep.plan import make_plan
 
@@ -24,8 +28,9 @@ from poolbench.sweep.plan import make_plan
 def refresh(root: Path) -> Iterator[str]:
     """Redraw everything from the committed records below ``root``; where nothing changed, nothing is written.
 
-    Records are ``results/<name>/records.jsonl``. In ``README.md`` and ``experiments/*/README.md`` what stands between
-    ``<!-- results: NAME -->``, ``<!-- claims: NAME -->`` or ``<!-- history -->`` and ``<!-- end -->`` is written anew.
+    Records are ``results/<name>/records.jsonl``. In ``README.md``, ``experiments/*/README.md`` and ``docs/*.md`` what
+    stands between ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what
+    probes read) or ``<!-- history -->`` and ``<!-- end -->`` is written anew.
 
     Yields: a line for each thing that was looked at or changed, for people.
     Raises: ConfigError where a README names results that are not there, and what reports raise.
@@ -64,10 +69,14 @@ def refresh(root: Path) -> Iterator[str]:
             parts["history"] = history(
                 (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()
             )
-        for page in [Path("README.md"), *sorted(Path("experiments").glob("*/README.md"))]:
+        pages = [*sorted(Path("experiments").glob("*/README.md")), *sorted(Path("docs").glob("*.md"))]
+        for page in [Path("README.md"), *pages]:
             text = _text(page)
             named = re.findall(r"<!-- results: (\S+) -->", text)
-            new = fill(text, {**parts, **{f"results: {name}": _table(name, page) for name in named}})
+            of_page = {f"results: {name}": _table(name, page) for name in named}
+            for name, numbers in re.findall(r"<!-- numbers: (\S+) ([^>]+?) -->", text):
+                of_page[f"numbers: {name} {numbers}"] = _numbers(name, numbers.split(), page)
+            new = fill(text, {**parts, **of_page})
             if new != text:
                 write_text(page, new)
                 yield f"{page}: brought up to date"
@@ -91,7 +100,7 @@ def figure_title(folder: Path, records: Iterable[Record]) -> str:
     """The first heading of the README of the experiment in ``folder``, and what ``records`` are of."""
     names = [record.config["names"] for record in records]
     nets = sorted({str(one.get("model")).partition("(")[0] for one in names})
-    data = sorted({str(one.get("data")) for one in names})
+    data = sorted({data_set(str(one.get("data"))) for one in names})
     return f"{_heading(folder)}\n{', '.join(data)}: {', '.join(nets)}"
 
 
@@ -114,6 +123,19 @@ def _table(name: str, page: Path) -> str:
     # The page has headings of its own.
     kept = [f"**{line[3:]}**" if line.startswith("## ") else line for line in lines if not line.startswith("# ")]
     return "\n".join(kept).strip() + "\n"
+
+
+def _numbers(name: str, numbers: list[str], page: Path) -> str:
+    path = Path("results") / name / "probes.csv"
+    if not path.exists():
+        raise ConfigError(f"{path} is named in {page} and is not there")
+    probes = pd.read_csv(path)
+    if (groups := probes["group"].nunique()) > 1:
+        raise ConfigError(f"{path} is named in {page} and has {groups} settings: a table can show one")
+    try:
+        return "\n".join(probe_table(probes, numbers))
+    except ValueError as error:
+        raise ConfigError(f"{path}, named in {page}: {error}") from None
 
 
 def _text(path: Path) -> str:

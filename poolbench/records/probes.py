@@ -42,6 +42,10 @@ _SHARES = ("test_accuracy_", "agreement_")
 _SHARE = re.compile(
     r"(circular_)?consistency(_[\d.]+)?|calibration_error|site_\d+_(explained_variance|aliased|gradient_share)"
 )
+# Names of all that a probe may add to a record.
+_OF_PROBE = re.compile(
+    r"(test_accuracy|agreement|distance)_.+|(circular_)?consistency(_.+)?|(untrained_)?site_\d+_.+|calibration_error"
+)
 _MOST_SITES = 32  # that names are told for beforehand
 
 
@@ -83,6 +87,11 @@ SITE_SHIFT = ("moved_before", "moved_after", "removed", "equivariance_error")  #
 def _with_mean(word: str, amounts: Any) -> list[str]:
     """The names of each amount, and of their mean; none without any."""
     return [*(f"{word}_{amount_text(amount)}" for amount in amounts), word] if amounts else []
+
+
+def is_of_probe(name: str) -> bool:
+    """Whether a record's number of this name was read by a probe."""
+    return _OF_PROBE.fullmatch(name) is not None
 
 
 def is_share(name: str) -> bool:

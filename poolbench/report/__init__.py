@@ -23,6 +23,7 @@ from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, neighbours, notes, spans
 from poolbench.report.over_nets import over_all_nets
+from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.summary import USUAL_BASELINE, by, check_baseline, finished, plain, summarise
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
@@ -101,9 +102,11 @@ def write_report(
     """Write tables and figures about ``source`` into the folder ``output``.
 
     Writes ``cells.csv``, ``summary.csv`` and ``summary.md``; ``nets.csv`` where three nets or more compare a pool with
-    the baseline; ``classes.csv`` where records hold which test images were right; and for each group of comparable
-    cells the figures ``accuracy``, ``curves`` and ``cost`` as PNG and SVG, with a suffix when there are several groups;
-    a pool alone in one of several groups has nothing to be compared with and gets none. A figure is drawn only when its
+    the baseline; ``classes.csv`` where records hold which test images were right; ``probes.csv`` of probes;
+    and for each group of comparable cells the figures ``accuracy``, ``curves`` and ``cost``, and of probes
+    ``invariance``, ``robustness``, ``sites`` and ``information``, as PNG and SVG, with a suffix when there are several
+    groups; ``gap`` where groups differ in nothing but how many training images and epochs they have. A pool alone in
+    one of several groups has nothing to be compared with and gets none. A figure is drawn only when its
     data or the code that draws it changed since the last report here (``report.json`` remembers), and the figures of
     groups that are gone are removed.
 
@@ -148,9 +151,11 @@ def write_report(
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
     write_csv(cells, files[0])
     write_csv(summary, files[1])
-    more = f"\n{left_out(trials)}\n" if trials else ""
+    probes = by_probe(cells, baseline)
+    more = probe_sections(probes) + (f"\n{left_out(trials)}\n" if trials else "")
     write_text(files[2], markdown(groups, RULE, len(problems), over) + more)
-    for name, table in (("nets.csv", over), ("classes.csv", by_class(cells, reported, baseline))):
+    classes = by_class(cells, reported, baseline)
+    for name, table in (("nets.csv", over), ("classes.csv", classes), ("probes.csv", probes)):
         if len(table):
             files.append(output / name)
             write_csv(table, files[-1])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from poolbench.records.probes import CORRUPTIONS, TRANSFORMS
+from poolbench.records.probes import CORRUPTIONS, TRANSFORMS, is_of_probe
 from poolbench.report.canvas import GREY, drawing, from_where, mark, new_figure, wrapped
 from poolbench.report.colours import Style, styles
 
@@ -45,10 +45,7 @@ class _Panel(NamedTuple):
 
 def probe_columns(cells: pd.DataFrame) -> list[str]:
     """The columns of ``cells`` that figures of this module show, of those that hold a number."""
-    known = (
-        r"(test_accuracy|agreement|distance|consistency|circular_consistency|(untrained_)?site)_.+|calibration_error"
-    )
-    shown = [name for name in cells.columns if re.fullmatch(known, name) and cells[name].notna().any()]
+    shown = [name for name in cells.columns if is_of_probe(name) and cells[name].notna().any()]
     return ["pool", "seed", "test_accuracy", *shown] if shown else []
 
 

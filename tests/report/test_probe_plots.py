@@ -53,7 +53,7 @@ def lines_of(axes, pool):
 def test_columns_are_those_of_probes_that_hold_a_number(cells):
     with_more = cells.assign(parameters=3, test_accuracy_rotate_90=np.nan)
     found = probe_plots.probe_columns(with_more)
-    assert set(found) == set(cells.columns) - {"epochs", "consistency", "circular_consistency"}
+    assert set(found) == set(cells.columns) - {"epochs"}
     assert probe_plots.probe_columns(cells[["pool", "seed", "test_accuracy", "epochs"]]) == []
 
 
