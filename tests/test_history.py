@@ -10,6 +10,7 @@ from poolbench.claims.published import experiments_with_claims
 from poolbench.claims.reading import read_claims
 from poolbench.claims.verdicts import judge
 from poolbench.config_files import experiments_dir
+from poolbench.records.probes import names
 from poolbench.records.read import ARCHIVE, Record, read_records
 from poolbench.sweep.plan import make_plan
 from tests.plans import planned
@@ -24,6 +25,7 @@ HISTORY = [
     "2017_capsules",
     "2017_learned",
 ]
+SENTENCES = ["2026_overfitting", "2026_shrinking", "2026_what_pooling_does"]  # what is said without a paper
 
 
 @pytest.fixture(autouse=True)
@@ -40,21 +42,19 @@ def done(cell, metrics):
 
 def metrics_of(claims, config):
     """The numbers that a cell of ``config`` leaves, of those that ``claims`` read: probes give theirs where asked."""
-    asked = [key for key, amounts in config["probe"].items() if isinstance(amounts, list) and amounts]
-    names = {name for claim in claims for m in (claim.metric_control, claim.metric_treatment) for name in numbers_of(m)}
-    probed = [name for name in names if name not in ("test_accuracy", "train_accuracy")]
-    words = ["size" if key == "sizes" else key for key in asked]
-    given = [name for name in probed if any(name.startswith(f"test_accuracy_{word}") for word in words)]
-    return ["test_accuracy", "train_accuracy", *given]
+    read = {name for claim in claims for m in (claim.metric_control, claim.metric_treatment) for name in numbers_of(m)}
+    return ["test_accuracy", "train_accuracy", *(read & set(names(config["probe"])))]
 
 
 def test_these_are_all():
-    assert list(experiments_with_claims()) == HISTORY
-    assert {path.parent.name for path in experiments_dir().glob("*/claim.yaml")} == set(HISTORY)
+    assert list(experiments_with_claims()) == HISTORY + SENTENCES
+    assert {path.parent.name for path in experiments_dir().glob("*/claim.yaml")} == {*HISTORY, *SENTENCES}
 
 
-@pytest.mark.parametrize("scale", ["", "paper"], ids=["small", "paper"])
-@pytest.mark.parametrize("name", HISTORY)
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [*((name, scale) for name in HISTORY for scale in ("", "paper")), *((name, "") for name in SENTENCES)],
+)
 def test_every_claim_finds_its_arms_in_every_seed(name, scale):
     plan = planned(name, scale)
     claims = read_claims(experiments_dir() / name / "claim.yaml", scale or "small", plan.scales)
@@ -66,9 +66,9 @@ def test_every_claim_finds_its_arms_in_every_seed(name, scale):
     for judgement in judgements:
         assert judgement.verdict != NO_RECORD, (judgement.claim.id, judgement.why)
         assert set(judgement.gains) == seeds, (judgement.claim.id, judgement.notes)
-    # Every cell is there for some claim.
+    # Every cell is there for some claim; where measures are looked at, pools are there for them as well.
     used = {run for j in judgements for runs in (j.control_runs, j.treatment_runs) for run in runs.values()}
-    assert {cell.run_id for cell in plan.cells} - used == set()
+    assert name in SENTENCES or {cell.run_id for cell in plan.cells} - used == set()
 
 
 @pytest.mark.parametrize("name", HISTORY)
@@ -104,7 +104,7 @@ def test_the_smallest_difference_is_no_larger_than_what_the_paper_found_on_the_s
         assert claim.smallest_difference <= claim.paper.gain, claim.id
 
 
-@pytest.mark.parametrize("name", HISTORY)
+@pytest.mark.parametrize("name", HISTORY + SENTENCES)
 def test_its_page_has_a_place_for_what_came_out(name):
     text = (experiments_dir() / name / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# ")

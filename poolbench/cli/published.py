@@ -30,7 +30,8 @@ def refresh(root: Path) -> Iterator[str]:
 
     Records are ``results/<name>/records.jsonl``. In ``README.md``, ``experiments/*/README.md`` and ``docs/*.md`` what
     stands between ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what
-    probes read) or ``<!-- history -->`` and ``<!-- end -->`` is written anew.
+    probes read), ``<!-- history -->`` (headline claims of papers) or ``<!-- sentences -->`` (of experiments that
+    reproduce no paper) and ``<!-- end -->`` is written anew.
 
     Yields: a line for each thing that was looked at or changed, for people.
     Raises: ConfigError where a README names results that are not there, and what reports raise.
@@ -66,9 +67,10 @@ def refresh(root: Path) -> Iterator[str]:
                 count = counted(len(plans[name].cells), "cell")
                 parts[f"claims: {name}"] = f"No record is published yet: `poolbench reproduce {name}` trains {count}."
         if claimed:
-            parts["history"] = history(
-                (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()
-            )
+            rows = {name: (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()}
+            # Experiments of a paper declare its own scale too.
+            parts["history"] = history(row for name, row in rows.items() if "paper" in plans[name].scales)
+            parts["sentences"] = history(row for name, row in rows.items() if "paper" not in plans[name].scales)
         pages = [*sorted(Path("experiments").glob("*/README.md")), *sorted(Path("docs").glob("*.md"))]
         for page in [Path("README.md"), *pages]:
             text = _text(page)
