@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from poolbench.checks import Rule, checked, is_number, number, whole
+from poolbench.checks import Rule, checked, is_number, number, or_null, whole
 from poolbench.data.base import DataInfo, DataSource
 from poolbench.data.cache import cache_key
 
@@ -29,6 +29,7 @@ DISTRACTOR = 8  # in a line or blob
 SMALLEST = 16  # pixels; below it a star is no star
 DARK, LIGHT = 0.65, 0.35  # the ground's channels lie in [0, DARK], those of the shape's first colour in [LIGHT, 1]
 GROUND = 0.6  # contrast of the ground's texture; these three make the set as hard as it is
+_USUAL = 10_000  # training images
 AUGMENTATION = {"flip": True, "crop": 2, "cutout": 0}
 
 Array = np.ndarray  # float32 and (n, H, W) where nothing else is said; n is a chunk
@@ -62,7 +63,8 @@ class Shapes(DataSource):
     A set of fewer samples is the beginning of one of more; each run of ten images has every class once.
 
     Args:
-        train_samples, test_samples: number of images, at least 1.
+        train_samples, test_samples: number of images, at least 1. As many as one likes can be drawn, so None, which is
+            all of other data, is 10,000 for training.
         size: height and width in pixels, at least 16.
         data_seed: the data's own seed, a whole number >= 0; the training seed does not touch the images.
         position: largest offset of the shape's centre from the image's, as a share of `size`, in [0, 0.5].
@@ -78,7 +80,7 @@ class Shapes(DataSource):
 
     def __init__(
         self,
-        train_samples: int = 10000,
+        train_samples: int | None = _USUAL,
         test_samples: int = 2000,
         size: int = 32,
         data_seed: int = 0,
@@ -90,7 +92,7 @@ class Shapes(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = AUGMENTATION,
     ) -> None:
-        self.train_samples = checked("data.train_samples", train_samples, whole(1))
+        self.train_samples = checked("data.train_samples", train_samples, or_null(whole(1))) or _USUAL
         self.test_samples = checked("data.test_samples", test_samples, whole(1))
         self.data_seed = checked("data.data_seed", data_seed, whole(0))
         side = checked("data.size", size, whole(SMALLEST))

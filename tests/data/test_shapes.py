@@ -42,6 +42,11 @@ def draw(samples=60, seed=0, stream=0, chunk=CHUNK, **options):
     return generate(samples, seed, stream, dataclasses.replace(SCENE, **options), chunk)
 
 
+def test_null_is_as_many_training_images_as_by_default():
+    assert Shapes(train_samples=None).train_samples == Shapes().train_samples == 10_000
+    assert Shapes(train_samples=None).cache_key() == Shapes().cache_key()
+
+
 def test_the_pixels_of_this_version_are_the_same_on_every_machine():
     digest = hashlib.sha256(b"".join(part.tobytes() for part in draw(200))).hexdigest()[:16]
     message = (
