@@ -137,14 +137,14 @@ def test_a_report_draws_what_its_cells_were_asked(tmp_path, cells):
     assert not (tmp_path / "out/invariance.png").exists()
 
 
-def subsets(folder, sizes, pools=("max", "average"), **changes):
+def subsets(folder, sizes, pools=("max", "average"), seeds=2, label="cifar10(train_samples={})", **changes):
     for size in sizes:
         for pool in pools:
-            for seed in range(2):
+            for seed in range(seeds):
                 config = make_config(pool, seed, **changes)
                 config["data"] |= {"train_samples": size}
                 config["trainer"] |= {"epochs": 100_000 // (size or 50_000)}
-                config["names"]["data"] = f"cifar10(train_samples={size})" if size else "cifar10"
+                config["names"]["data"] = label.format(size) if size else "cifar10"
                 config["run_id"] += f"-{size}-{len(changes)}"
                 write_cell(folder, config, train_samples=size or 50_000, train_accuracy=0.95)
     return folder
@@ -196,5 +196,7 @@ def test_parts_of_a_data_set_are_that_data_set(label, name):
 
 
 def test_parts_of_a_data_set_are_no_further_nets(tmp_path):
-    runs = subsets(tmp_path / "runs", [500, 2500, 10000, None], pools=("max", "lp"))
-    assert write_report(runs, tmp_path / "out").over.empty
+    sizes, pools = [500, 2500, 10000, None], ("max", "lp")
+    assert write_report(subsets(tmp_path / "parts", sizes, pools, 3), tmp_path / "out").over.empty
+    others = write_report(subsets(tmp_path / "others", sizes, pools, 3, label="data{}"), tmp_path / "out").over
+    assert set(others["nets"]) == {4}
