@@ -21,6 +21,7 @@ from poolbench.records.identity import cell_hash
 from poolbench.records.read import ARCHIVE, Record, read_records
 from poolbench.report import write_report
 from poolbench.report.probes import probe_table
+from poolbench.report.samples import samples_table
 from poolbench.sweep.cells import Plan
 from poolbench.sweep.plan import make_plan
 
@@ -29,9 +30,10 @@ def refresh(root: Path) -> Iterator[str]:
     """Redraw everything from the committed records below ``root``; where nothing changed, nothing is written.
 
     Records are ``results/<name>/records.jsonl``. In ``README.md``, ``experiments/*/README.md`` and ``docs/*.md`` what
-    stands between ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what
-    probes read), ``<!-- history -->`` (headline claims of papers) or ``<!-- sentences -->`` (of experiments that
-    reproduce no paper) and ``<!-- end -->`` is written anew.
+    stands between an opening comment and ``<!-- end -->`` is written anew. Opening comments are
+    ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what probes read),
+    ``<!-- samples: NAME -->`` (over the number of training images), ``<!-- history -->`` (headline claims of papers)
+    and ``<!-- sentences -->`` (of experiments that reproduce no paper).
 
     Yields: a line for each thing that was looked at or changed, for people.
     Raises: ConfigError where a README names results that are not there, and what reports raise.
@@ -76,6 +78,8 @@ def refresh(root: Path) -> Iterator[str]:
             text = _text(page)
             named = re.findall(r"<!-- results: (\S+) -->", text)
             of_page = {f"results: {name}": _table(name, page) for name in named}
+            for name in re.findall(r"<!-- samples: (\S+) -->", text):
+                of_page[f"samples: {name}"] = "\n".join(samples_table(_read(name, "samples.csv", page)))
             for name, numbers in re.findall(r"<!-- numbers: (\S+) ([^>]+?) -->", text):
                 of_page[f"numbers: {name} {numbers}"] = _numbers(name, numbers.split(), page)
             new = fill(text, {**parts, **of_page})
@@ -127,11 +131,16 @@ def _table(name: str, page: Path) -> str:
     return "\n".join(kept).strip() + "\n"
 
 
-def _numbers(name: str, numbers: list[str], page: Path) -> str:
-    path = Path("results") / name / "probes.csv"
+def _read(name: str, file: str, page: Path) -> pd.DataFrame:
+    """A table of the results that ``page`` names."""
+    path = Path("results") / name / file
     if not path.exists():
         raise ConfigError(f"{path} is named in {page} and is not there")
-    probes = pd.read_csv(path)
+    return pd.read_csv(path)
+
+
+def _numbers(name: str, numbers: list[str], page: Path) -> str:
+    path, probes = Path("results") / name / "probes.csv", _read(name, "probes.csv", page)
     if (groups := probes["group"].nunique()) > 1:
         raise ConfigError(f"{path} is named in {page} and has {groups} settings: a table can show one")
     try:

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, neighbours, notes, spans
 from poolbench.report.over_nets import over_all_nets
 from poolbench.report.probes import by_probe, probe_sections
+from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
 from poolbench.report.summary import USUAL_BASELINE, by, check_baseline, finished, plain, summarise
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
@@ -103,12 +104,12 @@ def write_report(
 
     Writes ``cells.csv``, ``summary.csv`` and ``summary.md``; ``nets.csv`` where three nets or more compare a pool with
     the baseline; ``classes.csv`` where records hold which test images were right; ``probes.csv`` of probes;
-    and for each group of comparable cells the figures ``accuracy``, ``curves`` and ``cost``, and of probes
-    ``invariance``, ``robustness``, ``sites`` and ``information``, as PNG and SVG, with a suffix when there are several
-    groups; ``gap`` where groups differ in nothing but how many training images and epochs they have. A pool alone in
-    one of several groups has nothing to be compared with and gets none. A figure is drawn only when its
-    data or the code that draws it changed since the last report here (``report.json`` remembers), and the figures of
-    groups that are gone are removed.
+    ``samples.csv`` where groups differ in nothing but how many training images and epochs they have. Figures, as PNG
+    and SVG: for each group of comparable cells ``accuracy``, ``curves`` and ``cost``, and of probes ``invariance``,
+    ``robustness``, ``sites`` and ``information``, with a suffix when there are several groups; ``gap`` beside
+    ``samples.csv``. A pool alone in one of several groups has nothing to be compared with and gets none. A figure is
+    drawn only when its data or the code that draws it changed since the last report here (``report.json`` remembers),
+    and the figures of groups that are gone are removed.
 
     Cells with tuned values (``optimizer=tuned``) have groups of their own, in which each pool stands at its own best
     recipe, beside those at the same recipe. A cell that belongs to both has a row in both.
@@ -152,10 +153,13 @@ def write_report(
     write_csv(cells, files[0])
     write_csv(summary, files[1])
     probes = by_probe(cells, baseline)
-    more = probe_sections(probes) + (f"\n{left_out(trials)}\n" if trials else "")
+    over_sizes = over_samples(cells, alike_but_samples(record.config for record in reported))
+    sizes = by_samples(over_sizes)
+    more = samples_section(sizes) + probe_sections(probes) + (f"\n{left_out(trials)}\n" if trials else "")
     write_text(files[2], markdown(groups, RULE, len(problems), over) + more)
     classes = by_class(cells, reported, baseline)
-    for name, table in (("nets.csv", over), ("classes.csv", classes), ("probes.csv", probes)):
+    tables = {"nets.csv": over, "classes.csv": classes, "probes.csv": probes, "samples.csv": sizes}
+    for name, table in tables.items():
         if len(table):
             files.append(output / name)
             write_csv(table, files[-1])
@@ -168,7 +172,7 @@ def write_report(
         files.append(output / "records.jsonl")
         write_archive(records, files[-1])
     own = _drawings(cells, collect_metrics(reported), [rows for rows, _ in groups])
-    own += _of_samples(cells, alike_but_samples(record.config for record in reported))
+    own += _of_samples(over_sizes)
     figures, drawn = bring_up_to_date(output, [*drawings, *own])
     return Report(output, cells, summary, over, groups, problems, [*files, *figures, output / MEMORY], drawn, trials)
 
@@ -209,19 +213,15 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
     return found
 
 
-def _of_samples(cells: pd.DataFrame, alike: Mapping[str, tuple[str, str]]) -> list[Drawing]:
+def _of_samples(over: pd.DataFrame) -> list[Drawing]:
     """The figure of groups that differ in nothing but how many training images and epochs they have."""
-    done = finished(cells)[["group", *(name for name in probe_plots.GAP if name != "panel")]]
-    done = done.assign(family=[alike[group][0] for group in done["group"]], panel=[alike[g][1] for g in done["group"]])
-    sizes = done.groupby("family")["train_samples"].nunique()
-    shown = done[done["family"].isin(sizes[sizes > 1].index)].sort_values(["panel", "pool", "train_samples", "seed"])
-    if shown.empty:
+    if over.empty:
         return []
-    shown = shown[probe_plots.GAP].astype({"train_samples": float}).reset_index(drop=True)
-    pools = list(shown.groupby("pool")["test_accuracy"].mean().sort_values(ascending=False).index)
-    steps = "s" if shown["seed"].nunique() > 1 else ""
-    title = f"Overfitting by the number of training images\n{len(pools)} pools, seed{steps} {spans(set(shown['seed']))}"
-    return [Drawing("gap", title, _bytes(shown), partial(probe_plots.gap_figure, shown, pools))]
+    pools, seeds = in_order(over), set(over["seed"])
+    title = (
+        f"Overfitting by the number of training images\n{len(pools)} pools, seed{'s' * (len(seeds) > 1)} {spans(seeds)}"
+    )
+    return [Drawing("gap", title, _bytes(over), partial(probe_plots.gap_figure, over, pools))]
 
 
 def _bytes(*data: pd.DataFrame) -> bytes:

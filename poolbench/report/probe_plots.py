@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAP = ["panel", "pool", "seed", "train_samples", "train_accuracy", "test_accuracy"]
-
 _UNITS = {
     "translate_x": "moved to the right (pixels)",
     "translate_y": "moved down (pixels)",
@@ -184,7 +182,7 @@ def gap_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure
     """The gap between training and test accuracy, and the test accuracy, against the number of training images.
 
     Args:
-        cells: finished cells with the columns :data:`GAP`; ``panel`` is what stands over their panel.
+        cells: as :func:`poolbench.report.samples.over_samples` gives them.
     """
     with drawing():
         names = list(dict.fromkeys(cells["panel"]))

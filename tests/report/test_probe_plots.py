@@ -153,7 +153,18 @@ def subsets(folder, sizes, pools=("max", "average"), seeds=2, label="cifar10(tra
 def test_the_gap_is_drawn_over_training_sets_of_one_setting(tmp_path):
     report = write_report(subsets(tmp_path / "runs", [500, 5000, None]), tmp_path / "out")
     assert tmp_path / "out/gap.png" in report.files
+    table = pd.read_csv(tmp_path / "out/samples.csv")
+    assert sorted(table["train_samples"]) == [500, 500, 5000, 5000, 50000, 50000]
     cells = report.cells.assign(panel="all", train_samples=report.cells["train_samples"].astype(float))
+    for row in table.to_dict("records"):
+        own = cells[(cells["pool"] == row["pool"]) & (cells["train_samples"] == row["train_samples"])]
+        assert row["gap"] == pytest.approx(0.95 - own["test_accuracy"].mean())
+        spread = 12.7062 * own["test_accuracy"].std() / np.sqrt(2)  # t of one degree of freedom
+        assert row["gap_high"] - row["gap"] == pytest.approx(spread, rel=1e-4)
+        shown = (
+            f"{100 * row['gap']:+.2f} ± {np.ceil(1e4 * spread - 1e-3) / 100:.2f} ({100 * row['test_accuracy']:.2f} %)"
+        )
+        assert shown in (tmp_path / "out/summary.md").read_text()
     figure = probe_plots.gap_figure(cells, ["max", "average"], "title")
     own = cells[cells["pool"] == "average"].groupby("train_samples")
     (found,) = lines_of(figure.axes[0], "average")
@@ -166,7 +177,9 @@ def test_the_gap_is_drawn_over_training_sets_of_one_setting(tmp_path):
 def test_one_size_or_other_settings_have_no_gap_over_sizes(tmp_path):
     one = subsets(tmp_path / "runs", [500])
     subsets(one, [None], optimizer__lr=0.2)
-    assert not (write_report(one, tmp_path / "out").output / "gap.png").exists()
+    write_report(one, tmp_path / "out")
+    assert not any((tmp_path / "out" / name).exists() for name in ("gap.png", "samples.csv"))
+    assert "number of training images" not in (tmp_path / "out/summary.md").read_text()
 
 
 def test_settings_are_told_apart_without_their_amounts():

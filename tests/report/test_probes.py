@@ -10,6 +10,7 @@ from poolbench.records.collect import write_archive
 from poolbench.records.read import read_records
 from poolbench.report import write_report
 from poolbench.report.probes import by_probe, probe_table
+from poolbench.report.samples import samples_table
 from poolbench.statistics.comparisons import compare
 from tests.report.synthetic import make_config, write_cell
 
@@ -22,7 +23,8 @@ def make(folder, pools=("max", "average", "lp"), seeds=4, **changes):
     for pool in pools:
         for seed in range(seeds):
             numbers = dict(zip(NAMES, draw.uniform(0.4, 0.6, 3), strict=True))
-            write_cell(folder, make_config(pool, seed, probe=ASKED, **changes), **numbers)
+            config = make_config(pool, seed, probe=ASKED, **changes)
+            write_cell(folder, config, train_samples=config["data"].get("train_samples", 50_000), **numbers)
     return folder
 
 
@@ -113,9 +115,18 @@ def test_a_page_shows_the_numbers_that_it_names(tmp_path):
     assert not any("docs/page.md" in line for line in refresh(root))
 
 
+def test_a_page_shows_the_gap_over_training_sets(tmp_path):
+    root = published(tmp_path, "samples: one", data__train_samples=500)
+    list(refresh(root))
+    table = samples_table(pd.read_csv(root / "results/one/samples.csv"))
+    assert len(table) > 5
+    assert "\n".join(table).strip() in (root / "docs/page.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("marker", "changes", "said"),
     [
+        ("samples: one", {}, r"one.samples.csv is named in docs.page.md and is not there"),
         ("numbers: one consistent", {}, r"probes.csv, named in docs.page.md: no probe read 'consistent'"),
         ("numbers: two consistency", {}, r"two.probes.csv is named in docs.page.md and is not there"),
         ("numbers: one consistency", {"optimizer__lr": 0.2}, r"named in docs.page.md and has 2 settings"),
