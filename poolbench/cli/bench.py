@@ -11,7 +11,8 @@ Nets: of the net with the pool `--baseline`, in the same round. "train": a forwa
 batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and the smallest batch). "memory":
 by how much a training pass makes a process grow, on a GPU what the allocator gives out. "flops": of the forward pass,
 pooling counted; "moved": bytes that the pools take in and give out for one image. Model, pool, head, classes, size of
-the images and trainer.channels_last make a net; all else is left aside. `--json` has every round.
+the images and trainer.channels_last make a net; all else is left aside. `--json FILE` keeps every round: called
+speeds.json and beside records, or named by `poolbench report --speeds`, it gives their tables the times.
 """
 
 import argparse
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 SHAPES = ("256,64,32,32", "64,32,32,32")
 BATCHES = (1, 128)
-BUSY = 0.5  # load of a core by others, above which milliseconds say little
 # Options that one kind takes alone.
 _OWN = {"pools": ("shape", "format", "full"), "nets": ("batch", "seconds", "baseline", "config_dir", "trust")}
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=7, help="timings of each, in turn (default: 7)")
     parser.add_argument("--threads", action="append", type=int, metavar="COUNT", help="of the CPU (default: 1)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there, as speeds.json")
     pools = parser.add_argument_group("pools")
     pools.add_argument("--shape", action="append", metavar="N,C,H,W", help=f"of the maps (default: {SHAPES[0]})")
     pools.add_argument("--format", action="append", choices=("channels_last", "contiguous"), help="of the memory")
@@ -161,6 +161,7 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
     import torch
 
     from poolbench.measure.net_speed import NetSetting
+    from poolbench.records.speeds import BUSY, SCHEMA_VERSION
     from poolbench.training.process import choose_device, set_up
 
     nets, configs = distinct_nets(plan.cells)
@@ -181,7 +182,8 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
     if arguments.json:
         settings = {"device": setting.device, "threads": setting.threads, "rounds": setting.rounds}
         settings |= {"seconds": seconds, "batches": batches, "precision": "fp32", "load_per_core": load}
-        content = {"machine": machine(torch.__version__, kept, device.type), "baseline": baseline}
+        content = {"schema_version": SCHEMA_VERSION, "baseline": baseline}
+        content |= {"machine": machine(torch.__version__, kept, device.type)}
         _write(arguments.json, {**content, "settings": settings, "rows": rows})
     return 0 if all("error" not in row for row in rows) else 1
 
@@ -219,7 +221,14 @@ def distinct_nets(cells: "Sequence[Cell]") -> "tuple[list[Net], list[dict[str, A
         make = partial(build_model, cell.config, data["classes"], tuple(data["size"]))
         layout = config["trainer"]["channels_last"]
         nets.append(Net(label, titles[group_hash(config)], make, tuple(data["size"]), data["classes"], layout))
-    return nets, [{"config": config, "overrides": list(cell.overrides)} for cell, config in found.values()]
+    return nets, [{"config": config, "overrides": _without_places(cell)} for cell, config in found.values()]
+
+
+def _without_places(cell: "Cell") -> list[str]:
+    """The options that made ``cell``, but for its folders, which make no net and may be of somebody's machine: the
+    record is published."""
+    places = ("runs_dir", "report_dir", "data.root")
+    return [text for text in cell.overrides if text.lstrip("+~").partition("=")[0] not in places]
 
 
 def _titles(configs: Sequence[dict[str, Any]]) -> dict[str, str]:

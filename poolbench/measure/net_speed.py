@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from poolbench.measure.cost import cost
 from poolbench.models.sites import Trunk, first_of, is_site
+from poolbench.records.speeds import quartiles
 from poolbench.training.process import peak_memory
 
 FORWARD, TRAIN = "forward", "train"
@@ -295,7 +296,7 @@ def _times(
         "forward": [row for (kind, _), row in rows.items() if kind == FORWARD],
         "train": rows[TRAIN, setting.largest],
         "images_per_second": statistics.median(rates),
-        "images_per_second_quartiles": _quartiles(rates),
+        "images_per_second_quartiles": quartiles(rates),
     }
 
 
@@ -304,10 +305,10 @@ def _timing(own: list[float], base: list[float]) -> dict[str, Any]:
     ratios = [one / other for one, other in zip(own, base, strict=True)]
     return {
         "ms": statistics.median(milliseconds),
-        "quartiles_ms": _quartiles(milliseconds),
+        "quartiles_ms": quartiles(milliseconds),
         "rounds_ms": milliseconds,
         "ratio": statistics.median(ratios),
-        "ratio_quartiles": _quartiles(ratios),
+        "ratio_quartiles": quartiles(ratios),
         "ratio_rounds": ratios,
     }
 
@@ -318,13 +319,6 @@ def _costs(own: dict[str, int | None], base: dict[str, int | None]) -> dict[str,
         value, unit = own[name], base[name]
         ratios[f"{name}_ratio"] = value / unit if value is not None and unit else None
     return {**{name: own[name] for name in COSTS}, **ratios}
-
-
-def _quartiles(values: Sequence[float]) -> list[float]:
-    if len(values) < 2:
-        return [values[0], values[0]]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return [low, high]
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ def test_nets_are_compared_with_the_baseline_and_written_with_their_spread(tmp_p
     content = json.loads(path.read_text())
     assert content["baseline"] == "max"
     assert content["machine"]["torch"]
+    assert content["schema_version"] == 1
     assert content["settings"]["batches"] == [1, 2, 4]
     assert [row["pool"] for row in content["rows"]] == ["max", "strided_conv"]
     unit, other = content["rows"]
@@ -137,8 +138,9 @@ def test_what_nets_are_made_of_tells_them_apart():
 
 
 def test_a_data_set_that_is_not_there_yet_is_enough(tmp_path):
-    (net,), _ = nets_of("data=cifar10", f"data.root={tmp_path}")
+    (net,), (made,) = nets_of("data=cifar10", f"data.root={tmp_path}")
     assert (net.size, net.num_classes) == ((32, 32), 10)
+    assert str(tmp_path) not in str(made)  # the record is published, this folder is not
 
 
 @pytest.mark.parametrize(("load", "busy"), [(0.9, True), (0.5, False), (None, False)])

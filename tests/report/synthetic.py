@@ -71,8 +71,7 @@ def write_cell(
         "train_loss": 0.4,
         "validation_accuracy": rows[-1]["validation_accuracy"] if rows else None,
         "validation_loss": None,
-        "parameters": 120_000 + int(pool_flops * 1000),
-        "forward_flops": int(35e6 + pool_flops * 1e6),
+        **_counts(pool_flops),
         "pool_flops": int(pool_flops * 1e6),
         "train_flops": int(3 * (35e6 + pool_flops * 1e6) * 50_000 * epochs),
         "images_seen": 50_000 * epochs,
@@ -134,6 +133,39 @@ def metric_rows(final: float, epochs: int, noise: np.random.Generator, validatio
         row |= {"validation_accuracy": round(accuracy - 0.05, 4) if validation else None}
         rows.append(row | {"seconds": 30.0, "images_per_second": 1500.0})
     return rows
+
+
+def _counts(pool_flops: float) -> dict[str, int]:
+    return {"parameters": 120_000 + int(pool_flops * 1000), "forward_flops": int(35e6 + pool_flops * 1e6)}
+
+
+def speeds_of(timed: dict[str, list[float]], **changes: Any) -> dict[str, Any]:
+    """What `poolbench bench nets --json` leaves of the nets with these pools.
+
+    Args:
+        timed: pool -> milliseconds of a training pass in each round; a forward pass takes a third at the largest batch.
+        changes: of the configs, as for :func:`make_config`.
+    """
+    rows = []
+    for pool, times in timed.items():
+        config = make_config(pool, **changes)
+        own = {name: config[name] for name in ("model", "pool", "head", "names")}
+        own |= {"data": {"size": [32, 32], "classes": 10}, "trainer": {"channels_last": True}}
+        third = [one / 3 for one in times]
+        rows.append(
+            {"pool": pool, "group": "convnet, 32x32", "config": own, **_counts(POOLS[pool.partition("(")[0]][1])}
+            | {"forward": [{"batch": 1, "rounds_ms": times}, {"batch": 128, "rounds_ms": third}]}
+            | {"train": {"batch": 128, "rounds_ms": times}}
+        )
+    rounds = len(next(iter(timed.values())))
+    settings = {"device": "cpu", "threads": 2, "rounds": rounds, "batches": [1, 128], "precision": "fp32"}
+    return {
+        "schema_version": 1,
+        "baseline": next(iter(timed)),
+        "machine": {"cpu": "AMD EPYC", "device": "cpu", "torch": "2.15.0"},
+        "settings": {**settings, "load_per_core": 0.1},
+        "rows": rows,
+    }
 
 
 def make_runs(runs: Path, pools: Any = ("max", "average", "lp"), seeds: int = 3, **changes: Any) -> Path:
