@@ -59,7 +59,7 @@ def write_experiment(
     records: Iterable[Record],
     claims: Sequence[Claim],
     output: str | Path,
-    baseline: str | None = None,
+    speeds: Sequence[str | Path] = (),
     archive: bool = False,
     title: str | None = None,
     declared: Declared | None = None,
@@ -72,7 +72,7 @@ def write_experiment(
     Args:
         name: of the experiment, its folder's.
         records: of its cells, in any state.
-        baseline: the pool that the summary compares others with, as there; archive: also write the records.
+        speeds: files with times of nets, as there; archive: also write the records.
         title: of the figure; the name without.
         declared: seeds and looks, where that is known: of other seeds the notes tell.
     Raises: ClaimError, before anything is written, where a claim does not fit the records; OSError when ``output``
@@ -95,7 +95,7 @@ def write_experiment(
         shown=_shown(judgements, cells),
         draw=partial(claim_figure, judgements, cells),
     )
-    report = write_report(records, output, baseline, archive=archive, drawings=[drawing])
+    report = write_report(records, output, archive=archive, drawings=[drawing], speeds=speeds)
     markdown = claims_markdown(judgements)
     files = [output / "claims.csv", output / "claims.md"]
     write_csv(claims_table(judgements), files[0])

@@ -6,6 +6,7 @@ from pathlib import Path
 from poolbench.config_files import ConfigError, experiments_dir
 from poolbench.records.identity import cell_hash
 from poolbench.records.read import ARCHIVE, Problem, Record, read_records
+from poolbench.records.speeds import FILE as SPEEDS
 from poolbench.registry import nearest
 
 
@@ -28,6 +29,11 @@ def experiments_with_claims(name: str = "all") -> dict[str, Path]:
 def results_dir() -> Path:
     """``results/`` beside the experiments; it need not exist, as in a wheel."""
     return experiments_dir().parent / "results"
+
+
+def published_speeds(folder: Path) -> list[Path]:
+    """The file with times of nets in ``folder``, of one experiment's results, where there is one."""
+    return [folder / SPEEDS] if (folder / SPEEDS).is_file() else []
 
 
 def published(name: str, run_ids: Iterable[str]) -> tuple[dict[str, Record], list[Problem]]:

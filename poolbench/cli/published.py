@@ -10,7 +10,7 @@ import pandas as pd
 from poolbench.claims.claim import Judgement
 from poolbench.claims.experiment import fill, history, write_experiment
 from poolbench.claims.looks import declared
-from poolbench.claims.published import experiments_with_claims
+from poolbench.claims.published import experiments_with_claims, published_speeds
 from poolbench.claims.reading import read_claims
 from poolbench.claims.verdicts import judge
 from poolbench.configuration import ConfigError
@@ -29,8 +29,9 @@ from poolbench.sweep.plan import make_plan
 def refresh(root: Path) -> Iterator[str]:
     """Redraw everything from the committed records below ``root``; where nothing changed, nothing is written.
 
-    Records are ``results/<name>/records.jsonl``. In ``README.md``, ``experiments/*/README.md`` and ``docs/*.md`` what
-    stands between an opening comment and ``<!-- end -->`` is written anew. Opening comments are
+    Records are ``results/<name>/records.jsonl``, and times of their nets ``speeds.json`` beside them. In ``README.md``,
+    ``experiments/*/README.md`` and ``docs/*.md`` what stands between an opening comment and ``<!-- end -->`` is written
+    anew. Opening comments are
     ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what probes read),
     ``<!-- samples: NAME -->`` (over the number of training images), ``<!-- history -->`` (headline claims of papers)
     and ``<!-- sentences -->`` (of experiments that reproduce no paper).
@@ -54,14 +55,15 @@ def refresh(root: Path) -> Iterator[str]:
         parts: dict[str, str] = {}
         for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
             name, folder = archive.parent.name, archive.parent
+            speeds = published_speeds(folder)
             if name in claimed:
                 records, _ = read_records(archive)
                 title = figure_title(claimed[name], records)
-                done = write_experiment(name, records, claims[name], folder, title=title, declared=said[name])
+                done = write_experiment(name, records, claims[name], folder, speeds, title=title, declared=said[name])
                 judged[name], report, few[name] = done.judgements, done.report, _how_many(records, plans[name])
                 parts[f"claims: {name}"] = f"{_so_far(name, few[name])}\n\n{_figure(name)}\n\n{done.markdown}"
             else:
-                report = write_report(archive, folder)
+                report = write_report(archive, folder, speeds=speeds)
             yield f"{folder}: {counted(len(report.files), 'file')}, {counted(len(report.drawn), 'figure')} drawn anew"
         for name in claimed:
             if name not in judged:

@@ -173,6 +173,7 @@ def _counted(states: Mapping[str, int]) -> str:
 def _reproduce(design: _Design, launcher: list[str], arguments: argparse.Namespace) -> int:
     """Train what is missing, judge the claims, write the report. Returns: how many cells are not done."""
     from poolbench.claims.experiment import write_experiment
+    from poolbench.claims.published import published_speeds, results_dir
     from poolbench.cli.cells import tell_what_is_left, train
     from poolbench.cli.published import figure_title
     from poolbench.records.read import read_records, told
@@ -199,6 +200,7 @@ def _reproduce(design: _Design, launcher: list[str], arguments: argparse.Namespa
             records,
             design.claims,
             plan.report_dir,
+            speeds=published_speeds(results_dir() / plan.name),
             archive=True,
             title=title,
             declared=design.declared,

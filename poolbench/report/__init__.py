@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,16 @@ from poolbench.records.collect import collect, collect_metrics, write_archive, w
 from poolbench.records.files import sweep_abandoned, write_text
 from poolbench.records.groups import alike_but_samples
 from poolbench.records.read import Problem, Record, read_records, told
+from poolbench.records.speeds import find_speeds
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots, probe_plots
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.images import by_class, image_notes
-from poolbench.report.notes import RULE, neighbours, notes, spans
+from poolbench.report.notes import RULE, notes, spans
 from poolbench.report.over_nets import over_all_nets
 from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
+from poolbench.report.speeds import with_times
 from poolbench.report.summary import USUAL_BASELINE, by, check_baseline, finished, plain, summarise
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
@@ -99,6 +101,7 @@ def write_report(
     archive: bool = False,
     with_latex: bool = False,
     drawings: Sequence[Drawing] = (),
+    speeds: Sequence[str | Path] = (),
 ) -> Report:
     """Write tables and figures about ``source`` into the folder ``output``.
 
@@ -120,18 +123,15 @@ def write_report(
         archive: also write the records themselves, as ``records.jsonl``.
         with_latex: also write ``summary.tex``.
         drawings: further figures.
+        speeds: files that `poolbench bench nets --json` wrote, for the ratios of time; a ``speeds.json`` in the folder
+            that holds records or their archive is read without being named.
     Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all,
-        or none of the ``baseline`` that is given.
+        none of the ``baseline`` that is given, or no such file among ``speeds``.
     """
     output = Path(output)
     _check_writable(output)
-    source = [source] if isinstance(source, str | Path) else list(source)
-    records = [item for item in source if isinstance(item, Record)]
-    found, problems = read_records([item for item in source if not isinstance(item, Record)])
-    records += found
-    if not records:
-        reasons = "".join(f"\n  {problem}" for problem in told(problems))
-        raise ValueError(f"there is no record to report in {', '.join(map(str, source)) or 'an empty list'}{reasons}")
+    records, problems = _records([source] if isinstance(source, str | Path) else list(source))
+    timed, no_speeds = find_speeds(speeds, (record.path.parent for record in records))
 
     reported = views(record for record in records if reads_test(record))
     trials = sum(not reads_test(record) for record in records)
@@ -139,14 +139,14 @@ def write_report(
     if baseline is not None:
         check_baseline(cells["pool"], baseline)
     baseline = baseline or USUAL_BASELINE
-    summary = summarise(cells, baseline)
+    members = by(plain(cells), "group")
+    summary, times = with_times(summarise(cells, baseline), members, records, timed)
     tuned = tuned_notes(reported)
-    members, said = by(plain(cells), "group"), by(plain(summary), "group")
+    said = by(plain(summary), "group")
     outcomes = {record.run_id: record.outcomes for record in reported if record.outcomes}
-    crowd = neighbours(cells.drop_duplicates("run_id"))
     groups = []
     for group, rows in summary.groupby("group", sort=False):
-        about = notes(members[group], said[group], baseline, crowd)
+        about = [*notes(members[group], said[group], baseline), *times.get(str(group), [])]
         groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, baseline)]))
     over = over_all_nets(summary)
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
@@ -158,13 +158,7 @@ def write_report(
     more = samples_section(sizes) + probe_sections(probes) + (f"\n{left_out(trials)}\n" if trials else "")
     write_text(files[2], markdown(groups, RULE, len(problems), over) + more)
     classes = by_class(cells, reported, baseline)
-    tables = {"nets.csv": over, "classes.csv": classes, "probes.csv": probes, "samples.csv": sizes}
-    for name, table in tables.items():
-        if len(table):
-            files.append(output / name)
-            write_csv(table, files[-1])
-        else:  # of another report here
-            (output / name).unlink(missing_ok=True)
+    files += _where_any(output, {"nets.csv": over, "classes.csv": classes, "probes.csv": probes, "samples.csv": sizes})
     if with_latex:
         files.append(output / "summary.tex")
         write_text(files[-1], latex(groups))
@@ -174,7 +168,28 @@ def write_report(
     own = _drawings(cells, collect_metrics(reported), [rows for rows, _ in groups])
     own += _of_samples(over_sizes)
     figures, drawn = bring_up_to_date(output, [*drawings, *own])
-    return Report(output, cells, summary, over, groups, problems, [*files, *figures, output / MEMORY], drawn, trials)
+    files += [*figures, output / MEMORY]
+    return Report(output, cells, summary, over, groups, [*problems, *no_speeds], files, drawn, trials)
+
+
+def _records(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
+    """All records of ``source``, and what could not be read. Raises: ValueError when there is none."""
+    records = [item for item in source if isinstance(item, Record)]
+    found, problems = read_records([item for item in source if not isinstance(item, Record)])
+    if not records and not found:
+        reasons = "".join(f"\n  {problem}" for problem in told(problems))
+        raise ValueError(f"there is no record to report in {', '.join(map(str, source)) or 'an empty list'}{reasons}")
+    return [*records, *found], problems
+
+
+def _where_any(output: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Write those of ``tables`` that have rows, and remove what another report here left of the others."""
+    for name, table in tables.items():
+        if len(table):
+            write_csv(table, output / name)
+        else:
+            (output / name).unlink(missing_ok=True)
+    return [output / name for name, table in tables.items() if len(table)]
 
 
 def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]) -> list[Drawing]:

@@ -4,9 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-import numpy as np
-import pandas as pd
-
 from poolbench.messages import counted
 from poolbench.report.summary import Row, counting
 from poolbench.statistics.comparisons import LEAST_PAIRS
@@ -19,19 +16,20 @@ RULE = (
     "best?: maybe, where no other pool is surely better (Hsu's comparison with the best at 5 %). By loss: the same "
     "verdict on the test cross-entropy, better where it is lower; a second metric with 5 % of its own. Gap: training "
     "accuracy, read like the test accuracy, minus test accuracy, in points. FLOPs: forward, one image, pooling "
-    "counted. Speed and time: medians over cells."
+    "counted. Train time x and forward time x, where nets were timed in turn (poolbench bench nets): time of a pass as "
+    "a multiple of the baseline's in the same round, median [quartiles]. Seconds of cells, which train side by side, "
+    "are in no table."
 )
 _PLACE = ("cpu", "capability", "threads", "device", "torch", "allocator_kept")  # what the fingerprint covers
 FEW_STEPS, MUCH_LEFT_OUT = 20, 0.1  # of an epoch
 _MOST_NAMED = 4  # run_ids named in a note; the rest is counted
 
 
-def notes(cells: list[Row], rows: list[Row], baseline: str, crowd: tuple[set[str], int]) -> list[str]:
+def notes(cells: list[Row], rows: list[Row], baseline: str) -> list[str]:
     """Sentences about one group.
 
     Args:
         cells, rows: of the tidy table and of the summary, as :func:`plain` gives them.
-        crowd: what :func:`neighbours` says of the cells of every group.
     """
     done = counting(cells)
     return [
@@ -43,7 +41,6 @@ def notes(cells: list[Row], rows: list[Row], baseline: str, crowd: tuple[set[str
         *_few(rows),
         *_missing(cells, done),
         *_environments(done, rows),
-        *_crowded(done, *crowd),
     ]
 
 
@@ -185,32 +182,6 @@ def _crossing(done: list[Row], rows: list[Row]) -> tuple[int, int]:
     control = {cell["seed"]: cell["fingerprint"] or "unknown" for cell in done if cell["pool"] in controls}
     others = [cell for cell in done if cell["pool"] not in controls and cell["seed"] in control]
     return sum(control[cell["seed"]] != (cell["fingerprint"] or "unknown") for cell in others), len(others)
-
-
-def neighbours(cells: pd.DataFrame) -> tuple[set[str], int]:
-    """The cells that shared a machine with others while they were timed, and how many at once at most."""
-    timed = cells.dropna(subset=["host", "started", "updated"])
-    started, ended = (
-        pd.to_datetime(timed[name], utc=True, errors="coerce", format="ISO8601") for name in ("started", "updated")
-    )
-    beside: set[str] = set()
-    most = 1
-    for _, own in timed[started <= ended].groupby("host"):
-        starts, ends = started[own.index].to_numpy(), ended[own.index].to_numpy()
-        in_order, gone = np.sort(starts), np.sort(ends)
-        shared = np.searchsorted(in_order, ends, "left") - np.searchsorted(gone, starts, "right") > 1
-        running = np.searchsorted(in_order, starts, "right") - np.searchsorted(gone, starts, "right")
-        beside |= set(own["run_id"][shared])
-        most = max([most, *map(int, running[shared])])
-    return beside, most
-
-
-def _crowded(done: list[Row], beside: set[str], most: int) -> list[str]:
-    """Whether cells shared a machine with other cells of the records while they were timed."""
-    count = len(beside.intersection(cell["run_id"] for cell in done))
-    if not count:
-        return []
-    return [f"{count} of {len(done)} cells were timed while others ran on the same machine (up to {most} at once)."]
 
 
 def spans(seeds: "frozenset[int] | set[int] | list[int]") -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Columns of the summary, of the cells and of their metrics that figures show: a change elsewhere needs no new figure.
 _MEANS = ["pool", "baseline", "test_accuracy", "test_accuracy_low", "test_accuracy_high"]
 ACCURACY = [*_MEANS, "difference", "difference_low", "difference_high", "verdict"]
-COST = [*_MEANS, "forward_flops", "images_per_second"]
+COST = [*_MEANS, "forward_flops", "train_time_ratio", "train_time_ratio_low", "train_time_ratio_high"]
 ORDER = ["pool", "baseline", "seeds"]
 SEEDS = ["pool", "seed", "test_accuracy"]
 EPOCHS = ["pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
@@ -32,6 +32,7 @@ EPOCHS = ["pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
 SUFFIXES = (".png", ".svg")
 _MOST_LINES = 8  # more pools than this get a small panel of curves each
 _MOST_LABELS = 10  # more pools than this are named in a legend instead of beside their points
+_TIME, _LEAST_TIMES = "train_time_ratio", (0.8, 1.25)  # which its axis shows at least
 _PLACES = (0.0, 0.35, 0.72)  # of the columns of numbers, in widths of their panel
 
 
@@ -110,10 +111,11 @@ def curves_figure(curves: pd.DataFrame, rows: pd.DataFrame, title: str) -> "Figu
 
 
 def cost_figure(rows: pd.DataFrame, title: str) -> "Figure | None":
-    """Accuracy with its 95 % interval against forward FLOPs, and against the training speed where there is one."""
+    """Accuracy with its 95 % interval against forward FLOPs, and against the time of a training pass, as a multiple of
+    the baseline's with its quartiles, where nets were timed."""
     panels = {
         "forward_flops": ("forward MFLOPs per image, pooling counted", 1e-6),
-        "images_per_second": ("measured training speed (images/s)", 1.0),
+        _TIME: ("time of a training pass, baseline = 1; bar: quartiles", 1.0),
     }
     panels = {name: panel for name, panel in panels.items() if rows[name].notna().any()}
     if not panels:
@@ -128,9 +130,15 @@ def cost_figure(rows: pd.DataFrame, title: str) -> "Figure | None":
                 style, x = look[row["pool"]], row[name] * scale
                 axes.plot([x, x], _bounds(row), "-", color=style.colour, lw=1.4, alpha=0.7, zorder=3)
                 mark(axes, x, 100 * row["test_accuracy"], style, label=row["pool"])
+                if name == _TIME:
+                    ends, y = [row[f"{_TIME}_low"], row[f"{_TIME}_high"]], 100 * row["test_accuracy"]
+                    axes.plot(ends, [y, y], "-", color=style.colour, lw=1.4, alpha=0.7, zorder=3)
                 if row["baseline"]:
                     axes.axhline(100 * row["test_accuracy"], color="#999999", lw=1, ls=(0, (4, 3)), zorder=2)
             axes.margins(x=0.14, y=0.1)
+            if name == _TIME:  # a few percent are noise, and must not fill the panel
+                low, high = axes.get_xlim()
+                axes.set_xlim(min(low, _LEAST_TIMES[0]), max(high, _LEAST_TIMES[1]))
             axes.set_xlabel(from_where(text, axes.get_xlim()))
         interval = ", 95 % interval" if rows["test_accuracy_low"].notna().any() else ""
         both[0].set_ylabel(from_where(f"test accuracy (%){interval}", both[0].get_ylim()))

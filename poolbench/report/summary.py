@@ -17,14 +17,16 @@ from poolbench.statistics.estimates import Estimate, mean_interval
 USUAL_BASELINE = "max"
 CONSTANT = ("head", "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "validation")
 _MEDIANS = tuple(field.name for field in costs())
-COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records; *_low and *_high are 95 % bounds.
+# Time of a pass over the baseline's in the same round, median and quartiles: see poolbench.report.speeds.
+TIMES = tuple(f"{kind}_time_ratio{end}" for kind in ("train", "forward") for end in ("", "_low", "_high"))
+COLUMNS = (  # Accuracies, differences and gaps are fractions, as in the records; *_low, *_high of them: 95 % bounds.
     *("group", "setting", "pool", *CONSTANT, "baseline", "seeds", "unfinished", "failed"),
     *("test_accuracy", "test_accuracy_low", "test_accuracy_high"),
     *("blocks", "difference", "difference_low", "difference_high", "difference_error", "difference_df"),
     *("p", "p_holm", "verdict", "among_best"),
     *("test_loss", "test_loss_low", "test_loss_high"),
     *("loss_difference", "loss_difference_low", "loss_difference_high", "loss_p", "loss_p_holm", "loss_verdict"),
-    *("train_test_gap", "train_test_gap_low", "train_test_gap_high", *_MEDIANS),
+    *("train_test_gap", "train_test_gap_low", "train_test_gap_high", *_MEDIANS, *TIMES),
     *("missing_seeds", "unpaired_seeds"),
 )
 _OWN_LOSS = ("capsule",)  # heads of ours whose loss is not cross-entropy; a new record tells it itself
@@ -36,7 +38,8 @@ Row = dict[str, Any]
 def summarise(cells: pd.DataFrame, baseline: str = USUAL_BASELINE) -> pd.DataFrame:
     """One row per group and pool from the tidy table of cells, most accurate first within each group.
 
-    A pool of which no cell has finished has its row too, at the end. Costs are medians over a pool's finished cells.
+    A pool of which no cell has finished has its row too, at the end. Costs are medians over a pool's finished cells;
+    ratios of time are not told by cells and are left empty.
     """
     rows = []
     by_setting = sorted(by(plain(cells), "setting", "group").items())
@@ -158,6 +161,7 @@ def _group_rows(group: str, cells: list[Row], baseline: str | None) -> list[Row]
         ]
         row |= _estimate("train_test_gap", mean_interval(gaps))
         row |= {name: _median([cell[name] for cell in own_done if cell[name] is not None]) for name in _MEDIANS}
+        row |= dict.fromkeys(TIMES, math.nan)
         if pool in comparisons:
             row |= _compared("", comparisons[pool]) | {"blocks": comparisons[pool].difference.blocks}
             row |= {"difference_error": comparisons[pool].difference.error}

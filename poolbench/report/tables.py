@@ -67,6 +67,10 @@ COST = tuple(
     for field in costs()
     if field.title
 )
+TIMES = {  # column of the summary -> of a table in which some row has it
+    f"{kind}_time_ratio": Column(f"{kind} time x", lambda row, kind=kind: _multiple(row, f"{kind}_time_ratio"))
+    for kind in ("train", "forward")
+}
 OVER_NETS = (
     ACCURACY[0],
     Column("nets", lambda row: str(row["nets"])),
@@ -86,6 +90,7 @@ OVER_RULE = (
 _LATEX = {letter: f"\\{letter}" for letter in "%&_#{}$"}
 _LATEX |= {"\\": r"\textbackslash ", "^": r"\textasciicircum ", "~": r"\textasciitilde ", "±": r"$\pm$", DASH: "--"}
 _WIDE, _WIDER = 112, 180  # Below, the costs stand in a table of their own; from the second on, the tests have room.
+_TIME = 12  # that a column of times takes on top
 
 
 def title(rows: pd.DataFrame) -> str:
@@ -111,10 +116,11 @@ def print_summary(
 
     for rows, notes in groups:
         console.print(Text(title(rows), style="bold"))
-        if console.width >= _WIDE:
-            parts = [(*ACCURACY, *(TESTS if console.width >= _WIDER else ()), *COST)]
+        costs, room = _costs(rows), console.width - _TIME * len(_times(rows))
+        if room >= _WIDE:
+            parts = [(*ACCURACY, *(TESTS if room >= _WIDER else ()), *costs)]
         else:
-            parts = [ACCURACY, (ACCURACY[0], *COST)]
+            parts = [ACCURACY, (ACCURACY[0], *costs)]
         for columns in parts:
             console.print(_table(rows, columns))
         listed = Table.grid(padding=(0, 1))
@@ -129,6 +135,15 @@ def print_summary(
         console.print(Text(OVER_RULE))
         console.print()
     console.print(Text(rule))
+
+
+def _times(rows: pd.DataFrame) -> list[Column]:
+    """Columns of times of which ``rows`` have any."""
+    return [column for name, column in TIMES.items() if rows[name].notna().any()]
+
+
+def _costs(rows: pd.DataFrame) -> tuple[Column, ...]:
+    return (*COST, *_times(rows))
 
 
 def _table(rows: pd.DataFrame, columns: Iterable[Column]) -> Any:
@@ -160,7 +175,7 @@ def markdown(
         lines += [f"## {over_title(rows)}", "", *_markdown_table(rows, OVER_NETS), ""]
     lines += [OVER_RULE, ""] if _by_view(over) else []
     for rows, notes in groups:
-        lines += [f"## {plain_markdown(title(rows))}", "", *_markdown_table(rows, (*ACCURACY, *TESTS, *COST))]
+        lines += [f"## {plain_markdown(title(rows))}", "", *_markdown_table(rows, (*ACCURACY, *TESTS, *_costs(rows)))]
         lines += ["", *(f"- {plain_markdown(note)}" for note in notes), ""]
     if problems:
         lines += [
@@ -194,9 +209,9 @@ def plain_markdown(text: str) -> str:
 
 def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]]) -> str:
     """One ``tabular`` per group (package booktabs), without the notes."""
-    columns = (*ACCURACY, *COST)
     lines = []
     for rows, _ in groups:
+        columns = (*ACCURACY, *_costs(rows))
         lines += [f"% {title(rows)}", rf"\begin{{tabular}}{{{''.join('r' if c.numeric else 'l' for c in columns)}}}"]
         lines += [r"\toprule", " & ".join(_escaped(column.title) for column in columns) + r" \\", r"\midrule"]
         for row in rows.to_dict("records"):
@@ -216,6 +231,20 @@ def _loss_difference(row: Mapping[str, Any]) -> str:
     if _absent(mean):
         return DASH
     return f"{mean:+.4f} ± {DASH if _absent(low) else _rounded_up((high - low) / 2, 4)}"
+
+
+def _multiple(row: Mapping[str, Any], name: str) -> str:
+    """``1.23 [1.20, 1.26]``: the median and the quartiles; 1 for the baseline, and a dash where there is none."""
+    if _absent(row[name]):
+        return DASH
+    if row["baseline"]:
+        return "1"
+    median, low, high = (_three_digits(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{median} [{low}, {high}]"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def _span(low: float, high: float) -> str:

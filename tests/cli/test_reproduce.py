@@ -117,6 +117,26 @@ def test_what_is_published_is_not_trained_again_and_says_the_same(place, capsys)
     assert "chance to decide with 3 seeds" in planned
 
 
+def test_times_of_nets_beside_what_is_published_stand_in_the_tables(place, monkeypatch, capsys):
+    monkeypatch.setattr("poolbench.measure.net_speed.resident_growth", lambda net, setting: None)
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    speeds = place / "results/1999_ours/speeds.json"
+    short = ["--rounds", "1", "--seconds", "0.001", "--batch", "2"]
+    assert main(["bench", "nets", "sweep=1999_ours", *short, "--json", str(speeds)]) == 0
+    summary = place / "results/1999_ours/summary.md"
+    assert "| train time x |" not in summary.read_text()
+    list(refresh(place))
+    assert "| train time x |" in summary.read_text()
+    # One's own records are not beside that file, and are of the same nets.
+    shutil.rmtree("report")
+    assert main(["reproduce", "1999_ours", "seeds=2"]) == 0
+    assert "| train time x |" in (place / "report/1999_ours/summary.md").read_text()
+    capsys.readouterr()
+    speeds.write_text("{}")
+    with pytest.raises(ValueError, match=r"speeds\.json: rows is no list of nets; it must be what"):
+        list(refresh(place))
+
+
 def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
     assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
     page = (place / "experiments/1999_ours/README.md").read_text()

@@ -26,6 +26,15 @@ def _figures(rows, cells, curves):
     return accuracy_figure(rows, cells, "title"), curves_figure(curves, rows, "title"), cost_figure(rows, "title")
 
 
+def _timed(rows, ratios=None):
+    """``rows`` with ratios of time, by default another one for each pool."""
+    ratios = ratios or [1.0 + 0.3 * place for place in range(len(rows))]
+    bounds = {
+        f"train_time_ratio{end}": [ratio + by for ratio in ratios] for end, by in (("_low", -0.1), ("_high", 0.2))
+    }
+    return rows.assign(train_time_ratio=ratios, **bounds)
+
+
 def _texts(figure):
     return [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
 
@@ -106,22 +115,35 @@ def test_one_pool_one_seed_and_one_epoch_can_be_drawn(tmp_path):
         assert all(path.stat().st_size > 1000 for path in save(figure, tmp_path / name))
 
 
-def test_an_untrained_net_has_no_curves_and_no_speed(tmp_path):
+def test_an_untrained_net_has_no_curves(tmp_path):
     rows, _, curves = _tables(tmp_path, ["max", "lp"], 1, trainer__epochs=0)
-    rows["images_per_second"] = float("nan")
     assert curves_figure(curves, rows, "title") is None
     assert len(cost_figure(rows, "title").axes) == 1
 
 
 def test_a_name_in_the_cost_figure_belongs_to_the_point_of_its_pool(tables):
-    rows = tables[0].set_index("pool")
+    timed = _timed(tables[0])
+    rows = timed.set_index("pool")
     for axes, (name, scale) in zip(
-        cost_figure(tables[0], "title").axes, (("forward_flops", 1e-6), ("images_per_second", 1.0)), strict=True
+        cost_figure(timed, "title").axes, (("forward_flops", 1e-6), ("train_time_ratio", 1.0)), strict=True
     ):
         at = {text.get_text(): text.xy for text in axes.texts}
         assert at.keys() == set(rows.index)
         for pool, (x, y) in at.items():
             assert (x, y) == pytest.approx((rows[name][pool] * scale, 100 * rows["test_accuracy"][pool]))
+
+
+def test_times_have_a_panel_where_nets_were_timed_with_their_quartiles(tables):
+    rows = tables[0]
+    assert len(cost_figure(rows, "title").axes) == 1
+    times = [float("nan"), 1.01, *[1.0] * (len(rows) - 2)]
+    _, panel = cost_figure(_timed(rows, times), "title").axes
+    assert rows["pool"][0] not in {text.get_text() for text in panel.texts}
+    bars = [tuple(line.get_xdata()) for line in panel.lines if len(set(line.get_ydata())) == 1]
+    assert (pytest.approx(0.91), pytest.approx(1.21)) in bars
+    low, high = panel.get_xlim()
+    assert (low, high) == (0.8, pytest.approx(1.25, abs=0.05))  # a percent is not drawn as a gulf
+    assert "bar: quartiles" in panel.get_xlabel()
 
 
 def test_what_was_spent_is_drawn_for_every_cell_and_net():

@@ -50,6 +50,9 @@ def test_figures_are_drawn_again_only_when_what_they_show_changed(work):
     write_cell(runs, make_config("lp", 0), environment={"torch": "2.99"})  # Shown in no figure.
     assert write_report(runs, out).drawn == []
     write_cell(runs, make_config("lp", 0), images_per_second=10.0)
+    assert write_report(runs, out).drawn == []
+    for seed in range(2):
+        write_cell(runs, make_config("lp", seed), forward_flops=10)
     assert {path.stem for path in write_report(runs, out).drawn} == {"cost"}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from poolbench.records.collect import collect
 from poolbench.records.read import read_records
-from poolbench.report.notes import neighbours, notes, spans
+from poolbench.report.notes import notes, spans
 from poolbench.report.summary import find_baseline, plain, summarise
 from tests.report.synthetic import make_config, make_runs, write_cell
 
@@ -15,7 +15,7 @@ def _cells(runs):
 
 def _notes(runs, baseline="max"):
     cells = _cells(runs)
-    return " ".join(notes(plain(cells), plain(summarise(cells, baseline)), baseline, neighbours(cells)))
+    return " ".join(notes(plain(cells), plain(summarise(cells, baseline)), baseline))
 
 
 def test_rows_are_sorted_by_accuracy_and_the_baseline_is_marked(tmp_path):
@@ -26,12 +26,12 @@ def test_rows_are_sorted_by_accuracy_and_the_baseline_is_marked(tmp_path):
 
 def test_numbers_are_those_of_the_cells(tmp_path):
     for seed, accuracy in enumerate((0.7, 0.8)):
-        write_cell(tmp_path, make_config("max", seed), test_accuracy=accuracy, train_accuracy=0.9, cell_seconds=60.0)
+        write_cell(tmp_path, make_config("max", seed), test_accuracy=accuracy, train_accuracy=0.9, peak_memory_bytes=60)
         write_cell(tmp_path, make_config("lp", seed), test_accuracy=accuracy + 0.1 * seed)
     rows = summarise(_cells(tmp_path)).set_index("pool")
     assert rows.loc["max", "test_accuracy"] == pytest.approx(0.75)
     assert rows.loc["max", "train_test_gap"] == pytest.approx(0.15)
-    assert rows.loc["max", "cell_seconds"] == 60
+    assert rows.loc["max", "peak_memory_bytes"] == 60
     assert rows.loc["lp", "difference"] == pytest.approx(0.05)
     assert rows.loc["lp", "blocks"] == 2
 
@@ -151,16 +151,9 @@ def test_notes_flag_nothing_when_there_is_nothing_to_flag(tmp_path):
     assert not any(word in said for word in ("mixed", "commits", "uncommitted", "failed", "lacks"))
 
 
-def test_notes_say_when_cells_were_timed_side_by_side(tmp_path):
-    import json
-
-    make_runs(tmp_path, ["max"], seeds=3)
-    spans_of_time = [("10:00:00", "10:10:00"), ("10:05:00", "10:15:00"), ("10:15:00", "10:20:00")]
-    for folder, (began, ended) in zip(sorted(tmp_path.iterdir()), spans_of_time, strict=True):
-        status = json.loads((folder / "status.json").read_text())
-        status |= {"started": f"2024-05-01T{began}+00:00", "updated": f"2024-05-01T{ended}+00:00"}
-        (folder / "status.json").write_text(json.dumps(status))
-    assert "2 of 3 cells were timed while others ran on the same machine (up to 2 at once)" in _notes(tmp_path)
+def test_seconds_of_cells_are_no_cost_of_a_pool(tmp_path):
+    columns = summarise(_cells(make_runs(tmp_path, ["max"]))).columns
+    assert not {"images_per_second", "cell_seconds", "train_seconds"} & set(columns)
 
 
 def test_a_pool_that_equals_the_baseline_everywhere_is_pointed_out(tmp_path):

@@ -38,6 +38,17 @@ def test_every_pool_and_number_is_readable_at_usual_widths(rows, width):
     assert "the rule" in text
 
 
+@pytest.mark.parametrize("width", [80, 100, 120, 136, 160, 210])
+def test_times_are_readable_at_usual_widths_too(rows, width):
+    names = [f"{kind}_time_ratio{end}" for kind in ("train", "forward") for end in ("", "_low", "_high")]
+    timed = rows.assign(**{name: [12.34 + number] * len(rows) for number, name in enumerate(names)})
+    text = _printed(timed, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "12.3 [13.3, 14.3]" in text
+    assert "15.3 [16.3, 17.3]" in text
+    assert "…" not in text
+
+
 def test_piped_output_is_plain_and_a_terminal_gets_colour(rows):
     assert "\x1b" not in _printed(rows, 120)
     assert "\x1b" in _printed(rows, 120, force_terminal=True, color_system="standard")
