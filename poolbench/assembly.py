@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource, Images
 from poolbench.limits import check, check_with_data
+from poolbench.models.own_net import OWN, as_trunk
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.options import Trainer
 from poolbench.pooling.parts.draws import random_pools
@@ -42,14 +43,20 @@ def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int])
     several = isinstance(config["pool"], list)
     makers = [_maker("pool", block) for block in (config["pool"] if several else [config["pool"]])]
     target = config["model"]["_target_"]
+    options = {key: value for key, value in config["model"].items() if key != "_target_"}
+    made = as_trunk(locate(target, f"model._target_={target}"), num_classes)
+    if isinstance(made, type):  # one of ours, or derived from them: these options are of other nets
+        for key in OWN:
+            if options.pop(key, None) is not None:
+                raise ConfigError(f"model.{key} is for nets that are none of poolbench's, and {target} is one")
     model = build(
-        locate(target, f"model._target_={target}"),
+        made,
         Sites(makers if several else makers[0], config["seed"]),
         Heads(_maker("head", config["head"])),
         num_classes,
         size,
         config["seed"],
-        {key: value for key, value in config["model"].items() if key != "_target_"},
+        options,
     )
     return model.to(memory_format=torch.channels_last) if config["trainer"]["channels_last"] else model
 

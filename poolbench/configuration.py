@@ -15,10 +15,12 @@ from poolbench.models import MODELS
 from poolbench.models.torchvision_names import meant as meant_of_torchvision
 from poolbench.overrides import quoted
 from poolbench.pooling import POOLS
+from poolbench.records.origins import content_of, installed_version
 from poolbench.registry import nearest
 
 REGISTRIES = {"pool": POOLS, "head": HEADS, "model": MODELS}
 WORDS = (*GROUPS, "seed", "runs_dir", "report_dir", "seeds", "scale", "tuned")  # options that stand alone
+OWN_NET_MADE = ("weights_content", "builder_version")  # the same, of a net of the user's own
 MADE = ("names", "data_fingerprint", "run_id", "tuned")  # keys of a completed config that are ours to fill
 
 
@@ -53,6 +55,7 @@ class Composer:
             for block in chosen if isinstance(chosen, list) else [chosen]:
                 if not isinstance(block, dict) or not isinstance(block.get("_target_"), str):
                     raise ConfigError(f"{group}={choices.get(group)} needs _target_, the dotted path of what it builds")
+        self._complete_own_net(config["model"], choices["model"])
         names = {group: self._label(group, choices[group], config[group]) for group in COMPONENTS if group != "pool"}
         config["names"] = {
             "pool": pool_name
@@ -151,13 +154,30 @@ class Composer:
             labels.append(self._label("pool", name, blocks[-1]))
         return blocks, "+".join(labels)
 
+    def _complete_own_net(self, model: Any, choice: str) -> None:
+        """Add to the options of a net that is none of ours what tells its weights and its package from others."""
+        if not isinstance(model, dict) or choice != "custom":
+            return
+        for key in OWN_NET_MADE:
+            if key in model:
+                raise ConfigError(f"unknown option 'model.{key}': poolbench fills it in itself")
+        target, weights = model["_target_"], model.get("load_weights")
+        if isinstance(weights, str):
+            if not Path(weights).is_file():
+                raise ConfigError(f"model.load_weights must be a file of weights, got {weights!r}: there is none")
+            model["weights_content"] = content_of(weights)
+        # A plugin's model has had its name since before versions counted.
+        offered = {place.replace(":", ".") for place in installed("model").values()}
+        if target not in offered and (version := installed_version(target)):
+            model["builder_version"] = version
+
     def _label(self, group: str, choice: str, block: dict[str, Any]) -> str:
         """``lp`` or ``lp(p=3.0)``: the choice, and the options in which it differs from its file."""
         default = self.block(group, choice)
         if choice == "custom":
             choice = str(block["_target_"]).rpartition(".")[2]
         # Neither where data lies nor how training images are varied makes another data set.
-        quiet = {"_target_", "root", "download", "mirrors", "augmentation", "validation"}
+        quiet = {"_target_", "root", "download", "mirrors", "augmentation", "validation", *OWN_NET_MADE}
         other = {k: v for k, v in block.items() if k not in quiet and (k not in default or default[k] != v)}
         options = ",".join(f"{key}={_short(value)}" for key, value in other.items())
         return f"{choice}({options})" if options else choice

@@ -332,7 +332,8 @@ def map_sizes(features: nn.Module, input_size: tuple[int, int]) -> list[tuple[st
         features.train(was_training)
         for handle in handles:
             handle.remove()
-    return [*sizes, ("last map", (last.shape[-2], last.shape[-1]))]
+    # A net that somebody else built may give its logits at once.
+    return [*sizes, ("last map", (last.shape[-2], last.shape[-1]) if last.dim() == 4 else (1, 1))]
 
 
 def first_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

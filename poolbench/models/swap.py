@@ -131,18 +131,23 @@ def replace(
     sites: SiteChoice = "all",
     input_size: Sequence[int] | None = None,
     strict: bool = False,
+    min_channels: int | None = None,
 ) -> SwapReport:
     """What :func:`swap` does, with pools from ``pool``; ``native`` leaves a site as it is.
 
     Args:
         strict: for a model of ours: a ratio that does not fit a site is an error, where it is skipped otherwise, and
             pools are not tried out, since whoever builds the model does so.
+        min_channels: sites whose map has fewer channels are left as they are.
     Returns: what became of each site, also kept as ``model.swap_report``.
     Raises: ValueError, see :func:`swap`.
     """
     places = survey(model, image_size(model, input_size))
     wanted = _chosen(model, places, sites)
-    reasons = [_obstacle(place, place.kind == "patchify" and not asked) for place, asked in wanted]
+    reasons = [
+        _obstacle(place, place.kind == "patchify" and not asked) or _too_thin(place, min_channels)
+        for place, asked in wanted
+    ]
     free = sum(not reason for reason in reasons)
     if pool.per_site and len(pool.makers) < free:
         raise ValueError(
@@ -228,6 +233,11 @@ def _obstacle(place: Place, unasked: bool) -> str:
     if min(window.kernel) >= 4 and all(tuple(shape[-2:]) == window.kernel for shape in shapes):
         return "global: one window covers the whole map"
     return ""
+
+
+def _too_thin(place: Place, least: int | None) -> str:
+    channels = place.outputs[0][1]
+    return f"{channels} channels, fewer than {least}" if least is not None and channels < least else ""
 
 
 def _follows_stride(place: Place) -> str:

@@ -27,8 +27,9 @@ _ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "data": {name: {"train_samples": None} for name in ("CIFAR10", "CIFAR100", "ImageFolder")},
     **{group: {} for group in ("optimizer", "schedule")},
 }
-# Of these two it was not asked whose the class is, so that they do not count for any.
-_OF_ANY = {"head": {"class_maps": False}, "model": {"mirror": False}}
+# Of the first two it was not asked whose the class is, so that they do not count for any; the others are of any net.
+_OWN_NET = ("swap_sites", "swap_min_channels", "load_weights")
+_OF_ANY = {"head": {"class_maps": False}, "model": {"mirror": False, **dict.fromkeys(_OWN_NET)}}
 _ADDED_TRAINER = {name: DEFAULTS[name] for name in names(counts="unless_default")}
 
 
@@ -37,6 +38,8 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
     trainer = {k: v for k, v in kept.get("trainer", {}).items() if k not in _OUTSIDE_TRAINER}
     kept["trainer"] = _less(trainer, _ADDED_TRAINER)
+    if isinstance(kept.get("model"), dict) and "weights_content" in kept["model"]:
+        kept["model"] = {k: v for k, v in kept["model"].items() if k != "load_weights"}  # the content counts instead
     kept["data"] = {k: v for k, v in kept.get("data", {}).items() if k not in _OUTSIDE_DATA}
     for group in _ADDED.keys() & kept.keys():
         kept[group] = _changed(group, kept[group], _less, _OF_ANY.get(group, {}))

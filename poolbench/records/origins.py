@@ -24,6 +24,23 @@ def origins(config: Mapping[str, Any]) -> dict[str, dict[str, str | None]]:
     return {package: _origin(package) for package in packages}
 
 
+def content_of(file: str | Path) -> str:
+    """Ten hexadecimal digits that change with any byte of ``file``."""
+    digest = hashlib.blake2b(digest_size=5)
+    with open(file, "rb") as opened:
+        while part := opened.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def installed_version(target: str) -> str | None:
+    """``timm 1.0.31`` for the dotted path of what an installed package holds; None for code in a folder of its own."""
+    origin = _origin(target.partition(".")[0])
+    if origin["content"] is not None or origin["distribution"] is None:
+        return None
+    return f"{origin['distribution']} {origin['version']}"
+
+
 def _targets(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         if isinstance(value.get("_target_"), str):
