@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource, Images
 from poolbench.limits import check, check_with_data
-from poolbench.models.own_net import OWN, as_trunk
+from poolbench.models.own_net import OWN, as_trunk, without_weights
 from poolbench.models.sites import NATIVE, Heads, Sites, Trunk, build, native
 from poolbench.options import Trainer
 from poolbench.pooling.parts.draws import random_pools
@@ -35,15 +35,20 @@ class Parts:
     schedule: Schedule
 
 
-def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int]) -> Trunk:
+def build_model(config: dict[str, Any], num_classes: int, size: tuple[int, int], weights: bool = True) -> Trunk:
     """The model of ``config`` with its pools and its head, for images of ``size`` ``(H, W)``, untrained.
 
+    Args:
+        weights: whether a net of the user's own gets the weights that its options name; False where a state is loaded
+            anyway, so that none is downloaded and no file need be there.
     Raises: ValueError naming the option or the site that is wrong.
     """
     several = isinstance(config["pool"], list)
     makers = [_maker("pool", block) for block in (config["pool"] if several else [config["pool"]])]
     target = config["model"]["_target_"]
     options = {key: value for key, value in config["model"].items() if key != "_target_"}
+    if not weights and not target.startswith("poolbench."):
+        options = without_weights(target, options)
     made = as_trunk(locate(target, f"model._target_={target}"), num_classes)
     if isinstance(made, type):  # one of ours, or derived from them: these options are of other nets
         for key in OWN:

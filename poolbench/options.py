@@ -56,6 +56,7 @@ class Trainer:
         None, or_null(Rule(_sides, "a list of sides in pixels, as [32, 26]")), counts="unless_default", budget=True
     )
     skip_easy: float = _is(0.0, number(0, 0.8), counts="unless_default")
+    frozen_statistics: bool = _is(False, TRUTH, counts="unless_default")
     flip_averaging: bool = _is(False, TRUTH, counts="unless_default")
     precision: str = _is("fp32", choice("fp32", "bf16", "fp16"), column=True)
     channels_last: bool = _is(True, TRUTH)

@@ -59,7 +59,7 @@ def load(
         raise FileNotFoundError(f"{folder} has no checkpoint.pt: the cell has not finished an epoch, or it was pruned")
     state = checkpoint.read(folder / "checkpoint.pt", config["run_id"])
     data = state["data"]
-    model = build_model(config, len(data["classes"]), tuple(data["size"]))
+    model = build_model(config, len(data["classes"]), tuple(data["size"]), weights=False)
     model.load_state_dict(state["model"])
 
     def transform(pictures: Any) -> Tensor:

@@ -24,6 +24,7 @@ CASES = {
     "trainer.alternate_flip": EITHER,
     "trainer.sizes": ([None, [32], [32, 26], [24, 28, 32]], [[], 32, [0], [32.0], [True], ["32"], "32", False]),
     "trainer.skip_easy": ([0, 0.0, 0.48, 0.8], [0.81, 10**400, 1, -0.1, math.nan, math.inf, True, "0.5", None, [0.5]]),
+    "trainer.frozen_statistics": EITHER,
     "trainer.flip_averaging": EITHER,
     "trainer.test": EITHER,
     "trainer.precision": (["fp32", "bf16", "fp16"], ["fp8", "FP32", "", 32, None, ["fp32"]]),

@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pools.add_argument("--format", action="append", choices=("channels_last", "contiguous"), help="of the memory")
     pools.add_argument("--full", action="store_true", help="two shapes, both memory formats, 1 and 2 threads")
     nets = parser.add_argument_group("nets")
-    nets.add_argument("--baseline", metavar="POOL", help="what the others are multiples of (default: max)")
+    nets.add_argument(
+        "--baseline", metavar="POOL", help="what the others are multiples of (default: native if all have it, else max)"
+    )
     nets.add_argument("--batch", action="append", type=int, metavar="N", help="images at once (default: 1 and 128)")
     nets.add_argument("--seconds", type=float, help="that a timing lasts at least (default: 0.05)")
     add_config_dir(nets)
@@ -162,10 +164,12 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
 
     from poolbench.measure.net_speed import NetSetting
     from poolbench.records.speeds import BUSY, SCHEMA_VERSION
+    from poolbench.report.summary import usual_baseline
     from poolbench.training.process import choose_device, set_up
 
     nets, configs = distinct_nets(plan.cells)
-    baseline = arguments.baseline or "max"
+    labels = {group: {net.label for net in nets if net.group == group} for group in {net.group for net in nets}}
+    baseline = arguments.baseline or usual_baseline(labels.values())
     _check_baseline(nets, baseline)
     device = choose_device(arguments.device)
     _, kept = set_up(device, threads[0], keep_memory=True)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--baseline", metavar="POOL", help="what differences are taken to (max)")
+    parser.add_argument(
+        "--baseline", metavar="POOL", help="what differences are taken to (native if all groups have it, else max)"
+    )
     add_overrides(parser)
 
 

@@ -149,6 +149,17 @@ def as_trunk(builder: Any, num_classes: int) -> Callable[..., Trunk]:
     return own_net
 
 
+def without_weights(target: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """``options`` of the builder at the dotted path ``target`` with which it loads no weights, as far as that is known:
+    of ours, of timm and of torchvision."""
+    dropped = {"load_weights", "weights_content"}
+    if target.startswith("timm."):
+        dropped |= {"pretrained"}
+    if target.startswith("torchvision."):
+        dropped |= {"weights"}
+    return {key: value for key, value in options.items() if key not in dropped}
+
+
 @dataclass(frozen=True)
 class Cut:
     """Where a net's last map is.

@@ -27,7 +27,7 @@ from poolbench.report.over_nets import over_all_nets
 from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
 from poolbench.report.speeds import with_times
-from poolbench.report.summary import USUAL_BASELINE, by, check_baseline, finished, plain, summarise
+from poolbench.report.summary import by, check_baseline, finished, plain, summarise, usual_baseline
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
 
@@ -119,7 +119,8 @@ def write_report(
 
     Args:
         source: records, or any mixture of folders, run directories and archives.
-        baseline: the label of the pool that the others are compared with; None: ``max``, where there is one.
+        baseline: the label of the pool that the others are compared with; None: ``native`` where each group has it,
+            else ``max``.
         archive: also write the records themselves, as ``records.jsonl``.
         with_latex: also write ``summary.tex``.
         drawings: further figures.
@@ -138,7 +139,7 @@ def write_report(
     cells = collect(reported)
     if baseline is not None:
         check_baseline(cells["pool"], baseline)
-    baseline = baseline or USUAL_BASELINE
+    baseline = baseline or usual_baseline(set(own) for _, own in cells.groupby("group")["pool"])
     members = by(plain(cells), "group")
     summary, times = with_times(summarise(cells, baseline), members, records, timed)
     tuned = tuned_notes(reported)

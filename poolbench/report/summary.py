@@ -1,7 +1,7 @@
 """One row per pool of each group: what it reaches, how it differs from the baseline, and what it costs."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from statistics import median
 from typing import Any
 
@@ -81,6 +81,13 @@ def find_baseline(pools: Any, baseline: str) -> str | None:
         return baseline
     alike = [pool for pool in pools if pool.startswith(f"{baseline}(")]
     return alike[0] if len(alike) == 1 else None
+
+
+def usual_baseline(groups: Iterable[Collection[str]]) -> str:
+    """What pools are compared with where nothing else is said: the net as its author built it, where each of
+    ``groups`` of pools has that, else ``max``."""
+    groups = list(groups)
+    return "native" if groups and all("native" in pools for pools in groups) else USUAL_BASELINE
 
 
 def check_baseline(pools: Any, baseline: str) -> None:

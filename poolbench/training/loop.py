@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from poolbench.models.sites import Trunk, derive
 from poolbench.training.course import Course, Epoch
@@ -95,6 +95,8 @@ def train_epoch(
     skip = None if losses is None else skipped(losses, epoch.skipped, _stream(seed, "skip", epoch.number))
     torch.manual_seed(derive(seed, "operators", epoch.number))
     model.train()
+    if trainer.frozen_statistics:
+        freeze_statistics(model)
     total_loss = torch.zeros((), dtype=torch.float64, device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     start = shown = time.perf_counter()
@@ -126,6 +128,14 @@ def train_epoch(
             done = epoch.number + (step + 1) / epoch.steps
             during(done, {**row, "images_per_second": images / (now - start)})
     return row
+
+
+def freeze_statistics(model: nn.Module) -> None:
+    """Let the layers of ``model`` that keep running means and variances use these, as in evaluation, until the next
+    ``model.train()``; their weights still learn."""
+    for module in model.modules():
+        if getattr(module, "running_mean", None) is not None:
+            module.training = False
 
 
 def _stream(seed: int, *purpose: str | int) -> Generator:

@@ -63,7 +63,7 @@ def test_a_line_of_an_archive_of_an_older_version_is_trained_where_it_is_told(wo
     folder, name, record = work
     write_archive(read_records(record)[0], folder / "published/records.jsonl")
     line = json.loads((folder / "published/records.jsonl").read_text())
-    for option in ("weight_averaging", "alternate_flip", "sizes", "skip_easy", "flip_averaging"):
+    for option in ("weight_averaging", "alternate_flip", "sizes", "skip_easy", "frozen_statistics", "flip_averaging"):
         del line["config"]["trainer"][option]  # they came later
     (folder / "published/records.jsonl").write_text(json.dumps(line))
     done = run_poolbench(folder, "rerun", f"published:{name}", "--into", "elsewhere", "trainer.device=cpu")

@@ -505,3 +505,15 @@ def test_a_compiled_training_takes_the_same_steps(images, monkeypatch):
     assert compiled == [other.model.loss]
     for name, value in plain.weights().items():
         torch.testing.assert_close(other.weights()[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_statistics_stay_as_they_were_and_all_weights_learn(images, frozen):
+    setting = Setting(images, epochs=2, frozen_statistics=frozen)
+    before = setting.weights()
+    after = setting.train().weights()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    statistics = {name for name in before if "running" in name or "num_batches" in name}
+    assert len(statistics) == 6
+    assert moved == set(before) - (statistics if frozen else set())
+    assert all(module.training for module in setting.model.train().modules())
