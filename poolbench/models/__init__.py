@@ -19,6 +19,8 @@ MODELS = Registry(
         "capsnet": "poolbench.models.capsnet:CapsNet",
         "fast_cnn": "poolbench.models.fast_cnn:FastCNN",
         "spp_net": "poolbench.models.spp_net:SppNet",
+        "separable_net": "poolbench.models.separable_net:SeparableNet",
+        "patch_net": "poolbench.models.patch_net:PatchNet",
         "torchvision": "poolbench.models.torchvision:Torchvision",
     },
 )

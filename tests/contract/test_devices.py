@@ -24,6 +24,8 @@ SMALL = {
     "capsnet": ({"width": 6, "types": 2}, {"variant": "baseline", "width": 6, "hidden": (7, 5)}),
     "fast_cnn": ({"widths": (4, 6, 8)}, {"widths": (4, 6, 8), "mirror": True, "pool": "lip"}),
     "spp_net": ({"widths": (4, 6, 8), "depth": 1},),
+    "separable_net": ({"stem": 4, "widths": (4, 6, 8)},),
+    "patch_net": ({"widths": (4, 6, 8), "depth": 1},),
     "torchvision": ({"name": "squeezenet1_1", "small_stem": True, "pool": "lps"},),
 }
 MODEL_CASES = [(name, options) for name in MODELS.table for options in SMALL.get(name, ({},))]

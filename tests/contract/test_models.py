@@ -37,6 +37,8 @@ SMALL: dict[str, tuple[dict[str, Any], ...]] = {
     "capsnet": ({"width": 6, "types": 2}, {"variant": "baseline", "width": 6, "hidden": (7, 5)}),
     "fast_cnn": ({"widths": (4, 6, 8)}, {"widths": (4, 6, 8), "mirror": True}),
     "spp_net": ({"widths": (4, 6, 8), "depth": 1},),
+    "separable_net": ({"stem": 4, "widths": (4, 6, 8)},),
+    "patch_net": ({"widths": (4, 6, 8), "depth": 1},),
     "torchvision": ({"name": "shufflenet_v2_x0_5", "small_stem": True},),
 }
 # Models that replace what another net has, so that each pool must shrink as much as what it replaces.
