@@ -16,7 +16,7 @@ class PatchNet(Trunk):
 
     A block is a depthwise convolution with GELU and batch normalisation, added to what came in, then a 1x1 convolution
     with the same. Between two stages the pool shrinks the map of the stage before, and a 1x1 convolution widens what is
-    left; several pools of a small ratio stand in a row. ``pool=native`` is ConvNeXt's downsampling layer. The patches
+    left; several pools of a small ratio stand in a row. ``pool=convnext_down`` is ConvNeXt's layer. The patches
     themselves are no site: they have 3 channels.
 
     Args:
@@ -52,7 +52,7 @@ class PatchNet(Trunk):
             if number == 1:
                 layers["patches"] = nn.Conv2d(channels, width, patch, patch)
             else:
-                for index, one in enumerate(pool.until(2.0 ** (number - 1), channels, native="convnext_down"), 1):
+                for index, one in enumerate(pool.until(2.0 ** (number - 1), channels, native="max"), 1):
                     layers[f"pool{index}"] = one
                 layers["widen"] = nn.Conv2d(channels, width, 1)
             layers |= {"gelu": nn.GELU(), "norm": nn.BatchNorm2d(width)}

@@ -14,8 +14,8 @@ class SeparableNet(Trunk):
 
     A separable convolution is a 3x3 convolution of each channel by itself, then one of 1x1 over all channels, each with
     batch normalisation and ReLU. The pool stands after the 1x1 convolution, before its normalisation; a second pool of
-    a stage (ratio sqrt 2) in its next separable convolution. With ``pool=native`` (``subsample``) an evaluated net is
-    the one whose depthwise convolutions have the stride, as MobileNet has it: all between the two places works pixel by
+    a stage (ratio sqrt 2) in its next separable convolution. With ``pool=subsample`` an evaluated net is the
+    one whose depthwise convolutions have the stride, as MobileNet has it: all between the two places works pixel by
     pixel. There is little to a pixel here but its channels, so operators that mix channels cost as much as a layer.
 
     Args:
@@ -40,7 +40,7 @@ class SeparableNet(Trunk):
         stages: OrderedDict[str, nn.Module] = OrderedDict(stem=nn.Sequential(first))
         channels = stem
         for number, width in enumerate(widths, start=1):
-            pools = pool.until(2.0**number, channels=width, native="subsample")
+            pools = pool.until(2.0**number, channels=width, native="max")
             layers: OrderedDict[str, nn.Module] = OrderedDict()
             for layer in range(1, depth + 1):
                 layers[f"depthwise{layer}"] = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)

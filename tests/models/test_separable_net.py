@@ -6,8 +6,8 @@ from poolbench import create_model
 from poolbench.models.sites import map_sizes
 
 
-def test_native_is_the_net_whose_depthwise_convolutions_have_the_stride():
-    net = create_model("separable_net", stem=4, widths=(6, 8), depth=2).eval()
+def test_subsampling_is_the_net_whose_depthwise_convolutions_have_the_stride():
+    net = create_model("separable_net", "subsample", stem=4, widths=(6, 8), depth=2).eval()
     for module in net.modules():  # statistics that are no identity
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
