@@ -5,15 +5,60 @@ best, it is left out in at most 5 % of cases.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from poolbench.statistics.blocks import Fit, between
+from poolbench.statistics.blocks import Difference, Fit, between
 from poolbench.statistics.comparisons import pair_floor
 from poolbench.statistics.words import ERROR
 
 _DRAWS, _SEED = 20_000, 1984
 _TELLING = 6  # blocks; fewer would not show that one arm varies twice as much as the others
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """All others against one arm.
+
+    Args:
+        told: rival -> rival minus arm, of those whose spread is known.
+        error: of each comparison, from one side, such that all of them hold together.
+    """
+
+    told: Mapping[str, Difference]
+    error: float
+
+    def better(self, by: float = 0.0) -> frozenset[str]:
+        """The rivals that are surely better than the arm by more than ``by``; below 0: surely not so much worse."""
+        return frozenset(rival for rival, one in self.told.items() if one.above(by) < self.error)
+
+
+def rivals(fitted: Fit, floors: Mapping[str, float] | None = None, error: float = ERROR) -> dict[str, Rivals]:
+    """Each arm with all others that it can be compared with; larger values are better.
+
+    Args:
+        floors: the least variance of one value of each arm.
+        error: for each arm, the chance that something is said of its rivals that is wrong.
+    """
+    arms = list(fitted.effects)
+    noise = _draws(fitted.factors)
+    found = {}
+    for place, arm in enumerate(arms):
+        others = [other for other in range(len(arms)) if other != place]
+        one_by_one = {
+            other: between(fitted, arms[other], arm, pair_floor(floors, arms[other], arm)) for other in others
+        }
+        told = {other: one for other, one in one_by_one.items() if one.error > 0}
+        if not told:
+            found[arm] = Rivals({}, error)
+            continue
+        alike = all(one.pooled and one.blocks >= _TELLING for one in told.values())
+        df = float(np.median([one.df for one in told.values()]))
+        # Of arms that may vary differently it is not known how often all of them would seem better at once.
+        share = _share(noise, place, list(told), df, error) if alike else error / len(told)
+        found[arm] = Rivals({arms[other]: one for other, one in told.items()}, share)
+    return found
 
 
 def not_told_apart(fitted: Fit, floors: Mapping[str, float] | None = None, error: float = ERROR) -> frozenset[str]:
@@ -23,22 +68,7 @@ def not_told_apart(fitted: Fit, floors: Mapping[str, float] | None = None, error
         floors: the least variance of one value of each arm.
         error: the chance to leave out the best.
     """
-    arms = list(fitted.effects)
-    noise = _draws(fitted.factors)
-    found = set(arms)
-    for place, arm in enumerate(arms):
-        others = [other for other in range(len(arms)) if other != place]
-        rivals = {other: between(fitted, arms[other], arm, pair_floor(floors, arms[other], arm)) for other in others}
-        told = {other: one for other, one in rivals.items() if one.error > 0}
-        if not told:
-            continue
-        alike = all(one.pooled and one.blocks >= _TELLING for one in told.values())
-        df = float(np.median([one.df for one in told.values()]))
-        # Of arms that may vary differently it is not known how often all of them would seem better at once.
-        share = _share(noise, place, list(told), df, error) if alike else error / len(told)
-        if min(one.above(0.0) for one in told.values()) < share:
-            found.discard(arm)
-    return frozenset(found)
+    return frozenset(arm for arm, own in rivals(fitted, floors, error).items() if not own.better())
 
 
 def _draws(factors: np.ndarray) -> np.ndarray:
