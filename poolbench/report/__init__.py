@@ -110,9 +110,9 @@ def write_report(
     ``samples.csv`` where groups differ in nothing but how many training images and epochs they have. Figures, as PNG
     and SVG: for each group of comparable cells ``accuracy``, ``curves`` and ``cost``, and of probes ``invariance``,
     ``robustness``, ``sites`` and ``information``, with a suffix when there are several groups; ``gap`` beside
-    ``samples.csv``. A pool alone in one of several groups has nothing to be compared with and gets none. A figure is
-    drawn only when its data or the code that draws it changed since the last report here (``report.json`` remembers),
-    and the figures of groups that are gone are removed.
+    ``samples.csv``, in place of figures for each of these groups. A pool alone in one of several groups has nothing to
+    be compared with and gets none. A figure is drawn only when its data or the code that draws it changed since the
+    last report here (``report.json`` remembers), and the figures of groups that are gone are removed.
 
     Cells with tuned values (``optimizer=tuned``) have groups of their own, in which each pool stands at its own best
     recipe, beside those at the same recipe. A cell that belongs to both has a row in both.
@@ -166,7 +166,9 @@ def write_report(
     if archive:
         files.append(output / "records.jsonl")
         write_archive(records, files[-1])
-    own = _drawings(cells, collect_metrics(reported), [rows for rows, _ in groups])
+    shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
+    others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
+    own = _drawings(cells, collect_metrics(reported), others)
     own += _of_samples(over_sizes)
     figures, drawn = bring_up_to_date(output, [*drawings, *own])
     files += [*figures, output / MEMORY]

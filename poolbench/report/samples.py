@@ -9,7 +9,7 @@ from poolbench.report.summary import finished
 from poolbench.report.tables import DASH, plain_markdown
 from poolbench.statistics.estimates import mean_interval
 
-CELL = ("panel", "pool", "seed", "train_samples", "train_accuracy", "test_accuracy")
+CELL = ("run_id", "panel", "pool", "seed", "train_samples", "train_accuracy", "test_accuracy")
 # Fractions; the bounds are those of the 95 % interval over seeds.
 COLUMNS = (
     *("panel", "pool", "train_samples", "seeds", "train_accuracy"),

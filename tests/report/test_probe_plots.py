@@ -153,6 +153,7 @@ def subsets(folder, sizes, pools=("max", "average"), seeds=2, label="cifar10(tra
 def test_the_gap_is_drawn_over_training_sets_of_one_setting(tmp_path):
     report = write_report(subsets(tmp_path / "runs", [500, 5000, None]), tmp_path / "out")
     assert tmp_path / "out/gap.png" in report.files
+    assert not any(path.name.startswith(("accuracy", "curves", "cost")) for path in report.files)
     table = pd.read_csv(tmp_path / "out/samples.csv")
     assert sorted(table["train_samples"]) == [500, 500, 5000, 5000, 50000, 50000]
     cells = report.cells.assign(panel="all", train_samples=report.cells["train_samples"].astype(float))
