@@ -1,10 +1,13 @@
 """Which device is taken, and what is told of one that is not there or lacks something; on any machine."""
 
+import json
+
 import pytest
 import torch
 
 from poolbench import accelerator
 from poolbench.accelerator import KINDS, choose, count, doubled, here, missing, name, undrawn, widest
+from poolbench.cli.main import main
 from poolbench.options import OPTIONS
 from poolbench.testing.devices import imagined
 
@@ -125,3 +128,29 @@ def test_the_cpu_waits_for_nothing_and_counts_no_memory_of_an_accelerator():
     assert not accelerator.counts_memory("mps")
     for precision in ("fp32", "bf16", "fp16"):
         assert accelerator.lacks(precision, torch.device("cuda")) is None
+
+
+LACKS = """
+from torch import nn
+class Lacks(nn.AvgPool2d):
+    def __init__(self, channels):
+        super().__init__(2)
+    def forward(self, x):
+        if self.training:
+            raise NotImplementedError("The operator 'aten::frob' is not currently implemented for the MPS device.")
+        return super().forward(x)
+"""
+
+
+def test_a_cell_whose_device_lacks_an_operator_says_so_and_is_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lacks_here.py").write_text(LACKS)
+    tiny = ["data.train_samples=40", "data.test_samples=20", "model=convnet_small", "trainer.batch_size=20"]
+    tiny += ["trainer.epochs=1", "trainer.threads=1"]
+    assert main(["run", "pool=custom", "pool._target_=lacks_here.Lacks", *tiny]) == 1
+    (status,) = (json.loads(path.read_text()) for path in tmp_path.glob("runs/*/status.json"))
+    assert status["state"] == "failed"
+    assert status["lasting"]
+    assert "mps has no operator aten::frob" in status["error"]
+    assert "PYTORCH_ENABLE_MPS_FALLBACK=1" in status["error"]
