@@ -10,6 +10,7 @@ from poolbench.accelerator import KINDS, choose, count, doubled, here, missing, 
 from poolbench.cli.main import main
 from poolbench.options import OPTIONS
 from poolbench.testing.devices import imagined
+from poolbench.training.process import check_precision
 
 CPU = torch.device("cpu")
 # As torch 2.14 says them.
@@ -154,3 +155,63 @@ def test_a_cell_whose_device_lacks_an_operator_says_so_and_is_not_repeated(tmp_p
     assert status["lasting"]
     assert "mps has no operator aten::frob" in status["error"]
     assert "PYTORCH_ENABLE_MPS_FALLBACK=1" in status["error"]
+
+
+class Properties:
+    """What torch says of an Arc A770."""
+
+    has_fp64, driver_version = False, "1.6.33"
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine as torch would tell of it, with so many devices of a kind."""
+
+    def have(kind, number):
+        for one in KINDS:
+            monkeypatch.setattr(f"torch.{one}.device_count", lambda one=one: number if one == kind else 0)
+        found = torch.device(kind)
+        monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available=False: found)
+        monkeypatch.setattr("torch.xpu.get_device_properties", lambda device=None: Properties())
+        monkeypatch.setattr("torch.mps.driver_allocated_memory", lambda: 7)
+        monkeypatch.setattr("torch.backends.mps.get_name", lambda: "Apple M3")
+        monkeypatch.setattr("torch.backends.mps.is_macos_or_newer", lambda major, minor: major < 14)
+
+    return have
+
+
+def test_of_several_devices_the_named_one_is_taken_with_its_number(machine):
+    machine("cuda", 2)
+    assert choose("auto") == choose("cuda") == torch.device("cuda", 0)
+    assert choose("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="there are 2 cuda devices here; use auto, cpu, cuda:0 or cuda:1"):
+        choose("cuda:2")
+    with pytest.raises(ValueError, match="there are 0 mps devices here; use auto, cpu, cuda:0 or cuda:1"):
+        choose("mps")
+    assert accelerator.shared({"auto"}) == accelerator.shared({"cuda", "cpu"}) == ("cuda", 2)
+    assert accelerator.shared({"cuda:1"}) == ("cuda", 1)
+    assert accelerator.shared({"cpu"}) == ("cuda", 0)
+
+
+def test_what_a_gpu_of_apples_lacks_is_known(machine):
+    machine("mps", 1)
+    device = choose("auto")
+    assert device == choose("mps:0") == torch.device("mps", 0)
+    assert name(device) == "Apple M3"
+    assert accelerator.driver(device).startswith("macOS")
+    assert accelerator.peak_memory(device) == 7
+    check_precision("fp32", device)
+    check_precision("fp16", device)
+    with pytest.raises(ValueError, match=r"trainer\.precision=bf16: mps has bfloat16 from macOS 14 on; use fp32"):
+        check_precision("bf16", device)
+
+
+def test_an_intel_gpu_without_float64_scales_no_loss(machine):
+    machine("xpu", 1)
+    device = choose("auto")
+    assert device == torch.device("xpu", 0)
+    assert accelerator.driver(device) == "1.6.33"
+    assert widest(device) == torch.float32
+    check_precision("bf16", device)
+    with pytest.raises(ValueError, match=r"trainer\.precision=fp16: this xpu device has no float64"):
+        check_precision("fp16", device)
