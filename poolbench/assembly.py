@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poolbench import accelerator
 from poolbench.configuration import ConfigError
 from poolbench.data.base import DataInfo, DataSource, Images
 from poolbench.limits import check, check_with_data
@@ -113,7 +114,7 @@ def assemble(config: dict[str, Any], device: torch.device | None = None) -> Part
     """
     check(config)
     trainer = Trainer(**config["trainer"])
-    process.check_precision(trainer.precision, device or process.choose_device(trainer.device))
+    process.check_precision(trainer.precision, device or accelerator.choose(trainer.device))
     source: DataSource = component("data", config["data"])()
     source.check()
     info = source.info()

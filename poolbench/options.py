@@ -40,7 +40,10 @@ def _sides(value: Any) -> bool:
 
 
 def _device(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:[0-9]+)?", value) is not None
+
+
+DEVICE = Rule(_device, "auto, cpu, cuda, mps or xpu, the last three with or without a number, as cuda:1")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Trainer:
     evaluation_batch_size: int = _is(500, whole(1), recipe=False)
     test: bool = _is(True, TRUTH, counts="unless_default", recipe=False, cheap=True)
     train_evaluation: int = _is(10_000, whole(1), recipe=False)
-    device: str = _is("auto", Rule(_device, "auto, cpu, cuda or cuda:<number>"), counts="never", recipe=False)
+    device: str = _is("auto", DEVICE, counts="never", recipe=False)
     threads: int | None = _is(None, or_null(whole(1)), counts="never", recipe=False)
     keep_memory: bool = _is(True, TRUTH, counts="never", recipe=False)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from poolbench import accelerator
 from poolbench.assembly import build_model, check_probes, prepare
 from poolbench.configuration import ConfigError
 from poolbench.data.augment import plain_batches
@@ -50,15 +51,21 @@ def probe_record(
         return None
     began = time.perf_counter()
     subject = _subject(record, probe, root, trust)
-    numbers = read_measures(subject, probe)
+    try:
+        numbers = read_measures(subject, probe)
+    except (NotImplementedError, TypeError, RuntimeError) as error:
+        if (reason := accelerator.missing(error)) is None:
+            raise
+        raise ValueError(reason) from error
     here = environment.describe(
-        process.device_name(subject.device),
+        accelerator.name(subject.device),
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),
         False,
         environment.code_version(),
         record.config,
         determinism.switches(),
+        accelerator.driver(subject.device),
     )
     content = {"schema_version": SCHEMA_VERSION, "run_id": record.run_id, "probe": asked, "numbers": numbers}
     content |= {name: here[name] for name in ("fingerprint", "commit", "dirty")}
@@ -80,7 +87,7 @@ def _subject(
         raise ValueError(f"{error}, --trust PACKAGE") from error
     trainer = Trainer(**with_added(config)["trainer"])
     data = {**config["data"], **({"root": str(root)} if root else {})}
-    device = process.choose_device(trainer.device)
+    device = accelerator.choose(trainer.device)
     process.set_up(device, trainer.threads, trainer.keep_memory)
     source = component("data", data)()
     source.check()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from poolbench import accelerator
 from poolbench.assembly import Parts, assemble, build_model, prepare
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.limits import check
@@ -75,12 +76,17 @@ class Session:
 
         Raises: TrainingFailed, ValueError or DataError for what the user can mend; UselessCheckpoint.
         """
-        with determinism.asked_for(self.operations):
-            parts = self._build()
-            self._begin(parts)
-            self._train(parts)
-            self._settle()
-            result = self._read()
+        try:
+            with determinism.asked_for(self.operations):
+                parts = self._build()
+                self._begin(parts)
+                self._train(parts)
+                self._settle()
+                result = self._read()
+        except (NotImplementedError, TypeError, RuntimeError) as error:
+            if (reason := accelerator.missing(error)) is None:
+                raise
+            raise TrainingFailed(reason) from error
         self._note_operations()
         files.write_metrics(self.desk.folder / "metrics.csv", self.progress.history, self.desk.guard)
         return result
@@ -89,15 +95,21 @@ class Session:
     def progress(self) -> Progress:
         return self.state.progress
 
+    def _offered(self) -> str | None:
+        """The device of the desk, where the config leaves open which of its kind it is."""
+        kind = (self.desk.device or "").partition(":")[0]
+        return self.desk.device if self.trainer.device in ("auto", kind) else None
+
     def _build(self) -> Parts:
         """Set the process up and make the net."""
-        offered = self.trainer.device in ("auto", "cuda") and self.desk.device
-        self.device = process.choose_device(offered or self.trainer.device)
+        self.device = accelerator.choose(self._offered() or self.trainer.device)
         threads, kept = process.set_up(self.device, self.trainer.threads or self.desk.threads, self.trainer.keep_memory)
         parts = assemble(self.config, self.device)
         capability, switches = torch.backends.cpu.get_cpu_capability(), determinism.switches()
-        name = process.device_name(self.device)
-        self.described = environment.describe(name, threads, capability, kept, self.desk.code, self.config, switches)
+        name, driver = accelerator.name(self.device), accelerator.driver(self.device)
+        self.described = environment.describe(
+            name, threads, capability, kept, self.desk.code, self.config, switches, driver
+        )
         self.operations |= _operations_before(self.desk.folder)
         self._note_operations(first=True)
         self.model, self.size = parts.model.to(self.device), parts.info.size
@@ -265,7 +277,7 @@ def _probed(session: Session, test: Callable[[], Any]) -> dict[str, float]:
 def _more_of(session: Session, tested: Reading, batches: Any) -> dict[str, float | None]:
     """Keep which test images were right, and what is read of them at no cost, or in a pass more."""
     _keep_outcomes(session.desk, tested, len(session.images.classes))
-    with torch.random.fork_rng(devices=[session.device] if session.device.type == "cuda" else []):  # no draw moves
+    with accelerator.undrawn(session.device):  # no draw moves
         torch.manual_seed(derive(session.seed, "mirrored"))
         mirrored = session._evaluate((x.flip(3), y) for x, y in batches)
     chances = tested.log_probability

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poolbench"
 
 # Room -> the rooms it may import from, its own and the package's version apart.
 ALLOWED = {
+    "accelerator": {"checks", "options"},
     "checks": set(),
     "dotted": set(),
     "foreign": set(),
@@ -21,13 +22,13 @@ ALLOWED = {
     "config_files": {"foreign", "messages"},
     "overrides": {"config_files"},
     "compositions": {"config_files", "dotted", "overrides"},
-    "pooling": {"checks", "registry"},
-    "heads": {"checks", "registry"},
+    "pooling": {"accelerator", "checks", "registry"},
+    "heads": {"accelerator", "checks", "registry"},
     "data": {"foreign", "checks", "registry"},
-    "models": {"checks", "messages", "pooling", "heads", "registry"},
+    "models": {"accelerator", "checks", "messages", "pooling", "heads", "registry"},
     "records": {"foreign", "checks", "dotted", "options", "registry"},
-    "measure": {"models", "pooling", "records", "training"},
-    "training": {"foreign", "checks", "models", "options", "records"},
+    "measure": {"accelerator", "models", "pooling", "records", "training"},
+    "training": {"accelerator", "foreign", "checks", "models", "options", "records"},
     "report": {"foreign", "dotted", "messages", "records", "registry", "statistics"},
     "claims": {
         "foreign",
@@ -62,11 +63,22 @@ ALLOWED = {
         "registry",
         "training",
     },
-    "assembly": {"configuration", "limits", "data", "models", "options", "pooling", "training", "registry"},
-    "session": {"assembly", "data", "limits", "measure", "models", "options", "records", "training"},
+    "assembly": {
+        "accelerator",
+        "configuration",
+        "limits",
+        "data",
+        "models",
+        "options",
+        "pooling",
+        "training",
+        "registry",
+    },
+    "session": {"accelerator", "assembly", "data", "limits", "measure", "models", "options", "records", "training"},
     "cell": {"data", "records", "session", "training"},
     "trust": {"data", "heads", "models", "pooling"},
     "probing": {
+        "accelerator",
         "assembly",
         "configuration",
         "data",
@@ -79,6 +91,7 @@ ALLOWED = {
     },
     "trained": {"assembly", "data", "records", "training", "trust"},
     "sweep": {
+        "accelerator",
         "trust",
         "foreign",
         "assembly",
@@ -99,6 +112,7 @@ ALLOWED = {
     },
     "tuning": {"configuration", "dotted", "messages", "options", "overrides", "records", "registry", "sweep"},
     "cli": {
+        "accelerator",
         "foreign",
         "assembly",
         "cell",
@@ -124,7 +138,7 @@ ALLOWED = {
         "trust",
     },
     "gallery": {"data", "pooling"},
-    "testing": set(),
+    "testing": {"accelerator"},
     "__main__": {"cli"},
     "__init__": {"trained", "data", "models", "heads", "pooling"},
 }

@@ -33,8 +33,8 @@ CASES = {
     "trainer.evaluation_batch_size": WHOLE,
     "trainer.train_evaluation": WHOLE,
     "trainer.device": (
-        ["auto", "cpu", "cuda", "cuda:0", "cuda:11"],
-        ["gpu", "cuda:", "cuda:-1", "cuda:x", "cuda:²", "cuda:1\n", "1", "", 0, None],
+        ["auto", "cpu", "cuda", "cuda:0", "cuda:11", "mps", "mps:0", "xpu", "xpu:11"],
+        ["gpu", "mps:", "xpu:-1", "npu", "cuda:", "cuda:-1", "cuda:x", "cuda:²", "cuda:1\n", "1", "", 0, None],
     ),
     "trainer.threads": MAY_BE_NULL,
     "trainer.keep_memory": EITHER,

@@ -9,7 +9,8 @@ beyond input, output and their gradients, over the input's.
 
 Nets: of the net with the pool `--baseline`, in the same round. "train": a forward and backward pass at the largest
 batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and the smallest batch). "memory":
-by how much a training pass makes a process grow, on a GPU what the allocator gives out. "flops": of the forward pass,
+by how much a training pass makes a process grow, on a GPU what the allocator gives out ("-" where it does not count,
+as on mps). "flops": of the forward pass,
 pooling counted; "moved": bytes that the pools take in and give out for one image. Model, pool, head, classes, size of
 the images and trainer.channels_last make a net; all else is left aside. `--json FILE` keeps every round: called
 speeds.json and beside records, or named by `poolbench report --speeds`, it gives their tables the times.
@@ -27,6 +28,8 @@ from poolbench.cli.options import add_config_dir, add_trust
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
+    import torch
+
     from poolbench.measure.net_speed import Net, NetSetting
     from poolbench.sweep.cells import Cell
 
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=names)
     parser.add_argument("--rounds", type=int, default=7, help="timings of each, in turn (default: 7)")
     parser.add_argument("--threads", action="append", type=int, metavar="COUNT", help="of the CPU (default: 1)")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", help="as trainer.device, auto included (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there, as speeds.json")
     pools = parser.add_argument_group("pools")
     pools.add_argument("--shape", action="append", metavar="N,C,H,W", help=f"of the maps (default: {SHAPES[0]})")
@@ -81,20 +84,21 @@ def _pools(arguments: argparse.Namespace) -> int:
         raise ValueError("--rounds and --threads must be at least 1")
     import torch
 
+    from poolbench import accelerator
     from poolbench.measure.speed import settings
     from poolbench.pooling import POOLS
-    from poolbench.training.process import choose_device, set_up
+    from poolbench.training.process import set_up
 
     names = arguments.names or POOLS.names()
     for name in names:
         POOLS.find(name)
-    device = choose_device(arguments.device)
+    device = accelerator.choose(arguments.device, "--device")
     _, kept = set_up(device, max(threads), keep_memory=True)
     rows: list[dict[str, Any]] = []
     for setting in settings(shapes, formats, threads, device.type):
         rows += measure(names, setting, arguments.rounds)
     if arguments.json:
-        _write(arguments.json, {"machine": machine(torch.__version__, kept, device.type), "rows": rows})
+        _write(arguments.json, {"machine": machine(torch.__version__, kept, device), "rows": rows})
     return 0 if all("error" not in row for row in rows) else 1
 
 
@@ -139,7 +143,7 @@ def measure(names: list[str], setting: Any, rounds: int) -> list[dict[str, Any]]
         print(
             f"{name:<16}{result['forward_ms']:>9.2f}{result['backward_ms']:>9.2f}{result['total_ms']:>9.2f}"
             f"{f'{low:.2f}-{high:.2f}':>16}{result['multiple']:>7.2f}{result['floors']:>8.1f}"
-            f"{result['extra_memory']:>8.2f}"
+            f"{'-' if result['extra_memory'] is None else format(result['extra_memory'], '.2f'):>8}"
         )
     sys.stdout.flush()
     return rows
@@ -162,16 +166,17 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
     plan = make_plan(launcher_options(arguments.names)[1], arguments.config_dir, trust=arguments.trust)
     import torch
 
+    from poolbench import accelerator
     from poolbench.measure.net_speed import NetSetting
     from poolbench.records.speeds import BUSY, SCHEMA_VERSION
     from poolbench.report.summary import usual_baseline
-    from poolbench.training.process import choose_device, set_up
+    from poolbench.training.process import set_up
 
     nets, configs = distinct_nets(plan.cells)
     labels = {group: {net.label for net in nets if net.group == group} for group in {net.group for net in nets}}
     baseline = arguments.baseline or usual_baseline(labels.values())
     _check_baseline(nets, baseline)
-    device = choose_device(arguments.device)
+    device = accelerator.choose(arguments.device, "--device")
     _, kept = set_up(device, threads[0], keep_memory=True)
     setting = NetSetting(tuple(batches), arguments.rounds, seconds, threads[0], device.type)
     if load is not None and load > BUSY:
@@ -187,7 +192,7 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
         settings = {"device": setting.device, "threads": setting.threads, "rounds": setting.rounds}
         settings |= {"seconds": seconds, "batches": batches, "precision": "fp32", "load_per_core": load}
         content = {"schema_version": SCHEMA_VERSION, "baseline": baseline}
-        content |= {"machine": machine(torch.__version__, kept, device.type)}
+        content |= {"machine": machine(torch.__version__, kept, device)}
         _write(arguments.json, {**content, "settings": settings, "rows": rows})
     return 0 if all("error" not in row for row in rows) else 1
 
@@ -348,17 +353,18 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def machine(torch_version: str, kept: bool, device: str) -> dict[str, Any]:
+def machine(torch_version: str, kept: bool, device: "torch.device") -> dict[str, Any]:
     """What the numbers were measured on."""
     import torch
 
+    from poolbench import accelerator
     from poolbench.records.environment import available_cores, code_version, cpu_name
 
     return {
         "cpu": cpu_name(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cores(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device": accelerator.name(device),
         "torch": torch_version,
         "allocator_kept": kept,
         **code_version(),

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.accelerator import doubled
 from poolbench.checks import Rule, is_number, number, one_of, whole
 from poolbench.heads.base import Head, full_precision, plus, wide
 from poolbench.heads.vlad import residuals, unit
@@ -273,7 +274,7 @@ class Components(nn.Module):
         x = x - self.mean.to(x)
         # Of x'x or xx', whichever is smaller: they have the same eigenvalues.
         by_features = x.shape[1] <= x.shape[0]
-        values, vectors = torch.linalg.eigh((x.T @ x if by_features else x @ x.T).double())
+        values, vectors = torch.linalg.eigh(doubled(x.T @ x if by_features else x @ x.T))
         values, vectors = values.flip(0)[: len(self.directions)], vectors.flip(1)[:, : len(self.directions)]
         good = values > 1e-6 * values[0].clamp(min=1e-12)
         directions = vectors[:, good].to(x)
@@ -302,13 +303,13 @@ def kmeans(x: Tensor, count: int, generator: torch.Generator) -> Tensor:
     nearest = (x - centres).square().sum(1)
     for _ in range(count - 1):
         # The next one is drawn with a chance that grows with the squared distance to those chosen.
-        sums = nearest.double().cumsum(0)
+        sums = doubled(nearest).cumsum(0)
         if not sums[-1] > 0:
             raise ValueError(
                 f"centres must be at most the {len(centres)} windows that differ, of the images it is fitted to, "
                 f"got {count}"
             )
-        drawn = torch.rand(1, dtype=torch.float64, generator=generator).to(x.device) * sums[-1]
+        drawn = torch.rand(1, dtype=torch.float64, generator=generator).to(sums.device) * sums[-1]
         # A draw that rounds up to the sum falls to the last that has a chance.
         chosen = x[torch.searchsorted(sums, drawn, right=True).clamp(max=int(nearest.nonzero()[-1]))]
         centres = torch.cat([centres, chosen])

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.accelerator import widest
 from poolbench.checks import TRUTH, number, whole
 from poolbench.heads.base import Head, full_precision, wide
 from poolbench.heads.vlad import inverse_length, residuals, unit
@@ -78,8 +79,8 @@ class NetVlad(Head):
         x = torch.randn(1024, self.channels, generator=draws, dtype=torch.float32, device="cpu")
         distances = torch.cdist(F.normalize(x).to(self.centres.device), self.centres.float()).square()
         nearest = distances.topk(2, largest=False).values
-        # Not read as a number: on meta there is none. In float64, as a number would be.
-        return math.log(100) / (nearest[:, 1] - nearest[:, 0]).mean().double().clamp(min=1e-6)
+        # Not read as a number: on meta there is none. In float64, as a number would be, where there is one.
+        return math.log(100) / (nearest[:, 1] - nearest[:, 0]).mean().to(widest(nearest.device)).clamp(min=1e-6)
 
     def pool(self, x: Tensor) -> Tensor:
         with full_precision(x):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import doubled
 from poolbench.measure.subject import Subject
 
 BINS = 15  # of confidence, as Guo, Pleiss, Sun and Weinberger (2017) have them
@@ -44,8 +45,8 @@ def read_calibration(subject: Subject) -> dict[str, float]:
     Source: Guo, Pleiss, Sun and Weinberger (2017).
     """
     logits, labels = subject.logits()
-    sure, named = logits.double().softmax(1).max(1)
-    right = (named == labels).double()
+    sure, named = doubled(logits).softmax(1).max(1)
+    right = (named == labels.to(named.device)).double()
     bins = (sure * BINS).long().clamp(max=BINS - 1)
     apart = torch.zeros(BINS, dtype=torch.float64, device=sure.device).index_add_(0, bins, sure - right)
     return {"calibration_error": float(apart.abs().sum() / len(labels))}
@@ -53,5 +54,5 @@ def read_calibration(subject: Subject) -> dict[str, float]:
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     """``(N,)``: one minus the cosine, and 0 of what is equal, also where a vector is 0."""
-    cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=1)
+    cosine = torch.nn.functional.cosine_similarity(doubled(a), doubled(b), dim=1)
     return torch.where((a == b).all(1), torch.zeros_like(cosine), 1 - cosine)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench import accelerator
 from poolbench.measure.subject import Subject, noted, sites_of
 
 ROWS, OTHER_ROWS = 20_000, 5_000  # places that fit the decoder; that choose its ridge, and that are held out
@@ -81,9 +82,8 @@ def _as_it_was(subject: Subject) -> Iterator[None]:
     """Evaluation mode, and torch's generators forked and seeded, while it lasts."""
     modes = [(module, module.training) for module in subject.model.modules()]
     subject.model.eval()
-    devices = [subject.device] if subject.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with accelerator.undrawn(subject.device):
             torch.manual_seed(subject.generator("information").initial_seed())
             yield
     finally:
@@ -362,9 +362,9 @@ def full_rate(pool: Callable[[Tensor], Tensor], u: Tensor, steps: tuple[int, int
 def folded(full: Tensor, steps: tuple[int, int]) -> tuple[float, float]:
     """Energy of maps ``(n, C, H, W)`` that every ``steps``-th pixel cannot hold, and all but that of their means."""
     # In float64: beside a large mean the rounding of fp32 would count as high frequencies.
-    energy = torch.fft.fft2(full.double()).abs().square()
+    energy = torch.fft.fft2(accelerator.doubled(full)).abs().square()
     high = [
-        (2 * step * torch.fft.fftfreq(side, 1 / side, device=full.device)).round().abs() > side
+        (2 * step * torch.fft.fftfreq(side, 1 / side, device=energy.device)).round().abs() > side
         for side, step in zip(full.shape[2:], steps, strict=True)
     ]
     above = high[0][:, None] | high[1]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench import accelerator
 from poolbench.measure.features import features_noted, moved_by
 from poolbench.measure.subject import Subject, first
 from poolbench.models.sites import derive
@@ -47,11 +48,11 @@ def read_probes(
     """
     options = completed(probe)
     parameter = next(model.parameters(), None)
-    devices = [parameter.device] if parameter is not None and parameter.device.type == "cuda" else []
+    device = torch.device("cpu") if parameter is None else parameter.device
     training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=devices):
+        with accelerator.undrawn(device):
             return _read(_Reader(model, lambda: first(batches(), options["samples"]), options, seed, precision))
     finally:
         model.train(training)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poolbench import accelerator
 from poolbench.measure.cost import cost
 from poolbench.models.sites import Trunk, first_of, is_site
 from poolbench.records.speeds import quartiles
@@ -107,14 +108,16 @@ def measure_nets(
                 case.time(task)
             cases[number] = case
         except Exception as error:
-            errors[number] = f"{type(error).__name__}: {error}".partition("\n")[0]
+            errors[number] = accelerator.missing(error) or f"{type(error).__name__}: {error}".partition("\n")[0]
     for number in sorted(set(bases) & set(errors)):
         raise ValueError(f"the baseline {nets[number].label!r} ({nets[number].group}) fails: {errors[number]}")
     seconds = _in_turn(cases, setting, progress)
     for number, case in cases.items():
         if memory:
             progress(f"{nets[number].label}: memory")
-            case.costs["memory_bytes"] = case.peak_on_gpu() if case.on_gpu else resident_growth(nets[number], setting)
+            case.costs["memory_bytes"] = (
+                case.peak_on_accelerator() if case.beside_cpu else resident_growth(nets[number], setting)
+            )
     return [
         {"error": errors[number]}
         if number in errors
@@ -172,7 +175,7 @@ class _Case:
             "pool_bytes": pool_bytes(model, net.size),
         }
         self.model = model.to(setting.device)
-        self.on_gpu = setting.device == "cuda"
+        self.beside_cpu = setting.device != "cpu"
         self.batches = {batch: _batch(net, batch, setting.device) for batch in setting.batches}
 
     def time(self, task: Task) -> float:
@@ -194,21 +197,19 @@ class _Case:
                 self.model.zero_grad(set_to_none=True)
         return spent / passes
 
-    def peak_on_gpu(self) -> int:
-        """Most bytes that the allocator gave out at once in a training pass, beyond those in use before it."""
+    def peak_on_accelerator(self) -> int | None:
+        """Most bytes that the allocator gave out at once in a training pass, beyond those in use before it; None where
+        the device does not count them."""
+        if not accelerator.counts_memory(self.setting.device):
+            return None
         images, labels = self.batches[self.setting.largest]
         self.model.train()
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        self.model.loss(images, labels)[0].backward()
-        torch.cuda.synchronize()
+        peak = accelerator.growth(self.setting.device, lambda: self.model.loss(images, labels)[0].backward())
         self.model.zero_grad(set_to_none=True)
-        return int(torch.cuda.max_memory_allocated() - before)
+        return peak
 
     def _now(self) -> float:
-        if self.on_gpu:
-            torch.cuda.synchronize()
+        accelerator.synchronize(self.setting.device)
         return time.perf_counter()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from poolbench import accelerator
 from poolbench.measure.subject import Subject, first
 from poolbench.records.probes import TRANSFORMS, completed
 
@@ -58,13 +59,12 @@ def read_measures(subject: Subject, probe: Mapping[str, Any]) -> dict[str, float
     found: dict[str, float] = {}
     training = model.training
     model.eval()
-    devices = [subject.device] if subject.device.type == "cuda" else []
     try:
         for name, measure in MEASURES.items():
             if not measure.asked(options):
                 continue
             module, _, function = measure.place.partition(":")
-            with torch.random.fork_rng(devices=devices):
+            with accelerator.undrawn(subject.device):
                 torch.manual_seed(subject.generator(name).initial_seed())  # of pools that draw in evaluation too
                 read = getattr(import_module(f"poolbench.measure.{module}"), function)
                 found |= read(limited, *measure.given(options))

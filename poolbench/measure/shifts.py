@@ -12,6 +12,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import doubled
 from poolbench.measure.invariance import folded, translated
 from poolbench.measure.subject import Subject, first, noted, sites_of
 from poolbench.records.probes import amount_text
@@ -146,12 +147,13 @@ def along_with(maps: Tensor, places: float) -> Tensor:
     """Maps ``(N, C, H, W)`` moved to the right by ``places`` of their own grid, as their Fourier series goes on between
     its points; circular."""
     width = maps.shape[3]
-    turns = torch.fft.rfftfreq(width, device=maps.device, dtype=torch.float64)
+    exact = doubled(maps)
+    turns = torch.fft.rfftfreq(width, device=exact.device, dtype=torch.float64)
     phase = torch.exp(-2j * math.pi * turns * places)
     if width % 2 == 0:  # of the highest frequency there is only the cosine
         phase[-1] = phase[-1].real.clone()
-    spectrum = torch.fft.rfft(maps.double(), dim=3) * phase
-    return torch.fft.irfft(spectrum, n=width, dim=3).to(maps.dtype)
+    spectrum = torch.fft.rfft(exact, dim=3) * phase
+    return torch.fft.irfft(spectrum, n=width, dim=3).to(maps)
 
 
 def _maps(model: nn.Module, sites: list[nn.Module], x: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity
 
+from poolbench import accelerator
+
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 Operator = Callable[[Tensor], Tensor]
@@ -40,7 +42,7 @@ class Timing:
     backward: list[float] = field(default_factory=list)
     unit: list[float] = field(default_factory=list)
     copy: list[float] = field(default_factory=list)  # one pass over the map: read and written
-    extra_memory: int = 0
+    extra_memory: int | None = 0
     error: str | None = None
 
 
@@ -61,7 +63,7 @@ def time_operators(
     rounds of the time over that of max pooling), ``multiple_quartiles``, ``floors`` (multiple of the time in which
     memory could be read and written once: input, output and the gradients of both, at the speed of the copy),
     ``extra_memory`` (largest number of bytes in use at once beyond the input, the output and their gradients, over
-    the input's bytes), or ``error``.
+    the input's bytes; None where the device does not count them), or ``error``.
     """
     torch.set_num_threads(setting.threads)
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +82,7 @@ def time_operators(
             timings[name].extra_memory = case.extra_memory()
             cases[name] = case
         except Exception as error:
-            timings[name].error = f"{type(error).__name__}: {error}".partition("\n")[0]
+            timings[name].error = accelerator.missing(error) or f"{type(error).__name__}: {error}".partition("\n")[0]
     for number in range(rounds):
         progress(f"round {number + 1} of {rounds}")
         for name, case in cases.items():
@@ -125,15 +127,16 @@ class _Case:
             del y
         return forward / self.repeats, backward / self.repeats
 
-    def extra_memory(self) -> int:
-        """Peak of the bytes allocated in a forward and backward pass, less the output and the input's gradient."""
+    def extra_memory(self) -> int | None:
+        """Peak of the bytes allocated in a forward and backward pass, less the output and the input's gradient; None
+        where the device does not count them."""
         self.x.grad = None
         needed = self.output_bytes + self.x.numel() * self.x.element_size()
-        if self.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            self.operator(self.x).backward(self.gradient)
-            return max(0, torch.cuda.max_memory_allocated() - before - needed)
+        if self.device != "cpu":
+            if not accelerator.counts_memory(self.device):
+                return None
+            peak = accelerator.growth(self.device, lambda: self.operator(self.x).backward(self.gradient))
+            return max(0, peak - needed)
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports on its own start and stop
         with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             self.operator(self.x).backward(self.gradient)
@@ -160,7 +163,7 @@ def _summary(timing: Timing, case: _Case, map: Tensor) -> dict[str, Any]:
         "multiple": statistics.median(multiples),
         "multiple_quartiles": _quartiles(multiples),
         "floors": statistics.median(floors),
-        "extra_memory": timing.extra_memory / size,
+        "extra_memory": None if timing.extra_memory is None else timing.extra_memory / size,
     }
 
 
@@ -182,8 +185,7 @@ def _timed(function: Callable[[], Any], device: str, seconds: float) -> float:
 
 
 def _now(device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    accelerator.synchronize(device)
     return time.perf_counter()
 
 

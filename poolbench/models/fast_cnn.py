@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import doubled
 from poolbench.checks import TRUTH, checked, whole, wholes
 from poolbench.models.mirrored import MirroredConv2d, MirroredNorm2d, MirroredPatches2d, MirroredSum
 from poolbench.models.sites import Sites, Trunk
@@ -95,7 +96,7 @@ class FastCNN(Trunk):
         channels, moments, count = first.weight.shape[1], 0.0, 0
         for some in images.float().split(_CHUNK):  # all patches at once would be hundreds of megabytes
             patches = some.unfold(2, _PATCH, 1).unfold(3, _PATCH, 1).permute(1, 4, 5, 0, 2, 3)
-            patches = patches.reshape(channels * _PATCH**2, -1).double()
+            patches = doubled(patches.reshape(channels * _PATCH**2, -1))
             moments, count = moments + patches @ patches.T, count + patches.shape[1]
         every = torch.eye(len(moments), dtype=moments.dtype, device=moments.device)
         if self.mirror:

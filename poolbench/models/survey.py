@@ -1,7 +1,6 @@
 """Which parts of a net make its maps smaller, found by running it once."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from poolbench import accelerator
 from poolbench.checks import Rule, checked, wholes
 from poolbench.models.sites import is_site
 
@@ -128,7 +128,7 @@ def survey(model: nn.Module, input_size: tuple[int, int, int]) -> list[Place]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), undrawn(image.device), _Functions(called):
+        with torch.no_grad(), accelerator.undrawn(image.device), _Functions(called):
             model(image)
     except (ValueError, RuntimeError, IndexError, AssertionError) as error:
         size = "x".join(str(side) for side in input_size)
@@ -143,13 +143,6 @@ def survey(model: nn.Module, input_size: tuple[int, int, int]) -> list[Place]:
         for module, mode in modes:  # one by one: a part of the model may be frozen
             module.training = mode
     return [*reached, *(place for place in found.values() if not place.inputs)]
-
-
-def undrawn(device: torch.device) -> AbstractContextManager[None]:
-    """What a forward pass on ``device`` draws in here leaves no trace in the generators."""
-    # An imagined GPU (torch's FakeTensorMode) has none.
-    devices = [device] if device.type == "cuda" and torch.cuda.is_available() else []
-    return torch.random.fork_rng(devices=devices)
 
 
 def image_size(model: nn.Module, input_size: Sequence[int] | None) -> tuple[int, int, int]:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poolbench import accelerator
 from poolbench.messages import counted
 from poolbench.models.sites import Sites, derive, initialise, made_for, moved, tie
-from poolbench.models.survey import Place, image_size, survey, undrawn, window_of
+from poolbench.models.survey import Place, image_size, survey, window_of
 from poolbench.models.swapped import SwappedPool2d, pooled_kind
 from poolbench.registry import nearest
 
@@ -344,7 +345,7 @@ def _try(site: nn.Module, place: Place, like: Tensor) -> None:
     modes = [(module, module.training) for module in site.modules()]
     site.eval()
     try:
-        with torch.no_grad(), undrawn(like.device):
+        with torch.no_grad(), accelerator.undrawn(like.device):
             map = torch.zeros(2, *place.inputs[0][1:], device=like.device, dtype=like.dtype)
             shape = tuple(site(map).shape[1:])
     except (ValueError, RuntimeError, IndexError, AttributeError) as error:

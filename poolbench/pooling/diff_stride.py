@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import widest
 from poolbench.checks import TRUTH, number
 from poolbench.pooling.base import Pool, refuse_open
 from poolbench.pooling.parts.filters import separable
@@ -94,7 +95,7 @@ class DiffStride2d(Pool):
             return super().output_size(size)
         if min(size) < 2:
             raise ValueError(f"{self._name()}: a map of {size[0]}x{size[1]} pixels has no frequency but one")
-        strides = self.strides.detach().double().clamp(min=1).expand(2).tolist()
+        strides = self.strides.detach().to(widest(self.strides.device)).clamp(min=1).expand(2).tolist()
         height, width = (
             max(2, min(side, 2 * math.ceil(side / (2 * stride) + self.smoothness)))
             for side, stride in zip(size, strides, strict=True)
@@ -114,14 +115,13 @@ class DiffStride2d(Pool):
     def _matrix(self, side: int, n: int, stride: Tensor) -> Tensor:
         """``(n, side)``: transform, mask, cut and transform back of a row."""
         wide = torch.float64 if stride.dtype == torch.float64 else torch.float32
-        k = torch.arange(n // 2 + 1, dtype=torch.float64, device=stride.device)
+        dtype, device = widest(stride.device), stride.device
+        k = torch.arange(n // 2 + 1, dtype=dtype, device=device)
         weight = torch.full_like(k, 2.0)
         weight[0] = 1.0
         if n % 2 == 0:
             weight[-1] = 1.0  # the average of its two halves
-        after, before = (
-            2 * math.pi * torch.arange(m, dtype=torch.float64, device=stride.device)[:, None] * k / m for m in (n, side)
-        )
+        after, before = (2 * math.pi * torch.arange(m, dtype=dtype, device=device)[:, None] * k / m for m in (n, side))
         both = torch.stack([after.cos(), after.sin()]), torch.stack([before.cos(), before.sin()])
         after, before = (waves.to(wide) for waves in both)
         kept = (weight.to(wide) * self._mask(k.to(wide), side, n, stride.to(wide))) / side

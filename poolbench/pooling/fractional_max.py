@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import widest
 from poolbench.checks import TRUTH, checked, number, one_of, whole
 from poolbench.pooling.base import Pool
 from poolbench.pooling.parts.draws import drawing
@@ -105,7 +106,11 @@ class FractionalMaxPool2d(Pool):
             twos = keys.argsort(-1) < span - steps
             starts = torch.cat([twos.new_zeros(images, 1), 1 + twos.long()], 1).cumsum(1)
         else:
-            u = self._draw(images, 1, device) if images else torch.full((1, 1), 0.5, dtype=torch.float64, device=device)
+            u = (
+                self._draw(images, 1, device)
+                if images
+                else torch.full((1, 1), 0.5, dtype=widest(device), device=device)
+            )
             alpha = span / max(1, steps)
             starts = (alpha * (torch.arange(steps + 1, device=device) + u)).floor() - (alpha * u).floor()
             # Whatever the rounding, they end where the map does.
@@ -116,8 +121,8 @@ class FractionalMaxPool2d(Pool):
 
     def _draw(self, images: int, numbers: int, device: torch.device) -> Tensor:
         if self.generator is None:
-            return torch.rand(images, numbers, dtype=torch.float64, device=device)
-        return torch.rand(images, numbers, dtype=torch.float64, device=device, generator=self.generator)
+            return torch.rand(images, numbers, dtype=widest(device), device=device)
+        return torch.rand(images, numbers, dtype=widest(device), device=device, generator=self.generator)
 
     def flops_per_window(self) -> int:
         # A comparison for each column of two rows and one between the columns; columns are shared where windows

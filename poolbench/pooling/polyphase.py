@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from poolbench.accelerator import widest
 from poolbench.checks import one_of
 from poolbench.pooling.base import Pool, is_open, leading, refuse_open
 from poolbench.pooling.parts.images import over_images
@@ -73,13 +74,13 @@ class PolyphasePool2d(Pool):
     def _norms(self, x: Tensor) -> tuple[Tensor]:
         x = self._prepared(x)
         # First over the channels, which does not depend on where a cell lies, then in double precision: so a shift
-        # changes no norm by more than its last digits, and no decision.
+        # changes no norm by more than its last digits, and no decision. On mps, without it, it may change one.
         height, width = x.shape[-2] // 2 * 2, x.shape[-1] // 2 * 2
         cells = NORMS[self.criterion](leading(x, height, width) if is_open(x) else x[..., :height, :width])
         if self.criterion == "linf":
             phases = cells.amax(1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).amax((1, 3))
         else:
-            phases = cells.sum(1).double().unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((1, 3))
+            phases = cells.sum(1).to(widest(x.device)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).sum((1, 3))
         return (phases.transpose(1, 2).flatten(1),)
 
     def _prepared(self, x: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class S3Pool2d(Pool):
 
     def _chances(self, out: int) -> Tensor:
         """``(out, rows of z)``: how likely each row is to be the one that is kept, in order."""
-        chances = torch.zeros(out, (out - 1) * self.kernel_size + 1, dtype=torch.float64)
+        chances = torch.zeros(out, (out - 1) * self.kernel_size + 1, dtype=torch.float64, device="cpu")
         done = 0
         for first, rows, kept in self._strips(out):
             for i in range(kept):

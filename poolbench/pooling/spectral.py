@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poolbench.accelerator import widest
 from poolbench.checks import Rule, is_whole, number, one_of, wholes
 from poolbench.pooling.base import Pool, refuse_open
 from poolbench.pooling.parts.filters import LARGEST_MATRIX, separable
@@ -126,13 +127,14 @@ class SpectralPool2d(Pool):
         if not (self.random and self.training):
             return None
         options = {} if self.generator is None else {"generator": self.generator}
-        drawn = torch.rand((), dtype=torch.float64, device=x.device, **options)
+        drawn = torch.rand((), dtype=widest(x.device), device=x.device, **options)
         return self.dropout_min + (1 - self.dropout_min) * drawn
 
     def _matrix(self, side: int, n: int, share: Tensor | None, device: torch.device) -> Tensor:
         """``(n, side)``: both transforms and the cut between them, of a row; real, since the halves of each frequency
         are conjugate."""
-        k = torch.arange(n // 2 + 1, dtype=torch.float64, device=device)
+        dtype = widest(device)
+        k = torch.arange(n // 2 + 1, dtype=dtype, device=device)
         weight = torch.full_like(k, 2.0)
         weight[0] = 1.0
         if n % 2 == 0:
@@ -141,16 +143,15 @@ class SpectralPool2d(Pool):
                 weight[-1] = 1.0  # nothing is cut
         if share is not None:
             weight = weight * (k <= share * (n / 2))
-        after, before = (
-            2 * math.pi * torch.arange(m, dtype=torch.float64, device=device)[:, None] * k / m for m in (n, side)
-        )
+        after, before = (2 * math.pi * torch.arange(m, dtype=dtype, device=device)[:, None] * k / m for m in (n, side))
         y = (after.cos() * weight) @ before.cos().T + (after.sin() * weight) @ before.sin().T
         return y * (self._gain(side, n) / side)
 
     def _imaginary(self, side: int, n: int, share: Tensor | None, device: torch.device) -> Tensor:
         """``(n, side)``: what the frequency ``-n / 2`` without its other half leaves as imaginary part."""
-        signs = 1.0 - 2.0 * (torch.arange(n, dtype=torch.float64, device=device) % 2)
-        wave = (math.pi * n / side * torch.arange(side, dtype=torch.float64, device=device)).sin()
+        dtype = widest(device)
+        signs = 1.0 - 2.0 * (torch.arange(n, dtype=dtype, device=device) % 2)
+        wave = (math.pi * n / side * torch.arange(side, dtype=dtype, device=device)).sin()
         y = signs[:, None] * wave * (self._gain(side, n) / side)
         return y if share is None else y * (share >= 1)
 
@@ -179,7 +180,7 @@ class SpectralPool2d(Pool):
             spectrum = torch.cat([low, high], axis)
         if share is None:
             return spectrum
-        k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64, device=spectrum.device).abs()
+        k = torch.fft.fftfreq(n, 1 / n, dtype=widest(spectrum.device), device=spectrum.device).abs()
         kept = (k <= share * (n / 2)).to(spectrum.dtype)
         return spectrum * kept.view([-1 if one == axis else 1 for one in range(4)])
 

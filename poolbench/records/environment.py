@@ -41,6 +41,7 @@ def describe(
     code: dict[str, Any],
     config: Mapping[str, Any] | None = None,
     switches: Mapping[str, Any] | None = None,
+    driver: str | None = None,
 ) -> dict[str, Any]:
     """``environment.json``: nothing in it names a place or a machine, since archives of records are published.
 
@@ -52,6 +53,7 @@ def describe(
         code: what :func:`code_version` said when the code was loaded.
         config: of the cell, for where its components come from.
         switches: torch's own settings that change numbers.
+        driver: of an accelerator that is not NVIDIA's; its kernels are in there, so it counts in the fingerprint.
     """
     set_flags = flags()
     # What can change the last bits of a result; a training that goes on under another is marked.
@@ -63,6 +65,8 @@ def describe(
         "device": device,
         "memory_kept": memory_kept,
     }
+    if driver is not None:  # never of CUDA, whose fingerprints are older than this
+        bits["driver"] = driver
     if arithmetic := of_arithmetic(set_flags):  # else the fingerprint is the one that it was before flags were recorded
         bits["flags"] = arithmetic
     return {
@@ -75,8 +79,8 @@ def describe(
         "capability": capability,
         "cores": available_cores(),
         "memory_bytes": memory_bytes(),
-        "gpus": gpu_names(),
-        "gpu_driver": gpu_driver(),
+        "gpus": gpu_names() if driver is None else [device],
+        "gpu_driver": gpu_driver() if driver is None else driver,
         "threads": threads,
         "device": device,
         "allocator_kept": memory_kept,
@@ -137,6 +141,12 @@ def cpu_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def torch_build() -> str:
+    """What the installed torch was built for, as its version ends: ``cu130``, ``xpu``, ``cpu``; empty without a word,
+    as on macOS. Asked without loading it."""
+    return (_version("torch") or "").partition("+")[2]
 
 
 def _version(package: str) -> str | None:

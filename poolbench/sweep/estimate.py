@@ -3,6 +3,8 @@
 import heapq
 import math
 import os
+import platform
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from poolbench.checks import is_number
 from poolbench.options import names
-from poolbench.records.environment import available_cores, cpu_name
+from poolbench.records.environment import available_cores, cpu_name, torch_build
 from poolbench.records.identity import digest, identity
 from poolbench.records.overview import share_done
 from poolbench.records.read import Record, RecordError, read_json, read_records
@@ -100,12 +102,19 @@ def cells_at_once(plan: Plan) -> int:
     """How many cells a sweep of ``plan`` trains at once on this machine, as far as can be told without torch."""
     if plan.options["workers"]:
         return int(plan.options["workers"])
-    devices = {cell.trainer.device for cell in plan.cells}
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = len(list(Path("/dev").glob("nvidia[0-9]*"))) if devices & {"auto", "cuda"} else 0
-    if visible is not None:
-        gpus = min(gpus, len([name for name in visible.split(",") if name.strip()]))
-    return gpus or available_cores()
+    return _accelerators({cell.trainer.device for cell in plan.cells}) or available_cores()
+
+
+def _accelerators(devices: set[str]) -> int:
+    """How many GPUs of this machine cells on ``devices`` share."""
+    if sys.platform == "darwin":
+        return int(platform.machine() == "arm64" and bool(devices & {"auto", "mps"}))
+    kind, files, variable = ("cuda", "nvidia[0-9]*", "CUDA_VISIBLE_DEVICES")
+    if torch_build() == "xpu":
+        kind, files, variable = ("xpu", "dri/renderD*", "ZE_AFFINITY_MASK")
+    gpus = len(list(Path("/dev").glob(files))) if devices & {"auto", kind} else 0
+    visible = os.environ.get(variable)
+    return gpus if visible is None else min(gpus, len([name for name in visible.split(",") if name.strip()]))
 
 
 def wall_seconds(estimates: Iterable[Estimate], workers: int) -> float:

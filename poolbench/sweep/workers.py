@@ -77,7 +77,7 @@ class _Run:
         writable(Path(cells[0].config["runs_dir"]))
         self.code = environment.code_version()
         self.context = _context(cells)
-        self.gpus = _check_and_prepare(self.context, cells)
+        self.kind, self.gpus = _check_and_prepare(self.context, cells)
         cores = environment.available_cores()
         self.workers = plan.options["workers"] or self.gpus or cores
         self.threads = max(1, cores // self.workers)
@@ -124,7 +124,7 @@ class _Run:
         if state == DAMAGED:
             self.watcher.ended(cell, DAMAGED, "its record cannot be read: set aside, trained again")
         slot = min(set(range(self.workers)) - {slot for *_, slot in self.running.values()})
-        device = f"cuda:{slot % self.gpus}" if self.gpus else None
+        device = f"{self.kind}:{slot % self.gpus}" if self.gpus else None
         process, pipe = _start(self.context, _work, cell.config, self.code, self.threads, device)
         self.running[process.sentinel] = (process, pipe, cell, slot)
         self.watcher.started(cell)
@@ -186,7 +186,8 @@ def _context(cells: list[Cell]) -> Any:
     modules = ["poolbench.cell", "poolbench.sweep.workers", "poolbench.data.augment", *_modules(cells)]
     # The first optimiser that is made imports torch._dynamo, two seconds of work for each cell. Where there is a GPU
     # that import may ask it something, and after a fork it could not be used.
-    if not any(path for name in ("nvidia[0-9]*", "kfd", "dxg") for path in Path("/dev").glob(name)):
+    names = ("nvidia[0-9]*", "kfd", "dxg", *(["dri/renderD*"] if environment.torch_build() == "xpu" else []))
+    if not any(path for name in names for path in Path("/dev").glob(name)):
         modules.append("torch._dynamo")
     context.set_forkserver_preload(modules)
     atexit.unregister(_end_servers)
@@ -266,22 +267,22 @@ def prepare(cells: list[Cell]) -> None:
     _check_and_prepare(_context(cells), cells)
 
 
-def _check_and_prepare(context: Any, cells: list[Cell]) -> int:
+def _check_and_prepare(context: Any, cells: list[Cell]) -> tuple[str, int]:
     """Check each distinct config and have the data ready, in a process of its own: this one does without torch.
 
-    Returns: the number of GPUs to use.
+    Returns: the kind of the accelerators to use, and their number; 0 for the CPU.
     """
     distinct = {digest({k: v for k, v in c.config.items() if k not in ("seed", "run_id")}): c.config for c in cells}
     process, pipe = _start(context, _check, list(distinct.values()))
     try:
-        kind, answer = pipe.recv()
+        word, answer = pipe.recv()
     except EOFError:
         process.join()
         raise CellsRefused(f"checking the cells ended with exit code {process.exitcode}") from None
     process.join()
-    if kind == "refused":
+    if word == "refused":
         raise CellsRefused(answer)
-    return int(answer)
+    return answer
 
 
 def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
@@ -289,6 +290,7 @@ def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the sweep ends its workers itself
     import torch
 
+    from poolbench import accelerator
     from poolbench.assembly import assemble
     from poolbench.data.base import DataError
 
@@ -309,10 +311,7 @@ def _check(pipe: Any, configs: list[dict[str, Any]]) -> None:
             except Exception as error:  # a user's own component may raise anything
                 pipe.send(("refused", f"{config['names']['pool']} in {config['names']['model']}: {error!r}"))
                 return
-        devices = {config["trainer"]["device"] for config in configs}
-        named = len([device for device in devices if device.startswith("cuda:")])
-        shared = torch.cuda.device_count() if devices & {"auto", "cuda"} else 0
-        pipe.send(("gpus", shared or named))
+        pipe.send(("accelerators", accelerator.shared({config["trainer"]["device"] for config in configs})))
     finally:
         pipe.close()
 

@@ -1,28 +1,83 @@
 """Whether a pool lives on any device: made there, run there, and filled anew where memory came without content."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
+from poolbench.accelerator import KINDS
 from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped, new, run, start_draws
 
 _SHAPE = (2, CHANNELS, 8, 10)
 
 
 def devices(make: Maker) -> None:
-    """It is made and runs on meta and on a GPU (an imagined one), and after ``to_empty`` is what it was before."""
+    """It is made and runs on meta and on cuda, mps and xpu (imagined ones), and after ``to_empty`` is what it was."""
     pool = new(make)
     expected = tuple(run(pool, torch.rand(_SHAPE)).shape)
     with _excused(pool):
         _made_and_run(make, "meta", nullcontext(), expected)
-        # Shapes and devices alone are worked out, so no GPU is needed, and one that is there is not touched.
-        _made_and_run(make, "cuda", FakeTensorMode(allow_non_fake_inputs=True), expected)
+        for kind in KINDS:
+            _made_and_run(make, kind, imagined(kind), expected)
         _filled_anew(make)
+
+
+@contextmanager
+def imagined(kind: str) -> Iterator[None]:
+    """Devices of ``kind`` ("cuda", "mps", "xpu") that are only imagined, without float64 where the kind has none.
+
+    Shapes and devices alone are worked out, so no accelerator is needed, and one that is there is not touched. torch
+    imagines CUDA alone as a whole, and says where two devices meet; those of the others are meta by another name.
+    """
+    with ExitStack() as stack:
+        if kind == "cuda":
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        else:
+            stack.enter_context(_Named(kind))
+        if kind == "mps":
+            stack.enter_context(_WithoutFloat64())
+        yield
+
+
+class _Named(TorchFunctionMode):
+    """Who asks for devices of ``kind`` gets meta, and sees it as of ``kind``."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func == torch.Tensor.device.__get__:
+            device = func(*args)
+            return torch.device(self.kind, 0) if device.type == "meta" else device
+        args, kwargs = tree_map(self._meta, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def _meta(self, value: Any) -> Any:
+        named = isinstance(value, str) and value in (self.kind, f"{self.kind}:0")
+        return torch.device("meta") if named or (isinstance(value, torch.device) and value.type == self.kind) else value
+
+
+class _WithoutFloat64(TorchDispatchMode):
+    """Refuses every tensor of float64 on meta, as torch refuses one on mps."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor) and one.is_meta and one.dtype in (torch.float64, torch.complex128):
+                raise Failed(f"on mps {func} makes a tensor of {one.dtype}, which mps does not have")
+        return made
 
 
 @contextmanager
@@ -35,7 +90,7 @@ def _excused(pool: nn.Module) -> Iterator[None]:
         known = kind is not RuntimeError or "meta tensor" in text or "NVIDIA" in text
         if type(pool).__module__.startswith("poolbench.") or not known:
             raise
-        raise Skipped(f"it cannot be tried without values and a GPU: {kind.__name__}: {text}") from error
+        raise Skipped(f"it cannot be tried without values and an accelerator: {kind.__name__}: {text}") from error
 
 
 def _made_and_run(make: Maker, device: str, mode: AbstractContextManager[Any], expected: tuple[int, ...]) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from poolbench import accelerator
 from poolbench.models.sites import Trunk, derive
 from poolbench.training.course import Course, Epoch
 from poolbench.training.schedules import Schedule
@@ -97,7 +98,7 @@ def train_epoch(
     model.train()
     if trainer.frozen_statistics:
         freeze_statistics(model)
-    total_loss = torch.zeros((), dtype=torch.float64, device=device)
+    total_loss = torch.zeros((), dtype=accelerator.widest(device), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     start = shown = time.perf_counter()
     images, row = 0, dict[str, Any]()

@@ -8,26 +8,16 @@ import sys
 
 import torch
 
+from poolbench import accelerator
 from poolbench.records.environment import available_cores
 
 
-def choose_device(device: str) -> torch.device:
-    """The device that ``trainer.device`` names; ``auto`` is CUDA where there is a GPU, else the CPU.
-
-    Raises: ValueError when it is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"trainer.device={device}: there are {torch.cuda.device_count()} GPUs here; use auto or cpu")
-    return chosen
-
-
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raises: ValueError where ``trainer.precision`` would run without the device's support, 20 times slower."""
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError("trainer.precision=fp16 is for CUDA devices; use fp32 or bf16 on this one")
+    """Raises: ValueError where ``trainer.precision`` would run without the device's support, or not at all."""
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("trainer.precision=fp16 is for accelerators (cuda, mps, xpu); use fp32 or bf16 on the CPU")
+    if (reason := accelerator.lacks(precision, device)) is not None:
+        raise ValueError(f"trainer.precision={precision}: {reason}")
     if precision == "bf16" and device.type == "cpu" and not cpu_has_bfloat16():
         raise ValueError("trainer.precision=bf16: this CPU has no bfloat16 instructions (20 times slower); use fp32")
 
@@ -40,27 +30,21 @@ def set_up(device: torch.device, threads: int | None, keep_memory: bool) -> tupl
     kept = keep_memory and device.type == "cpu" and _keep_freed_memory()
     threads = threads or available_cores()
     torch.set_num_threads(threads)
+    accelerator.select(device)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
         # Some operators on GPUs have no deterministic form: torch then warns and the training goes on.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         # fp32 means 32 bits: newer GPUs would convolve with 10 bits of mantissa by default.
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        torch.cuda.reset_peak_memory_stats(device)
     return threads, kept
-
-
-def device_name(device: torch.device) -> str:
-    """``cpu``, or the accelerator's name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def peak_memory(device: torch.device) -> int | None:
     """Most memory in use so far, in bytes: the device's, or on the CPU this process's resident size."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+    if (held := accelerator.peak_memory(device)) is not None:
+        return held
     try:
         import resource
     except ImportError:  # Windows

@@ -40,7 +40,8 @@ def test_a_pool_of_ones_own_is_timed_by_its_path(capsys):
         (["max", "--shape", "0,4,8,8"], "--shape must be four whole numbers"),
         (["max", "--rounds", "0"], "--rounds and --threads must be at least 1"),
         (["max", "--threads", "0"], "--rounds and --threads must be at least 1"),
-        (["max", "--device", "cuda"], "GPU"),
+        (["max", "--device", "cuda"], "--device=cuda: there are 0 cuda devices here"),
+        (["max", "--device", "gpu"], "--device must be auto, cpu, cuda,"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_timed(arguments, words, capsys):

@@ -61,7 +61,8 @@ def test_bad_input_is_refused_before_any_work(command, arguments, words, capsys,
         (["pool=custom", "pool._target_=nopkg.MyPool"], ["nopkg"]),
         (["pool=custom", "pool._target_=torch.nn.MaxPool3d", "+pool.kernel_size=2"], ["stage1.pool1"]),
         (["pool=[max,average]"], ["2 pools"]),
-        (["trainer.device=cuda:7"], ["trainer.device"]),
+        (["trainer.device=cuda:7"], ["trainer.device=cuda:7", "cuda devices here", "cpu"]),
+        (["trainer.device=xpu:7"], ["trainer.device=xpu:7", "xpu devices here", "cpu"]),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_training(command, arguments, words, capsys, tmp_path):

@@ -1,15 +1,18 @@
-"""Heads, models and swapped nets on any device: made on meta and filled afterwards, made and run on a GPU that is only
-imagined. For pools see the check ``devices`` of poolbench.testing."""
+"""Heads, models and swapped nets on any device: made on meta and filled afterwards, made and run on accelerators of
+each kind that are only imagined. For pools see the check ``devices`` of poolbench.testing."""
 
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from poolbench import create_head, create_model, create_pool, swap
+from poolbench.accelerator import KINDS, widest
 from poolbench.heads import HEADS
 from poolbench.models import MODELS
 from poolbench.models.sites import initialise
+from poolbench.testing import Failed
+from poolbench.testing.devices import devices as check_pool
+from poolbench.testing.devices import imagined
 
 HEAD_CASES = [(name, options) for name in HEADS.table for options in ({}, *HEADS.find(name).variants)]
 # Options with which a model is quickly made, several where its layers differ in kind.
@@ -71,14 +74,15 @@ def check_meta(build, shape):
     assert y.shape == expected(x).shape
 
 
-def check_imagined_gpu(build, shape):
-    with FakeTensorMode(), torch.no_grad():
-        with torch.device("cuda"):
-            made = build().eval()
-            assert devices(made) <= {"cuda"}
-            assert made(torch.empty(shape)).device.type == "cuda"
-        # And where the CPU is the default.
-        assert made(torch.empty(shape, device="cuda")).device.type == "cuda"
+def check_imagined(build, shape):
+    for kind in KINDS:
+        with imagined(kind), torch.no_grad():
+            with torch.device(kind):
+                made = build().eval()
+                assert devices(made) <= {kind}
+                assert made(torch.empty(shape)).device.type == kind
+            # And where the CPU is the default.
+            assert made(torch.empty(shape, device=kind)).device.type == kind
 
 
 def test_heads_are_made_on_any_device_and_filled_anew():
@@ -88,7 +92,7 @@ def test_heads_are_made_on_any_device_and_filled_anew():
             return create_head(name, channels=6, num_classes=3, size=(5, 4), **options)
 
         check_meta(build, (2, 6, 5, 4))
-        check_imagined_gpu(build, (2, 6, 5, 4))
+        check_imagined(build, (2, 6, 5, 4))
 
 
 @every_model
@@ -99,7 +103,7 @@ def test_models_are_made_on_any_device_and_filled_anew(name, options):
         return create_model(name, input_size=(side, side), **options)
 
     check_meta(build, (1, 3, side, side))
-    check_imagined_gpu(build, (1, 3, side, side))
+    check_imagined(build, (1, 3, side, side))
 
 
 def test_swapped_nets_are_made_on_any_device_and_filled_anew():
@@ -109,7 +113,34 @@ def test_swapped_nets_are_made_on_any_device_and_filled_anew():
             return swap(Small(), pool, input_size=(32, 32))
 
         check_meta(build, (1, 3, 32, 32))
-        check_imagined_gpu(build, (1, 3, 32, 32))
+        check_imagined(build, (1, 3, 32, 32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_imagined_device_is_seen_as_of_its_kind(kind):
+    with imagined(kind), torch.no_grad():
+        x = torch.ones(2, 3, device=kind)
+        for y in (x, x[:1].to(kind), torch.ones(2).to(f"{kind}:0"), torch.zeros_like(x), x.sum()):
+            assert y.device.type == kind
+        assert torch.ones(2).device.type == "cpu"
+        assert torch.rand(3, dtype=widest(x.device), device=x.device).dtype == (
+            torch.float32 if kind == "mps" else torch.float64
+        )
+
+
+class Wide(nn.Module):
+    """Computes in float64 on the device it gets, which mps does not have."""
+
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x):
+        return nn.functional.avg_pool2d(x.double(), 2).to(x)
+
+
+def test_a_pool_that_computes_in_float64_whatever_the_device_is_caught():
+    with pytest.raises(Failed, match=r"float64, which mps does not have"):
+        check_pool(Wide)
 
 
 def test_a_fitted_head_forgets_its_fit():
@@ -133,7 +164,7 @@ def test_weights_do_not_depend_on_the_default_device():
 
 
 def test_tied_weights_stay_tied_on_an_imagined_gpu():
-    with FakeTensorMode(), torch.device("cuda"):
+    with imagined("cuda"), torch.device("cuda"):
         net = create_model("convnet", pool=lambda channels: create_pool("mixed", channels, per="net"), widths=(4, 6, 8))
     assert len({id(v) for k, v in net.named_parameters(remove_duplicate=False) if k.endswith("logit")}) == 1
 

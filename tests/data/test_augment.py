@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from poolbench.accelerator import here
 from poolbench.data.augment import Batches, plain_batches
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -206,11 +207,11 @@ def test_an_augmentation_that_does_not_fit_is_refused(options):
         Batches(*pictures(), 10, MEAN, STD, options)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_makes_the_same_batches():
+@pytest.mark.skipif(here() is None, reason="needs an accelerator")
+def test_an_accelerator_makes_the_same_batches():
     images, labels = pictures()
     everything = {"flip": True, "crop": 3, "cutout": 2}
     x, y = epoch(Batches(images, labels, 10, MEAN, STD, everything))
-    x_gpu, y_gpu = epoch(Batches(images, labels, 10, MEAN, STD, everything, device="cuda"))
+    x_gpu, y_gpu = epoch(Batches(images, labels, 10, MEAN, STD, everything, device=here()))
     torch.testing.assert_close(x_gpu.cpu(), x)
     assert torch.equal(y_gpu.cpu(), y)

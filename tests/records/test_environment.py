@@ -179,3 +179,14 @@ def test_gpus_are_named_without_waking_them_up(tmp_path, monkeypatch):
     (tmp_path / "version").write_text(version + "GCC version: gcc version 12.2.0\n")
     assert environment.gpu_names() == ["NVIDIA H100 80GB HBM3"] * 2
     assert environment.gpu_driver() == "580.82.07"
+
+
+def test_a_driver_that_is_not_nvidias_is_recorded_and_counts_in_the_fingerprint():
+    """Kernels of mps are a part of macOS; records of CPUs and of CUDA say what they said."""
+    plain, other, older = (
+        describe(**SETTING, code=CODE, driver=driver) for driver in (None, "macOS 26.1", "macOS 15.5")
+    )
+    assert (other["gpus"], other["gpu_driver"]) == (["cpu"], "macOS 26.1")
+    assert (plain["gpus"], plain["gpu_driver"]) == (environment.gpu_names(), environment.gpu_driver())
+    assert len({one["fingerprint"] for one in (plain, other, older)}) == 3
+    assert plain["fingerprint"] == describe(**SETTING, code=CODE)["fingerprint"]

@@ -5,13 +5,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import capturing
+
 
 def may_look(x: Tensor) -> bool:
     """Whether a formula may ask for values of ``x``: not while compiling, tracing or transforming, nor of tensors that
     have none (meta, fake) or stand for many."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in (Tensor, nn.Parameter) or x.is_meta:
         return False
-    return not (transformed(x) or (x.is_cuda and torch.cuda.is_current_stream_capturing()))
+    return not (transformed(x) or capturing(x))
 
 
 def seen_finite(y: Tensor) -> bool:
