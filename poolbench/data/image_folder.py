@@ -42,7 +42,7 @@ class ImageFolder(DataSource):
     Args:
         root: folder that holds `train` and `test`.
         size: height and width of the images, in pixels, at least 2.
-        validation, augmentation, train_samples: see `DataSource`.
+        validation, augmentation, train_samples, test_samples: see `DataSource`.
     Raises: ValueError naming the option; DataError if a folder is not laid out like that, or naming the images that
         cannot be read.
     """
@@ -56,9 +56,10 @@ class ImageFolder(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
         train_samples: int | None = None,
+        test_samples: int | None = None,
     ) -> None:
         checked("data.size", size, Rule(whole(2).allowed, "a whole number of pixels from 2 up"))
-        super().__init__(validation, augmentation, (size, size), train_samples)
+        super().__init__(validation, augmentation, (size, size), train_samples, test_samples)
         self.root = Path(root).expanduser()
 
     def info(self) -> DataInfo:
@@ -67,7 +68,7 @@ class ImageFolder(DataSource):
             num_classes=len(classes),
             size=self.size,
             train_samples=self.kept(len(train)),
-            test_samples=len(test),
+            test_samples=self.kept_for_test(len(test)),
             classes=classes,
             fingerprint=cache_key(sorted((path, size) for path, size, _ in train + test)),
         )

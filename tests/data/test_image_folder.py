@@ -255,5 +255,5 @@ def test_the_yaml_shows_the_defaults():
     config = OmegaConf.to_container(OmegaConf.load(CONF / "image_folder.yaml"))
     assert config.pop("_target_") == "poolbench.data.ImageFolder"
     given, default = ImageFolder(**config), ImageFolder()
-    assert list(config) == ["root", "size", "validation", "augmentation", "train_samples"]
+    assert list(config) == ["root", "size", "validation", "augmentation", "train_samples", "test_samples"]
     assert vars(given) == vars(default)
