@@ -15,6 +15,8 @@ DATA = Registry(
     table={
         "cifar10": "poolbench.data.cifar:CIFAR10",
         "cifar100": "poolbench.data.cifar:CIFAR100",
+        "mnist": "poolbench.data.mnist:MNIST",
+        "fashion_mnist": "poolbench.data.mnist:FashionMNIST",
         "shapes": "poolbench.data.shapes:Shapes",
         "image_folder": "poolbench.data.image_folder:ImageFolder",
     },
