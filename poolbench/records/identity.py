@@ -26,7 +26,7 @@ _ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "model": {"FastCNN": {"mirror": False}},
     "data": {
         **{name: {"train_samples": None, "test_samples": None} for name in ("CIFAR10", "CIFAR100")},
-        "ImageFolder": {"train_samples": None, "test_samples": None},
+        "ImageFolder": {"train_samples": None, "test_samples": None, "test_share": 0.2},
     },
     **{group: {} for group in ("optimizer", "schedule")},
 }
