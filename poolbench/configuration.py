@@ -202,6 +202,10 @@ class Composer:
         keys = [override.partition("=")[0] for override in overrides]
         key = match[1] if match[1] in keys else next((key for key in keys if key.endswith(f".{match[1]}")), match[1])
         options = self.options([o for o in overrides if o.partition("=")[0] in GROUPS])
+        held = key if options.get(key) == {} else key.rpartition(".")[0]
+        if options.get(held) == {}:  # a mapping that is the user's to fill
+            example = key if key != held else f"{held}.NAME"
+            return ConfigError(f"{held} is filled with a plus before each: +{example}=VALUE")
         target = options.get(f"{key.partition('.')[0]}._target_", "")
         own = isinstance(target, str) and target != "" and not target.startswith("poolbench.")
         return ConfigError(unknown_option(key, list(options), WORDS, own and "." in key))

@@ -81,7 +81,7 @@ class Registry:
                 return locate(name, f"{self.kind} {name!r}")
         raise ValueError(f"unknown {self.kind} {name!r}.{self._meant(str(name))} Known: {', '.join(self.names())}")
 
-    def create(self, name: Any, **options: Any) -> Any:
+    def create(self, name: Any, /, **options: Any) -> Any:
         """Build ``name`` with ``options``. Raises: ValueError naming the option that is wrong."""
         if name == "custom":
             if "_target_" not in options:

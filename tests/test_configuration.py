@@ -43,6 +43,8 @@ MISTAKES = [
     (["head=flaten"], ["unknown head 'flaten'", "'flatten'"]),
     (["model=resnett"], ["unknown model 'resnett'", "'resnet'"]),
     (["data=cifar1"], ["unknown data 'cifar1'", "'cifar10'"]),
+    (["data=torchvision", "data.options.split=letters"], ["data.options is", "+data.options.split=VALUE"]),
+    (["data=torchvision", "data.options={split: letters}"], ["data.options is", "+data.options.NAME=VALUE"]),
     (["optimizer=sdg"], ["unknown optimizer 'sdg'", "'sgd'"]),
     (["schedule=cosin"], ["unknown schedule 'cosin'", "'cosine'"]),
     (["probe=invariant"], ["unknown probe 'invariant'", "'invariance'"]),

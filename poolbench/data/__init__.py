@@ -15,13 +15,16 @@ DATA = Registry(
     table={
         "cifar10": "poolbench.data.cifar:CIFAR10",
         "cifar100": "poolbench.data.cifar:CIFAR100",
+        "mnist": "poolbench.data.mnist:MNIST",
+        "fashion_mnist": "poolbench.data.mnist:FashionMNIST",
         "shapes": "poolbench.data.shapes:Shapes",
+        "torchvision": "poolbench.data.torchvision:Torchvision",
         "image_folder": "poolbench.data.image_folder:ImageFolder",
     },
 )
 
 
-def create_data(name: Any, **options: Any) -> DataSource:
+def create_data(name: Any, /, **options: Any) -> DataSource:
     """Build the data source called ``name``: a name that :func:`list_data` lists, a class, or its dotted path.
 
     Raises: ValueError for an unknown name or option (with the nearest matches), or a wrong value.

@@ -22,7 +22,8 @@ class Batches:
         batch_size: images a batch; the last partial batch of an epoch is dropped.
         mean, std: 3 floats each, for pixels in [0, 1].
         augmentation: dict(flip, crop, cutout), see `DataSource`.
-        device: where batches are made; the set is moved there, once. dtype: of the images handed out.
+        device: where batches are made; the set is moved there, once, unless it would fill it.
+        dtype: of the images handed out.
     Raises: ValueError if there are fewer images than `batch_size`, or for a wrong augmentation.
     """
 
@@ -41,7 +42,7 @@ class Batches:
         if not 1 <= batch_size <= samples:
             raise ValueError(f"trainer.batch_size must be from 1 to the {samples} training images, got {batch_size}")
         self.augmentation = checked_augmentation(augmentation, (height, width))
-        self.images, self.labels = images.to(device), labels.to(device)
+        self.images, self.labels = images.to(device) if _has_room(device, images) else images, labels.to(device)
         self.batch_size, self.device, self.dtype = batch_size, torch.device(device), dtype
         self._scale, self._shift = _normalisation(mean, std, height * width, device)
         # Where the pixels of a crop come from: a row of each table for each shift. Reflection and mirroring are in the
@@ -93,7 +94,7 @@ class Batches:
         normalising 6. numpy's take on 3-byte items is as fast but has no second device. Most of it is traffic of
         indices, therefore int32, and relative to the batch, so that they fit however large the set.
         """
-        images = self.images.index_select(0, chosen)
+        images = self.images.index_select(0, chosen.to(self.images.device)).to(self.device)
         rows = self._rows.index_select(0, down).add_(self._starts)
         pixels = rows[:, :, None] + self._columns.index_select(0, column)[:, None, :]
         return images.view(-1, 3).index_select(0, pixels.view(-1)).view(images.shape)
@@ -104,6 +105,12 @@ class Batches:
         rows = self._starts + (top[:, None] + reach) * width
         pixels = rows[:, :, None] + (left[:, None] + reach)[:, None, :]
         x.view(-1, 3).index_fill_(0, pixels.view(-1), 0.0)
+
+
+def _has_room(device: torch.device | str, images: Tensor) -> bool:
+    """Whether `images` leave a device with memory of its own half of what is free there, for net and maps."""
+    device = torch.device(device)
+    return device.type != "cuda" or 2 * images.nbytes <= torch.cuda.mem_get_info(device)[0]
 
 
 def plain_batches(

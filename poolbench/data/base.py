@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from poolbench.checks import TRUTH, Rule, checked, or_null, share, whole
-from poolbench.data.cache import cached_arrays
+from poolbench.data.cache import Streamed, cached_arrays, in_chunks, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +45,11 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Images:
-    """A data set in memory: uint8 images (N, H, W, 3), int64 labels (N,); validation may have no rows.
+    """A loaded data set: uint8 images (N, H, W, 3), int64 labels (N,); validation may have no rows.
 
     mean and std are of the whole training set (validation included, so that both uses normalise alike), per channel,
-    in units where black is 0 and white is 1. Tensors may be maps of a file: read them, do not write to them.
+    in units where black is 0 and white is 1. Tensors may be maps of files larger than memory: read them, do not write
+    to them, and take no copy of all.
     """
 
     train_images: Tensor
@@ -77,6 +78,7 @@ class DataSource:
         train_samples: how many training images there are, those for validation included; None: all. The draw is the
             same for every seed, holds the images of any smaller one, and has every class in proportion. Images are
             normalised by the whole training set's mean and std all the same.
+        test_samples: how many test images are read, drawn in the same way; None: all.
     Raises: ValueError naming the option, its value and what is allowed.
     """
 
@@ -88,8 +90,10 @@ class DataSource:
         augmentation: Mapping[str, int | bool] | None,
         size: tuple[int, int],
         train_samples: int | None = None,
+        test_samples: int | None = None,
     ) -> None:
         self.most = checked("data.train_samples", train_samples, or_null(whole(1)))
+        self.most_tested = checked("data.test_samples", test_samples, or_null(whole(1)))
         self.validation = float(checked("data.validation", validation, share()))
         self.size = size
         self.augmentation = checked_augmentation(augmentation, size)
@@ -106,9 +110,16 @@ class DataSource:
         """Short string that changes whenever `build` would return something else."""
         raise NotImplementedError
 
-    def build(self) -> dict[str, np.ndarray]:
-        """Read or make arrays: train_images, test_images (uint8 NHWC), train_labels, test_labels (int64), classes."""
+    def build(self) -> dict[str, np.ndarray | Streamed]:
+        """Read or make arrays: train_images, test_images (uint8 NHWC), train_labels, test_labels (int64), classes.
+
+        Images that may not fit into memory are left `Streamed`.
+        """
         raise NotImplementedError
+
+    def notes(self) -> list[str]:
+        """What a plan should tell of the data: what it found, and what it chose where nothing was said."""
+        return []
 
     def fetch(self) -> None:
         """Get what `build` reads, downloading it if need be. Raises: DataError if it cannot be had."""
@@ -121,15 +132,15 @@ class DataSource:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of `build` with mean and std (3,), memory-mapped from the cache where possible."""
-        return cached_arrays(self.name, self.cache_key(), lambda: with_statistics(self.build()))
+        return cached_arrays(self.name, self.cache_key(), self.build, with_statistics)
 
     def kept(self, available: int) -> int:
         """How many of so many training images are used. Raises: ValueError when more are asked for."""
-        if self.most is not None and self.most > available:
-            raise ValueError(
-                f"data.train_samples must be at most the {available} training images, got {self.most}; null is all"
-            )
-        return available if self.most is None else self.most
+        return _at_most("train_samples", self.most, available, "training")
+
+    def kept_for_test(self, available: int) -> int:
+        """How many of so many test images are read. Raises: ValueError when more are asked for."""
+        return _at_most("test_samples", self.most_tested, available, "test")
 
     def split_sizes(self, train_samples: int) -> tuple[int, int]:
         """Number of images for (training, validation) out of `train_samples`. Raises: ValueError if either is empty."""
@@ -144,41 +155,64 @@ class DataSource:
     def load(self, seed: int) -> Images:
         """Load everything; the validation images are drawn from the training set by `seed`.
 
-        Without validation the images stay a map of the cache, shared between processes; with it they are a copy.
+        All training images without validation stay a map of the cache, shared between processes, and so do all test
+        images; parts are a copy, on disk where they are large.
         """
         import torch
 
         self.fetch()
         arrays = self.arrays()
-        images, labels = arrays["train_images"], arrays["train_labels"]
-        if (count := self.kept(len(images))) < len(images):
-            rows = nested(labels, count)
-            images, labels = images[rows], labels[rows]
-        train_size, validation_size = self.split_sizes(len(images))
+        labels = arrays["train_labels"]
+        count = self.kept(len(labels))
+        kept = nested(labels, count) if count < len(labels) else None
+        train_size, validation_size = self.split_sizes(count)
+        train, validation = kept, np.arange(0)
         if validation_size:
             digest = hashlib.sha256(f"{seed}/validation".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-            order = torch.randperm(len(images), generator=generator).numpy()
+            order = torch.randperm(count, generator=generator).numpy()
             train, validation = np.sort(order[:train_size]), np.sort(order[train_size:])
-        else:
-            train, validation = slice(None), slice(0, 0)
+            if kept is not None:
+                train, validation = kept[train], kept[validation]
+        labels = arrays["test_labels"]
+        count = self.kept_for_test(len(labels))
+        tested = nested(labels, count, "test_samples") if count < len(labels) else None
+        train_images, train_labels = _part(arrays, "train", train)
+        validation_images, validation_labels = _part(arrays, "train", validation)
+        test_images, test_labels = _part(arrays, "test", tested)
         return Images(
-            train_images=torch.from_numpy(images[train]),
-            train_labels=torch.from_numpy(labels[train]),
-            validation_images=torch.from_numpy(images[validation]),
-            validation_labels=torch.from_numpy(labels[validation]),
-            test_images=torch.from_numpy(arrays["test_images"]),
-            test_labels=torch.from_numpy(arrays["test_labels"]),
+            train_images=train_images,
+            train_labels=train_labels,
+            validation_images=validation_images,
+            validation_labels=validation_labels,
+            test_images=test_images,
+            test_labels=test_labels,
             classes=tuple(str(name) for name in arrays["classes"]),
             mean=tuple(arrays["mean"].tolist()),
             std=tuple(arrays["std"].tolist()),
         )
 
 
-def nested(labels: np.ndarray, count: int) -> np.ndarray:
+def _at_most(option: str, asked: int | None, available: int, which: str) -> int:
+    if asked is not None and asked > available:
+        raise ValueError(f"data.{option} must be at most the {available} {which} images, got {asked}; null is all")
+    return available if asked is None else asked
+
+
+def _part(arrays: Mapping[str, np.ndarray], split: str, rows: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    """Images and labels of some rows of `split`, or of all without a copy."""
+    import torch
+
+    images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    if rows is not None:
+        images, labels = rows_of(images, rows), labels[rows]
+    return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def nested(labels: np.ndarray, count: int, option: str = "train_samples") -> np.ndarray:
     """The rows, in their order, of `count` images: a smaller count's are among them, and every class is there in
-    proportion. The same for every seed."""
-    digest = hashlib.sha256(b"train_samples").digest()
+    proportion. The same for every seed; each `option` draws for itself."""
+    digest = hashlib.sha256(option.encode()).digest()
     draw = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "big")))
     shuffled = draw.permutation(len(labels))
     own = labels[shuffled]
@@ -211,11 +245,12 @@ def checked_augmentation(augmentation: Mapping[str, int | bool] | None, size: tu
 
 
 def with_statistics(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`arrays` with mean and std, float64 (3,), of the training images' channels in [0, 1] units."""
+    """`arrays` with mean and std, float64 (3,), of the training images' channels in [0, 1] units, a chunk at a time."""
     counts = np.zeros((3, 256), dtype=np.int64)
-    for chunk in np.array_split(arrays["train_images"], max(1, len(arrays["train_images"]) // 1000)):
+    images = arrays["train_images"]
+    for part in in_chunks(len(images), images[:1].nbytes * 8):  # counting makes eight bytes of each
         for channel in range(3):
-            counts[channel] += np.bincount(chunk[..., channel].ravel(), minlength=256)
+            counts[channel] += np.bincount(images[part, ..., channel].ravel(), minlength=256)
     # From counts of the 256 levels, so that the figures are exact and the same on every machine.
     levels = np.arange(256) / 255
     pixels = counts.sum(axis=1)

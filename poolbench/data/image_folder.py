@@ -1,48 +1,38 @@
-"""Your own images: one folder a class, under train/ and test/."""
+"""Your own images: one folder a class, under train/ and test/ or in one place."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from poolbench.checks import Rule, checked, whole
+from poolbench.checks import Rule, checked, number, whole
 from poolbench.data import pictures
 from poolbench.data.base import FLIP_AND_CROP, DataError, DataInfo, DataSource
-from poolbench.data.cache import cache_key, cached_arrays
-
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-OTHER_NAMES = (
-    "val",
-    "valid",
-    "validation",
-    "dev",
-    "eval",
-    "testing",
-    "test",
-)  # of the test set with others, in any case
-MOST_NAMED = 20  # broken images in one message
-
-File = tuple[str, int, int]  # path below root, bytes, mtime in ns
+from poolbench.data.cache import Streamed, cache_key, cached_arrays, in_chunks
+from poolbench.data.folders import MOST_NAMED, File, Layout, laid_out
 
 
 class ImageFolder(DataSource):
-    """Your own images, `root/train/<class>/*` and `root/test/<class>/*`, of any size.
+    """Your own images of any size, `root/train/<class>/*` and `root/test/<class>/*`, or `root/<class>/*` alone.
 
-    Each is turned upright as its camera noted, made RGB, shrunk (antialiased, bilinear) or enlarged until its short
-    side is `size`, and cropped to the centre square; once, then kept in the cache. All of them must fit in memory:
-    3 * size * size bytes an image. Files that do not end like images are passed over. Whether the others can be read
-    is looked at before anything is trained, in `plan` too: once, and again when files change.
+    Where there is no `test`, `val` (or `valid`, `validation`) is the test set. Where there is `train` alone, or where
+    the folders of classes lie under `root` itself, a share of each class is held out as the test set: always the same
+    one, whatever the seed, by the names of the files. A plan says what was chosen.
+
+    Each image is turned upright as its camera noted, made RGB, shrunk (antialiased, bilinear) or enlarged until its
+    short side is `size`, and cropped to the centre square; once, then kept in the cache: 3 * size * size bytes an image
+    in a file that need not fit into memory. Files that do not end like images are passed over. Whether the others can
+    be read is looked at before anything is trained, in `plan` too: once, and again when files change.
 
     Args:
-        root: folder that holds `train` and `test`.
+        root: the folder.
         size: height and width of the images, in pixels, at least 2.
-        validation, augmentation, train_samples: see `DataSource`.
+        test_share: share of each class that is held out as the test set where there is no folder of one, in (0, 1).
+        validation, augmentation, train_samples, test_samples: see `DataSource`.
     Raises: ValueError naming the option; DataError if a folder is not laid out like that, or naming the images that
         cannot be read.
     """
@@ -56,57 +46,84 @@ class ImageFolder(DataSource):
         validation: float = 0.0,
         augmentation: Mapping[str, int | bool] | None = FLIP_AND_CROP,
         train_samples: int | None = None,
+        test_samples: int | None = None,
+        test_share: float = 0.2,
     ) -> None:
         checked("data.size", size, Rule(whole(2).allowed, "a whole number of pixels from 2 up"))
-        super().__init__(validation, augmentation, (size, size), train_samples)
+        super().__init__(validation, augmentation, (size, size), train_samples, test_samples)
         self.root = Path(root).expanduser()
+        self.test_share = float(checked("data.test_share", test_share, number(0, 1, open=True)))
 
     def info(self) -> DataInfo:
-        train, test, classes = self._splits
+        train, test = self._files("train"), self._files("test")
         return DataInfo(
-            num_classes=len(classes),
+            num_classes=len(self.layout.train),
             size=self.size,
             train_samples=self.kept(len(train)),
-            test_samples=len(test),
-            classes=classes,
-            fingerprint=cache_key(sorted((path, size) for path, size, _ in train + test)),
+            test_samples=self.kept_for_test(len(test)),
+            classes=tuple(self.layout.train),
+            fingerprint=cache_key(sorted((file.path, file.size) for file in train + test)),
         )
 
     def check(self) -> None:
-        train, test, _ = self._splits
-        files = sorted(train + test)
-        # An entry of the cache says that these files were looked at and are good.
-        cached_arrays(
-            "image_folder_readable", cache_key(1, files), lambda: self._looked_at([path for path, *_ in files])
-        )
+        _ = self._looks
+
+    def notes(self) -> list[str]:
+        narrow, wide, low, high = self._looks["sizes"].tolist()
+        seen = f"{wide}x{high}" if (narrow, low) == (wide, high) else f"{narrow}x{low} to {wide}x{high}"
+        train, test = (f"{len(self._files(split)):,}" for split in ("train", "test"))
+        height, width = self.size
+        return [
+            f"{self.root}: {train} training and {test} test images of {seen} pixels, resized to {width}x{height}, "
+            f"{len(self.layout.train)} classes",
+            *self.layout.notes,
+        ]
 
     def cache_key(self) -> str:
-        train, test, _ = self._splits
-        return cache_key(2, self.size, sorted(train + test))
+        files = sorted(tuple(file) for file in self._files("train") + self._files("test"))
+        return cache_key(2, self.size, files, *([self.test_share] if self.layout.drawn else []))
 
-    def build(self) -> dict[str, np.ndarray]:
-        train, test, classes = self._splits
-        arrays = {"classes": np.array(classes)}
+    def build(self) -> dict[str, np.ndarray | Streamed]:
+        arrays: dict[str, np.ndarray | Streamed] = {"classes": np.array(list(self.layout.train))}
         broken: dict[str, str] = {}
-        for split, files in (("train", train), ("test", test)):
-            paths = [path for path, _, _ in files]
-            images = np.empty((len(paths), *self.size, 3), dtype=np.uint8)
-            with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
-                for row, image in enumerate(pool.map(self._decode, paths)):
+        for split, classes in (("train", self.layout.train), ("test", self.layout.test)):
+            files = self._files(split)
+            chunks = partial(self._chunks, [file.path for file in files], broken, split == "test")
+            arrays[f"{split}_images"] = Streamed((len(files), *self.size, 3), chunks, f"{self.root}: {split} images")
+            counts = [len(classes[name]) for name in self.layout.train]
+            arrays[f"{split}_labels"] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return arrays
+
+    def _chunks(self, paths: list[str], broken: dict[str, str], last: bool) -> Iterator[np.ndarray]:
+        """The images of ``paths``. ``broken`` gets those that cannot be decoded, which after the ``last`` are named."""
+        with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
+            for part in in_chunks(len(paths), 3 * self.size[0] * self.size[1]):
+                images = np.zeros((part.stop - part.start, *self.size, 3), dtype=np.uint8)
+                for row, image in enumerate(pool.map(self._decode, paths[part])):
                     if isinstance(image, str):
-                        broken[paths[row]] = image
+                        broken[paths[part.start + row]] = image
                     else:
                         images[row] = image
-            labels = [classes.index(path.split("/")[1]) for path in paths]
-            arrays |= {f"{split}_images": images, f"{split}_labels": np.array(labels, dtype=np.int64)}
-        self._refuse(broken)
-        return arrays
+                yield images
+        if last:
+            self._refuse(broken)
+
+    @cached_property
+    def _looks(self) -> dict[str, np.ndarray]:
+        """``sizes`` of the images: least and largest width, least and largest height. Raises: DataError naming those
+        that cannot be read."""
+        files = sorted(tuple(file) for file in self._files("train") + self._files("test"))
+        # An entry of the cache says that these files were looked at and are good.
+        return cached_arrays(
+            "image_folder_looked_at", cache_key(1, files), lambda: self._looked_at([path for path, *_ in files])
+        )
 
     def _looked_at(self, paths: list[str]) -> dict[str, np.ndarray]:
         with ThreadPoolExecutor() as pool:
-            faults = pool.map(lambda path: pictures.fault(self.root / path), paths)
-            self._refuse({path: fault for path, fault in zip(paths, faults, strict=True) if fault})
-        return {"images": np.array(len(paths))}
+            looks = list(pool.map(lambda path: pictures.looked_at(self.root / path), paths))
+        self._refuse({path: look for path, look in zip(paths, looks, strict=True) if isinstance(look, str)})
+        widths, heights = np.array(looks).T
+        return {"sizes": np.array([widths.min(), widths.max(), heights.min(), heights.max()])}
 
     def _decode(self, path: str) -> np.ndarray | str:
         """uint8 (size, size, 3), or why there is none."""
@@ -127,87 +144,11 @@ class ImageFolder(DataSource):
         raise DataError("\n  ".join([f"{len(named):,} images cannot be read:", *named[:MOST_NAMED], *more]))
 
     @cached_property
-    def _splits(self) -> tuple[list[File], list[File], tuple[str, ...]]:
-        """Files of train and of test, sorted, and the classes."""
-        splits = {split: self._classes(split) for split in ("train", "test")}
-        train, test = (set(found) for found in splits.values())
-        if train != test:
-            raise DataError(
-                f"{self.root}/train and {self.root}/test must have the same classes; "
-                f"only in train: {_listed(train - test)}; only in test: {_listed(test - train)}"
-            )
-        files = [[file for name in sorted(found) for file in found[name]] for found in splits.values()]
-        return files[0], files[1], tuple(sorted(train))
+    def layout(self) -> Layout:
+        """What is under the root. Raises: DataError for what cannot be told."""
+        return laid_out(self.root, self.test_share)
 
-    def _classes(self, split: str) -> dict[str, list[File]]:
-        folder = self.root / split
-        names = _folders(folder)
-        if not names:
-            raise DataError(
-                f"there are no images at {folder}/<class>/: data.root={str(self.root)!r} must hold "
-                "train/<class>/<images> and test/<class>/<images>, the same classes in both" + self._hint(split)
-            )
-        found = {name: self._files(folder / name) for name in names}
-        if empty := {str(folder / name) for name, files in found.items() if not files}:
-            raise DataError(
-                f"{_listed(empty)} {'hold' if len(empty) > 1 else 'holds'} no images ({' '.join(SUFFIXES)})"
-            )
-        return found
-
-    def _files(self, folder: Path) -> list[File]:
-        """The images in ``folder`` and below, links followed, each once: a link may lead to what is there already."""
-        files: list[File] = []
-        seen: set[tuple[int, int]] = set()
-        _unseen(folder, seen)
-        for parent, folders, names in os.walk(folder, followlinks=True):
-            folders.sort()  # of two names for one file always the same is taken
-            folders[:] = [name for name in folders if _unseen(os.path.join(parent, name), seen)]
-            for name in sorted(names):
-                if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                    path = Path(parent, name)
-                    size, changed = -1, -1
-                    with suppress(OSError):  # a link that leads nowhere, say, which reading it will tell
-                        stat = path.stat()
-                        size, changed = stat.st_size, stat.st_mtime_ns
-                    if _unseen(path, seen):
-                        files.append((path.relative_to(self.root).as_posix(), size, changed))
-        return sorted(files)
-
-    def _hint(self, split: str) -> str:
-        """What may be meant where the folder `split` is not there."""
-        if not self.root.is_dir():
-            return f"; there is no folder {self.root}"
-        within = _folders(self.root)
-        near = [self.root.absolute().parent, *(self.root.absolute() / name for name in within)]
-        if split == "train" and (whole := [folder for folder in near if _folders(folder / "train")]):
-            meant = whole[0] if self.root.is_absolute() else os.path.relpath(whole[0])
-            return f". Did you mean {'its parent' if whole[0] == near[0] else 'the folder in it'}, data.root={meant}?"
-        others = [name for name in within if name.lower() in OTHER_NAMES and name != "test"]
-        if split == "test" and others:
-            return (
-                f". {self.root / others[0]} is not read: rename it to test, or link test to it, if it is to be the test"
-                " set, which is read once, after training. Images to choose by are split off from train "
-                "(data.validation=0.1)"
-            )
-        return f"; it holds the folders {_listed(within[:10])}" if within else "; it holds no folders"
-
-
-def _unseen(path: str | Path, seen: set[tuple[int, int]]) -> bool:
-    """Whether what is at ``path`` is not among ``seen``; adds it."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return True
-    known = (found.st_dev, found.st_ino) in seen
-    seen.add((found.st_dev, found.st_ino))
-    return not known
-
-
-def _folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
+    def _files(self, split: str) -> list[File]:
+        """The images of `split`, class by class."""
+        classes = self.layout.train if split == "train" else self.layout.test
+        return [file for name in self.layout.train for file in classes[name]]

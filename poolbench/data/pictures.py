@@ -69,8 +69,8 @@ def fitted(image: Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(ImageOps.fit(upright(image).convert("RGB"), (width, height), Image.Resampling.BILINEAR))
 
 
-def fault(path: Path) -> str | None:
-    """Why an image file cannot be read, as far as a quick look shows; None if it can.
+def looked_at(path: Path) -> tuple[int, int] | str:
+    """Width and height of the image in a file, or why it cannot be read, as far as a quick look shows.
 
     Of a JPEG the header and the end are looked at, of a PNG the checksums; others are decoded, as nothing less tells.
     """
@@ -78,13 +78,14 @@ def fault(path: Path) -> str | None:
         with opened(path) as image:
             if image.mode in ("I", "F"):
                 return _DEEP
+            size = image.size
             if image.format == "PNG":
                 image.verify()
             elif image.format not in ("JPEG", "MPO") or not _ends(path):
                 image.load()
+            return size
     except Exception as error:  # a broken file may raise nearly anything
         return reason(error)
-    return None
 
 
 def reason(error: Exception) -> str:

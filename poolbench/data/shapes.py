@@ -29,7 +29,7 @@ DISTRACTOR = 8  # in a line or blob
 SMALLEST = 16  # pixels; below it a star is no star
 DARK, LIGHT = 0.65, 0.35  # the ground's channels lie in [0, DARK], those of the shape's first colour in [LIGHT, 1]
 GROUND = 0.6  # contrast of the ground's texture; these three make the set as hard as it is
-_USUAL = 10_000  # training images
+_USUAL, _USUAL_TEST = 10_000, 2000  # images for training and for the test
 AUGMENTATION = {"flip": True, "crop": 2, "cutout": 0}
 
 Array = np.ndarray  # float32 and (n, H, W) where nothing else is said; n is a chunk
@@ -64,7 +64,7 @@ class Shapes(DataSource):
 
     Args:
         train_samples, test_samples: number of images, at least 1. As many as one likes can be drawn, so None, which is
-            all of other data, is 10,000 for training.
+            all of other data, is 10,000 for training and 2,000 for the test.
         size: height and width in pixels, at least 16.
         data_seed: the data's own seed, a whole number >= 0; the training seed does not touch the images.
         position: largest offset of the shape's centre from the image's, as a share of `size`, in [0, 0.5].
@@ -81,7 +81,7 @@ class Shapes(DataSource):
     def __init__(
         self,
         train_samples: int | None = _USUAL,
-        test_samples: int = 2000,
+        test_samples: int | None = _USUAL_TEST,
         size: int = 32,
         data_seed: int = 0,
         position: float = 0.15,
@@ -93,7 +93,7 @@ class Shapes(DataSource):
         augmentation: Mapping[str, int | bool] | None = AUGMENTATION,
     ) -> None:
         self.train_samples = checked("data.train_samples", train_samples, or_null(whole(1))) or _USUAL
-        self.test_samples = checked("data.test_samples", test_samples, whole(1))
+        self.test_samples = checked("data.test_samples", test_samples, or_null(whole(1))) or _USUAL_TEST
         self.data_seed = checked("data.data_seed", data_seed, whole(0))
         side = checked("data.size", size, whole(SMALLEST))
         self.scene = Scene(

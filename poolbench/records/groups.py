@@ -60,7 +60,7 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def data_set(label: str) -> str:
     """A label of data without the number of training images that were taken: ``cifar10(train_samples=500)`` is no
     other data set than ``cifar10``."""
-    return re.sub(r"\(\)$", "", re.sub(r", train_samples=\w+|(?<=\()train_samples=\w+(, )?", "", label))
+    return re.sub(r"\(\)$", "", re.sub(r", ?train_samples=\w+|(?<=\()train_samples=\w+(, ?)?", "", label))
 
 
 def alike_but_samples(configs: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:

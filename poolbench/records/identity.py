@@ -24,7 +24,10 @@ _ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "pool": {name: {"gradient": "exact"} for name in ("SoftPool2d", "AdaPool2d")},
     "head": {"GlobalAverage": {"class_maps": False}},
     "model": {"FastCNN": {"mirror": False}},
-    "data": {name: {"train_samples": None} for name in ("CIFAR10", "CIFAR100", "ImageFolder")},
+    "data": {
+        **{name: {"train_samples": None, "test_samples": None} for name in ("CIFAR10", "CIFAR100")},
+        "ImageFolder": {"train_samples": None, "test_samples": None, "test_share": 0.2},
+    },
     **{group: {} for group in ("optimizer", "schedule")},
 }
 # Of the first two it was not asked whose the class is, so that they do not count for any; the others are of any net.

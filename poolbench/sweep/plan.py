@@ -92,7 +92,7 @@ def make_plan(
     chosen_cells, note = draw(list(cells.values()), options["sample"])
     chosen_cells = in_blocks(chosen_cells) if options["order"] == BLOCKS else chosen_cells
     _refuse_one_name_for_two(chosen_cells)
-    notes = [*_of_merged(merged), *note]
+    notes = [*named.notes(chosen_cells), *_of_merged(merged), *note]
     report_dir = chosen_cells[0].config["report_dir"]
     title = name[0] if scale in (None, USUAL_SCALE) else f"{name[0]}-{scale}"
     return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes), scale, scales)
@@ -234,6 +234,12 @@ class _Names:
         known = self._names_in(config["runs_dir"]).get(cell_hash(config["run_id"]))
         config["run_id"] = known or config["run_id"]
         return Cell(config["run_id"], config, overrides, train_samples)
+
+    def notes(self, cells: Iterable[Cell]) -> list[str]:
+        """What the data of ``cells`` should have told of it, each once."""
+        sources = {id(source): source for source, _ in (self._look_at(cell.config) for cell in cells)}
+        told = [note for source in sources.values() for note in getattr(source, "notes", list)()]
+        return list(dict.fromkeys(told))
 
     def _look_at(self, config: dict[str, Any]) -> tuple[Any, Any]:
         key = repr(sorted(config["data"].items(), key=lambda item: item[0]))

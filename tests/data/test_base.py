@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from poolbench.data import DATA, list_data
+from poolbench.data import DATA, base, list_data
 from poolbench.data.base import FLIP_AND_CROP, DataInfo, DataSource, checked_augmentation, nested, with_statistics
+from poolbench.data.cache import rows_of
 
 
 class Numbers(DataSource):
@@ -18,12 +19,12 @@ class Numbers(DataSource):
     name = "numbers"
     builds = 0
 
-    def __init__(self, validation=0.0, augmentation=FLIP_AND_CROP, samples=100, train_samples=None):
-        super().__init__(validation, augmentation, (8, 6), train_samples)
+    def __init__(self, validation=0.0, augmentation=FLIP_AND_CROP, samples=100, train_samples=None, test_samples=None):
+        super().__init__(validation, augmentation, (8, 6), train_samples, test_samples)
         self.samples = samples
 
     def info(self):
-        return DataInfo(5, self.size, self.kept(self.samples), 10, tuple("abcde"), "1")
+        return DataInfo(5, self.size, self.kept(self.samples), self.kept_for_test(10), tuple("abcde"), "1")
 
     def check(self):
         pass
@@ -189,6 +190,39 @@ def test_a_part_is_the_same_for_every_seed_and_taken_before_the_validation_split
 def test_a_part_is_a_count_or_null(count):
     with pytest.raises(ValueError, match=r"data\.train_samples must be null or a whole number of at least 1, got"):
         Numbers(train_samples=count)
+
+
+def test_a_part_of_the_test_set_holds_every_smaller_part_whatever_the_seed():
+    labels, drawn = np.arange(10) % 5, []
+    for count in (5, 7, 10):
+        sources = [Numbers(test_samples=count, validation=validation) for validation in (0.0, 0.2)]
+        rows = [numbers_of(source.load(seed).test_images) for seed, source in enumerate(sources)]
+        assert rows[0] == rows[1] == nested(labels, count, "test_samples").tolist()
+        assert [row % 5 for row in rows[0]] == sources[0].load(0).test_labels.tolist()
+        assert sources[0].info().test_samples == count
+        assert len(sources[0].load(0).train_images) == 100
+        drawn.append(set(rows[0]))
+    assert drawn[0] < drawn[1] < drawn[2] == set(range(10))
+    assert sorted(row % 5 for row in drawn[0]) == list(range(5))  # every class
+    many = np.arange(100) % 5
+    assert nested(many, 50, "test_samples").tolist() != nested(many, 50).tolist()
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True, "all"])
+def test_a_part_of_the_test_set_is_a_count_or_null(count):
+    with pytest.raises(ValueError, match=r"data\.test_samples must be null or a whole number of at least 1, got"):
+        Numbers(test_samples=count)
+    with pytest.raises(ValueError, match=r"data\.test_samples must be at most the 10 test images, got 11; null is all"):
+        Numbers(test_samples=11).info()
+
+
+def test_parts_are_the_same_from_memory_and_from_disk(monkeypatch, cache):
+    few = Numbers(train_samples=40, validation=0.25, test_samples=5).load(3)
+    monkeypatch.setattr(base, "rows_of", lambda images, rows: rows_of(images, rows, most=0))
+    many = Numbers(train_samples=40, validation=0.25, test_samples=5).load(3)
+    for part in ("train", "validation", "test"):
+        for kind in ("images", "labels"):
+            assert torch.equal(getattr(few, f"{part}_{kind}"), getattr(many, f"{part}_{kind}"))
 
 
 def test_more_than_there_are_is_refused():

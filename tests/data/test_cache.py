@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from poolbench.data import cache
-from poolbench.data.cache import cache_folder, cache_key, cached_arrays, temporary_folder
+from poolbench.data.cache import Streamed, cache_folder, cache_key, cached_arrays, in_chunks, rows_of, temporary_folder
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +105,77 @@ def test_folders_left_by_killed_processes_are_cleared_and_fresh_ones_kept(folder
     with temporary_folder(folder, "set-k"):
         pass
     assert [p.name for p in folder.iterdir()] == [".set-k.new.tmp"]
+
+
+def streamed(count=10, chunk=3, made=None):
+    """Rows that are filled with their number; ``made`` gets the size of each chunk when it is made."""
+
+    def chunks():
+        for start in range(0, count, chunk):
+            rows = np.arange(start, min(start + chunk, count), dtype=np.uint8)
+            if made is not None:
+                made.append(len(rows))
+            yield rows[:, None, None] * np.ones((2, 3), np.uint8)
+
+    return Streamed((count, 2, 3), chunks, "rows")
+
+
+def test_what_comes_in_chunks_is_kept_as_one_array_and_finished_from_the_disk():
+    made = []
+
+    def finish(arrays):
+        assert isinstance(arrays["images"], np.memmap)
+        return {**arrays, "sum": arrays["images"].sum()}
+
+    arrays = cached_arrays("set", "k", lambda: {"images": streamed(made=made), "names": np.array(["a"])}, finish)
+    assert arrays["images"][:, 1, 2].tolist() == list(range(10))
+    assert made == [3, 3, 3, 1]
+    assert set(arrays) == {"images", "names", "sum"}
+    assert cached_arrays("set", "k", refuse)["sum"] == 6 * 45
+
+
+def test_chunks_are_made_anew_in_memory_where_the_cache_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.warns(UserWarning, match="set POOLBENCH_CACHE"):
+        arrays = cached_arrays("set", "k", lambda: {"images": streamed()}, lambda a: {**a, "sum": a["images"].sum()})
+    assert arrays["images"][:, 0, 0].tolist() == list(range(10))
+    assert arrays["sum"] == 6 * 45
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Streamed((11, 2, 3), streamed().chunks, "rows"),
+        Streamed((10, 2, 4), streamed().chunks, "rows"),
+        Streamed((2,), lambda: [np.zeros(2)], "rows"),
+    ],
+)
+def test_chunks_that_are_not_what_they_were_said_to_be_leave_nothing(folder, wrong):
+    with pytest.raises(ValueError, match=r"rows: "):
+        cached_arrays("set", "k", lambda: {"images": wrong})
+    assert not list(folder.iterdir())
+
+
+def test_chunks_cover_everything_once_and_stay_small():
+    parts = list(in_chunks(1000, cache.CHUNK_BYTES // 300))
+    assert [row for part in parts for row in range(part.start, part.stop)] == list(range(1000))
+    assert max(part.stop - part.start for part in parts) == 300
+    assert [part.stop for part in in_chunks(3, 2 * cache.CHUNK_BYTES)] == [1, 2, 3]
+    assert list(in_chunks(0, 5)) == []
+
+
+def test_many_rows_lie_in_a_file_without_a_name_and_few_in_memory(folder):
+    images = np.arange(60, dtype=np.uint8).reshape(10, 2, 3)
+    rows = np.array([1, 4, 7])
+    few, many = rows_of(images, rows, most=18), rows_of(images, rows, most=17)
+    assert np.array_equal(few, images[rows])
+    assert np.array_equal(many, images[rows])
+    assert isinstance(many, np.memmap)
+    assert not isinstance(few, np.memmap)
+    many[0] = 0  # a copy
+    assert images[1].any()
+    assert list(folder.iterdir()) == []
 
 
 RACER = """

@@ -204,7 +204,9 @@ def test_an_interrupted_download_leaves_nothing(tiny, tmp_path, server, monkeypa
 
 def test_two_downloads_at_once_both_succeed(tiny, server, published, tmp_path):
     sources = [tiny(root=tmp_path / "data", mirrors=[f"{server.url}/tiny.tar.gz"]) for _ in range(4)]
-    threads = [threading.Thread(target=source._download) for source in sources]  # past the look whether it is there
+    threads = [
+        threading.Thread(target=source.get, args=([],)) for source in sources
+    ]  # past the look whether it is there
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -326,7 +328,15 @@ def test_names_agree_with_torchvision(ours, theirs):
 def test_the_yaml_shows_the_defaults(source, name, count):
     config = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "conf" / "data" / f"{name}.yaml"))
     assert config.pop("_target_") == f"poolbench.data.{source.__name__}"
-    assert list(config) == ["root", "download", "mirrors", "validation", "augmentation", "train_samples"]
+    assert list(config) == [
+        "root",
+        "download",
+        "mirrors",
+        "validation",
+        "augmentation",
+        "train_samples",
+        "test_samples",
+    ]
     assert vars(source(**config)) == vars(source())
     assert source.name == name
     assert source().info().num_classes == count == len(set(source.classes))

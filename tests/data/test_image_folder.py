@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchvision.transforms import v2
 
-from poolbench.data import pictures
+from poolbench.data import cache, pictures
 from poolbench.data.base import DataError
 from poolbench.data.image_folder import ImageFolder
 
@@ -20,7 +20,7 @@ CONF = Path(__file__).parents[2] / "conf" / "data"
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def surroundings(tmp_path, monkeypatch):
     monkeypatch.setenv("POOLBENCH_CACHE", str(tmp_path / "cache"))
 
 
@@ -126,6 +126,18 @@ def test_a_second_load_does_not_decode(root, monkeypatch):
     assert len(ImageFolder(root, size=8).load(0).train_images) == 6
 
 
+def test_images_are_decoded_a_chunk_at_a_time(root, monkeypatch):
+    whole = ImageFolder(root, size=8).load(0)
+    monkeypatch.setattr(cache, "CHUNK_BYTES", 2 * 8 * 8 * 3)
+    monkeypatch.setenv("POOLBENCH_CACHE", str(root.parent / "other cache"))
+    chunks = ImageFolder(root, size=8).build()["train_images"].chunks
+    assert [len(chunk) for chunk in chunks()] == [2, 2, 2]
+    again = ImageFolder(root, size=8).load(0)
+    for part in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert torch.equal(getattr(whole, part), getattr(again, part))
+    assert (whole.mean, whole.std) == (again.mean, again.std)
+
+
 def test_fingerprint_and_cache_follow_the_files(root, tmp_path):
     first, key = ImageFolder(root).info().fingerprint, ImageFolder(root).cache_key()
     assert ImageFolder(root).info().fingerprint == first
@@ -138,10 +150,13 @@ def test_fingerprint_and_cache_follow_the_files(root, tmp_path):
 
 
 def test_a_missing_folder_says_what_is_expected(root, tmp_path):
-    with pytest.raises(DataError, match=r"nowhere/train/<class>/: .*train/<class>/<images> and test/<class>/<images>"):
+    with pytest.raises(DataError, match=r"nowhere/<class>/: .*train/<class>/<images> and test/<class>/<images>, or"):
         ImageFolder(tmp_path / "nowhere").check()
     with pytest.raises(DataError, match=r"; there is no folder .*nowhere$"):
         ImageFolder(tmp_path / "nowhere").check()
+    (tmp_path / "empty" / "cats").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"there are no images .*; it holds the folders cats$"):
+        ImageFolder(tmp_path / "empty").check()
 
 
 def test_a_root_that_is_too_deep_or_not_deep_enough_names_the_right_one(root, tmp_path, monkeypatch):
@@ -151,19 +166,104 @@ def test_a_root_that_is_too_deep_or_not_deep_enough_names_the_right_one(root, tm
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"Did you mean its parent, data\.root=images\?$"):
         ImageFolder("images/train").check()
-    picture(tmp_path / "flat" / "rose" / "a.png")
-    with pytest.raises(DataError, match=r"; it holds the folders rose$"):
-        ImageFolder("flat").check()
+    picture(tmp_path / "deep" / "flat" / "rose" / "a.png")
+    with pytest.raises(DataError, match=r"a folder for each class, and holds one alone, rose$"):
+        ImageFolder("deep/flat").check()
+    with pytest.raises(DataError, match=r"holds one alone, flat\. Did you mean data\.root=deep/flat\?$"):
+        ImageFolder("deep").check()
+    (root / "train").rename(root / "other")
+    with pytest.raises(DataError, match=r"must hold train/<class>/<images> beside test, .* folders other, test$"):
+        ImageFolder("images").check()
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "Test"])
-def test_a_test_set_under_another_name_is_told_how_to_become_one(root, name):
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Test", "dev"])
+def test_the_test_set_may_have_another_name_which_is_told(root, name):
     (root / "test").rename(root / name)
-    with pytest.raises(DataError, match=rf"images/{name} is not read: rename it to test, .*data\.validation"):
-        ImageFolder(root).check()
-    (root / name).rename(root / "other")
-    with pytest.raises(DataError, match=r"images/test/<class>/: .*; it holds the folders other, train$"):
-        ImageFolder(root).check()
+    source = ImageFolder(root, size=8)
+    assert source.info().test_samples == 2
+    assert source.load(0).test_labels.tolist() == [0, 1]
+    assert source.notes() == [
+        f"{root}: 6 training and 2 test images of 10x12 to 12x14 pixels, resized to 8x8, 2 classes",
+        f"{root / name} is the test set, which is read once, after training",
+    ]
+
+
+def test_of_several_test_folders_test_is_taken_and_the_others_are_told(root):
+    picture(root / "val" / "red" / "a.png")
+    picture(root / "spare" / "red" / "a.png")
+    source = ImageFolder(root)
+    assert source.info().test_samples == 2
+    assert len(source.notes()) == 2
+    assert source.notes()[1].startswith(f"not read: {root / 'spare'}, {root / 'val'}; images to choose by are split")
+
+
+def test_a_test_folder_without_classes_is_not_read_and_told(root, tmp_path):
+    (root / "test").rename(root / "val")
+    picture(root / "test" / "0.png")
+    source = ImageFolder(root)
+    assert source.info().test_samples == 2
+    assert any(note.startswith(f"not read: {root / 'test'};") for note in source.notes())
+
+
+# --- one folder alone
+
+
+@pytest.fixture
+def single(tmp_path):
+    """Three classes of 20, 10 and 5 images in one folder."""
+    for name, count in (("a", 20), ("b", 10), ("c", 5)):
+        for i in range(count):
+            picture(tmp_path / "single" / name / f"{i}.png", (i, len(name), 0), (8, 8))
+    return tmp_path / "single"
+
+
+def split_of(source):
+    return [{file.path.removeprefix("train/") for file in source._files(split)} for split in ("train", "test")]
+
+
+def test_of_one_folder_a_share_of_each_class_is_held_out(single):
+    source = ImageFolder(single, size=8)
+    info, images = source.info(), source.load(seed=0)
+    assert (info.train_samples, info.test_samples, info.classes) == (28, 7, ("a", "b", "c"))
+    assert torch.bincount(images.train_labels).tolist() == [16, 8, 4]
+    assert torch.bincount(images.test_labels).tolist() == [4, 2, 1]
+    assert torch.equal(images.test_images, source.load(seed=1).test_images)
+    train, test = split_of(source)
+    assert not train & test
+    assert "0.2 of each class (data.test_share) is held out as the test set" in source.notes()[1]
+
+
+def test_the_draw_is_the_same_below_train_and_elsewhere_and_nested_in_larger_ones(single, tmp_path):
+    shares = [split_of(ImageFolder(single, test_share=share))[1] for share in (0.2, 0.5, 0.8)]
+    assert shares[0] < shares[1] < shares[2]
+    keys = {ImageFolder(single, test_share=share).cache_key() for share in (0.2, 0.5)}
+    assert len(keys) == 2
+    (tmp_path / "elsewhere").mkdir()
+    single.rename(tmp_path / "elsewhere" / "train")
+    assert split_of(ImageFolder(tmp_path / "elsewhere"))[1] == shares[0]
+
+
+def test_a_new_image_moves_no_other_or_one(single):
+    before = split_of(ImageFolder(single))[1]
+    picture(single / "a" / "new.png")
+    assert len(before ^ split_of(ImageFolder(single))[1] - {"a/new.png"}) <= 1
+
+
+def test_a_class_of_one_image_is_trained_on_and_told_and_nothing_but_such_refused(single, tmp_path):
+    picture(single / "d" / "0.png")
+    source = ImageFolder(single)
+    assert [len(files) for files in source.layout.test.values()] == [4, 2, 1, 0]
+    assert source.notes()[-1] == "no test image, as there is one image alone: d"
+    for name in "ab":
+        picture(tmp_path / "few" / name / "0.png")
+    with pytest.raises(DataError, match=r"few holds one image of each class, and one more"):
+        ImageFolder(tmp_path / "few").check()
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, "half", True, None])
+def test_a_share_that_leaves_nothing_is_refused(share):
+    with pytest.raises(ValueError, match=r"data\.test_share must be a number between 0 and 1, got"):
+        ImageFolder(test_share=share)
 
 
 def test_classes_that_differ_are_listed(root):
@@ -173,12 +273,13 @@ def test_classes_that_differ_are_listed(root):
         ImageFolder(root).check()
 
 
-def test_a_class_without_images_is_named(root):
+def test_a_folder_without_images_is_no_class_and_told(root):
     (root / "train" / "green").mkdir()
-    with pytest.raises(DataError, match=r"train/green holds no images"):
-        ImageFolder(root).check()
-    (root / "train" / "grey").mkdir()
-    with pytest.raises(DataError, match=r"train/green, .*train/grey hold no images"):
+    source = ImageFolder(root)
+    assert source.info().classes == ("blue", "red")
+    assert source.notes()[1] == f"no class, as there are no images in it: {root / 'train' / 'green'}"
+    picture(root / "test" / "green" / "a.png")
+    with pytest.raises(DataError, match=r"only in train: none; only in test: green"):
         ImageFolder(root).check()
 
 
@@ -207,7 +308,7 @@ def test_unreadable_images_are_named_all_at_once_up_to_twenty(root):
     assert lines[-1] == "  and 3 more"
     assert [Path(line.split()[0]).name for line in lines[1:-1]] == [f"bad{i:02}.png" for i in range(20)]
     with pytest.raises(DataError) as decoded:
-        ImageFolder(root, size=8).build()
+        ImageFolder(root, size=8).arrays()
     assert str(decoded.value) == str(caught.value)
 
 
@@ -226,7 +327,7 @@ def test_what_only_decoding_shows_is_named_all_at_once(root):
 def test_files_are_looked_at_once_and_again_when_they_change(root, monkeypatch):
     ImageFolder(root, size=8).check()
     looked = []
-    monkeypatch.setattr(pictures, "fault", lambda path: looked.append(path))
+    monkeypatch.setattr(pictures, "looked_at", lambda path: looked.append(path) or (1, 1))
     ImageFolder(root, size=16).check()
     assert not looked
     picture(root / "train" / "red" / "new.png")
@@ -255,5 +356,5 @@ def test_the_yaml_shows_the_defaults():
     config = OmegaConf.to_container(OmegaConf.load(CONF / "image_folder.yaml"))
     assert config.pop("_target_") == "poolbench.data.ImageFolder"
     given, default = ImageFolder(**config), ImageFolder()
-    assert list(config) == ["root", "size", "validation", "augmentation", "train_samples"]
+    assert list(config) == ["root", "size", "validation", "augmentation", "train_samples", "test_samples", "test_share"]
     assert vars(given) == vars(default)

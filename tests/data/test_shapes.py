@@ -44,7 +44,8 @@ def draw(samples=60, seed=0, stream=0, chunk=CHUNK, **options):
 
 def test_null_is_as_many_training_images_as_by_default():
     assert Shapes(train_samples=None).train_samples == Shapes().train_samples == 10_000
-    assert Shapes(train_samples=None).cache_key() == Shapes().cache_key()
+    assert Shapes(test_samples=None).test_samples == Shapes().test_samples == 2000
+    assert Shapes(train_samples=None, test_samples=None).cache_key() == Shapes().cache_key()
 
 
 def test_the_pixels_of_this_version_are_the_same_on_every_machine():
@@ -204,7 +205,7 @@ def test_the_fingerprint_changes_with_the_content_and_only_then():
     [
         ({"size": 15}, r"data\.size must be a whole number of at least 16, got 15"),
         ({"train_samples": 0}, r"data\.train_samples must be .* at least 1, got 0"),
-        ({"test_samples": 2.5}, r"data\.test_samples must be a whole number"),
+        ({"test_samples": 2.5}, r"data\.test_samples must be null or a whole number"),
         ({"data_seed": -1}, r"data\.data_seed must be .* at least 0, got -1"),
         ({"position": 0.6}, r"data\.position must be a number from 0 to 0\.5, got 0\.6"),
         ({"rotation": "full"}, r"data\.rotation must be a number from 0 to 180, got 'full'"),

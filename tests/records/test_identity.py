@@ -135,6 +135,17 @@ def test_a_pool_with_the_exact_gradient_keeps_the_name_that_it_had_before_there_
     assert len(set(pool_labels([plain, published]))) == 2
 
 
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "image_folder"])
+def test_all_of_the_test_set_is_no_other_cell_and_a_part_of_it_is(name):
+    with composer() as compose:
+        whole, part = compose.complete([f"data={name}"]), compose.complete([f"data={name}", "data.test_samples=500"])
+    before = copy.deepcopy(whole)
+    assert before["data"].pop("test_samples") is None
+    before["data"].pop("test_share", None)
+    assert hash_of(whole) == hash_of(before) == hash_of(with_added(before)) != hash_of(part)
+    assert with_added(before)["data"] == whole["data"]
+
+
 @pytest.mark.parametrize("group", ["pool", "head", "model", "data", "optimizer", "schedule"])
 def test_an_option_that_comes_to_any_group_moves_no_name_until_it_says_something_else(monkeypatch, group):
     with composer() as compose:

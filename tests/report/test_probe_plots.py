@@ -203,6 +203,9 @@ def test_settings_are_told_apart_without_their_amounts():
         ("shapes(image_size=20, train_samples=500)", "shapes(image_size=20)"),
         ("shapes(train_samples=500, image_size=20)", "shapes(image_size=20)"),
         ("shapes(test_samples=500)", "shapes(test_samples=500)"),
+        ("shapes(train_samples=500,size=20)", "shapes(size=20)"),  # as configs label them
+        ("cifar10(train_samples=500,test_samples=90)", "cifar10(test_samples=90)"),
+        ("image_folder(size=20,train_samples=500)", "image_folder(size=20)"),
     ],
 )
 def test_parts_of_a_data_set_are_that_data_set(label, name):
