@@ -6,6 +6,7 @@ Importing this file does not import torch, so that planning a sweep stays cheap.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -206,7 +207,9 @@ def _part(arrays: Mapping[str, np.ndarray], split: str, rows: np.ndarray | None)
     images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     if rows is not None:
         images, labels = rows_of(images, rows), labels[rows]
-    return torch.from_numpy(images), torch.from_numpy(labels)
+    with warnings.catch_warnings():  # the largest are maps that are only read, and nobody writes to them
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def nested(labels: np.ndarray, count: int, option: str = "train_samples") -> np.ndarray:

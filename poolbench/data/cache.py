@@ -5,6 +5,7 @@ The folder is $POOLBENCH_CACHE, else `poolbench` in the user's cache folder. Del
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -138,7 +139,7 @@ def rows_of(images: np.ndarray, rows: np.ndarray, most: int = 2**31) -> np.ndarr
         for part in in_chunks(len(rows), item_bytes):
             file.write(images[rows[part]].data)
         file.flush()
-        return np.memmap(file, images.dtype, "c", shape=(len(rows), *images.shape[1:]))
+        return np.memmap(file, images.dtype, "r+", shape=(len(rows), *images.shape[1:]))
 
 
 @contextmanager
@@ -184,7 +185,14 @@ def _read(entry: Path) -> dict[str, np.ndarray] | None:
 def _mapped(path: Path) -> np.ndarray:
     # Mode "c" (copy on write) because torch warns about arrays that are marked read-only; pages are shared as long as
     # nobody writes to them, and the file never changes.
-    return np.load(path, mmap_mode="c", allow_pickle=False)
+    try:
+        return np.load(path, mmap_mode="c", allow_pickle=False)
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        # What may be written to counts as memory that may be asked for, and of that no system grants much more than it
+        # has; what is only read does not.
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _in_memory(

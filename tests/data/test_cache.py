@@ -178,6 +178,36 @@ def test_many_rows_lie_in_a_file_without_a_name_and_few_in_memory(folder):
     assert list(folder.iterdir()) == []
 
 
+SMALL = """
+import re, resource
+import numpy as np
+from poolbench.data import cache
+from poolbench.data.base import with_statistics
+
+cache.CHUNK_BYTES = 2**22
+shape = (6000, 100, 100, 3)
+def part(rows):
+    return np.full((rows.stop - rows.start, *shape[1:]), 7, np.uint8)
+
+images = cache.Streamed(shape, lambda: map(part, cache.in_chunks(shape[0], 30_000)), "images")
+cache.cached_arrays("set", "warm", lambda: {"train_images": part(slice(0, 1))}, with_statistics)  # imports
+used = int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + 100_000_000,) * 2)
+arrays = cache.cached_arrays("set", "k", lambda: {"train_images": images}, with_statistics)
+assert isinstance(arrays["train_images"], np.memmap) and arrays["train_images"].shape == shape
+assert arrays["train_images"][-1, -1, -1].tolist() == [7, 7, 7] and abs(arrays["mean"][0] - 7 / 255) < 1e-12
+rows = cache.rows_of(arrays["train_images"], np.arange(4000), most=1000)
+assert len(rows) == 4000 and rows[-1, 0, 0, 0] == 7
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded so on Linux alone")
+def test_a_set_larger_than_memory_is_made_read_and_parted():
+    """180 MB of images where 100 MB more may be asked for."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", SMALL], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 RACER = """
 import pathlib, sys, time
 import numpy as np
