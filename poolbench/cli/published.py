@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -51,6 +51,7 @@ def refresh(root: Path) -> Iterator[str]:
             name: declared(folder, plans[name].scale, (cell.config["seed"] for cell in plans[name].cells))
             for name, folder in claimed.items()
         }
+        waiting: dict[str, str] = {}  # of experiments without a record
         few = {name: _how_many([], plan) for name, plan in plans.items()}
         parts: dict[str, str] = {}
         for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
@@ -69,7 +70,8 @@ def refresh(root: Path) -> Iterator[str]:
             if name not in judged:
                 judged[name] = judge(claims[name], [])
                 count = counted(len(plans[name].cells), "cell")
-                parts[f"claims: {name}"] = f"No record is published yet: `poolbench reproduce {name}` trains {count}."
+                waiting[name] = f"No record is published yet: `poolbench reproduce {name}` trains {count}."
+                parts[f"claims: {name}"] = waiting[name]
         if claimed:
             rows = {name: (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()}
             # Experiments of a paper declare its own scale too.
@@ -78,16 +80,35 @@ def refresh(root: Path) -> Iterator[str]:
         pages = [*sorted(Path("experiments").glob("*/README.md")), *sorted(Path("docs").glob("*.md"))]
         for page in [Path("README.md"), *pages]:
             text = _text(page)
-            named = re.findall(r"<!-- results: (\S+) -->", text)
-            of_page = {f"results: {name}": _table(name, page) for name in named}
-            for name in re.findall(r"<!-- samples: (\S+) -->", text):
-                of_page[f"samples: {name}"] = "\n".join(samples_table(_read(name, "samples.csv", page)))
-            for name, numbers in re.findall(r"<!-- numbers: (\S+) ([^>]+?) -->", text):
-                of_page[f"numbers: {name} {numbers}"] = _numbers(name, numbers.split(), page)
-            new = fill(text, {**parts, **of_page})
+            new = fill(text, {**_from_there(parts, page), **_tables(text, page, waiting)})
             if new != text:
                 write_text(page, new)
                 yield f"{page}: brought up to date"
+
+
+def _from_there(parts: dict[str, str], page: Path) -> dict[str, str]:
+    """``parts`` with the links that they have for pages of experiments as ``page`` must have them."""
+    up = "../" * (len(page.parts) - 1)
+    return {name: part.replace("](../../results/", f"]({up}results/") for name, part in parts.items()}
+
+
+def _tables(text: str, page: Path, waiting: Mapping[str, str]) -> dict[str, str]:
+    """The tables that ``text`` of ``page`` names, by what the opening comment says.
+
+    Args:
+        waiting: what is said in place of a table of an experiment without a record.
+    """
+    found: dict[str, str] = {}
+    for whole, kind, name, numbers in re.findall(r"<!-- ((results|samples|numbers): (\S+)([^>]*?)) -->", text):
+        if name in waiting:
+            found[whole] = waiting[name]
+        elif kind == "results":
+            found[whole] = _table(name, page)
+        elif kind == "samples":
+            found[whole] = "\n".join(samples_table(_read(name, "samples.csv", page)))
+        else:
+            found[whole] = _numbers(name, numbers.split(), page)
+    return found
 
 
 def _how_many(records: Iterable[Record], plan: Plan) -> str:

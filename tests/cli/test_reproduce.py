@@ -374,3 +374,19 @@ def test_looks_of_an_experiment_are_held(place, capsys):
 def test_seeds_beyond_the_declared_are_told(place, capsys):
     assert main(["reproduce", "1999_ours", "seeds=4"]) == 0
     assert "Seed 3 is not declared by the experiment" in " ".join(capsys.readouterr().out.split())
+
+
+def test_pages_wait_for_records_and_link_from_where_they_stand(place):
+    (place / "docs").mkdir()
+    markers = ("numbers: 1999_ours consistency", "results: 1999_ours", "samples: 1999_ours", "claims: 1999_ours")
+    (place / "docs/page.md").write_text("".join(f"<!-- {one} -->\n<!-- end -->\n" for one in markers))
+    list(refresh(place))
+    text = (place / "docs/page.md").read_text()
+    assert text.count("No record is published yet: `poolbench reproduce 1999_ours` trains 6 cells.") == len(markers)
+    (place / "docs/page.md").write_text("<!-- claims: 1999_ours -->\n<!-- end -->\n")
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish", "--underpowered"]) == 0
+    links = re.findall(r"\]\(([^)]+)\)", (place / "docs/page.md").read_text())
+    assert links
+    assert all((place / "docs" / link).exists() for link in links)
+    links = re.findall(r"\]\(([^)]+)\)", (place / "experiments/1999_ours/README.md").read_text())
+    assert all((place / "experiments/1999_ours" / link).exists() for link in links)
