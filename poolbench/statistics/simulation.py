@@ -1,6 +1,6 @@
-"""Rule 2 tried on made-up experiments: how often a word is wrong, and how often one is found."""
+"""Rule 2 and races tried on made-up experiments: how often a word is wrong, how often one is found, what is lost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from poolbench.statistics.best import not_told_apart
 from poolbench.statistics.blocks import Difference, fit
 from poolbench.statistics.nets import over_nets
+from poolbench.statistics.race import LOOKS, run
 from poolbench.statistics.words import CANNOT_TELL, CONTRADICTS, ERROR, SUPPORTS, TOO_SMALL, errors_of, words
 
 CONTROL = "control"
@@ -105,6 +106,48 @@ def covered(nets: int, between: float, repeats: int, seed: int) -> tuple[float, 
         mean += low <= 0 <= high
         another += over.low <= true[nets] <= over.high
     return mean / repeats, another / repeats
+
+
+@dataclass(frozen=True)
+class Field:
+    """The arms of made-up races.
+
+    Args:
+        arms: how many; spread: standard deviation of their true means, which each race draws anew.
+        noise: standard deviation of one value, and of what a block adds to all of its arms.
+        alike: as for :class:`Design`.
+    """
+
+    arms: int
+    spread: float
+    noise: float = 0.3
+    alike: float | None = None
+
+
+def raced(field: Field, difference: float, repeats: int, seed: int, looks: Sequence[int] = LOOKS) -> dict[str, float]:
+    """What became of made-up races.
+
+    Args:
+        difference: of interest, in the unit of the values.
+    Returns: ``none_close`` -> share of races that left no arm within ``difference`` of the truly best; ``best_lost`` ->
+        share that left the best itself out; ``left`` -> arms at the end, in the mean; ``cells`` -> share of a full
+        grid's cells that was trained.
+    """
+    draw = np.random.default_rng([seed, field.arms])
+    found = dict.fromkeys(("none_close", "best_lost", "left", "cells"), 0.0)
+    for _ in range(repeats):
+        true = draw.normal(0.0, field.spread, field.arms)
+        design = Design(looks[-1], field.arms, alike=field.alike, block_sd=1.0)
+        values = true[:, None] + field.noise * _drawn(design, 0.0, draw)
+        told = run({str(arm): dict(enumerate(own)) for arm, own in enumerate(values.tolist())}, difference, looks)
+        behind = [true.max() - true[int(arm)] for arm in told[-1].left]
+        found["none_close"] += min(behind) > difference
+        found["best_lost"] += min(behind) > 0
+        found["left"] += len(behind)
+        begun = [field.arms, *(len(one.left) for one in told)]
+        blocks = np.diff([0, *(one.blocks for one in told)])
+        found["cells"] += float(np.dot(begun[:-1], blocks)) / (field.arms * looks[-1])
+    return {name: value / repeats for name, value in found.items()}
 
 
 def _drawn(design: Design, gain: float, draw: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,8 @@ import pytest
 
 from poolbench.statistics.best import not_told_apart, rivals
 from poolbench.statistics.blocks import between, fit
-from poolbench.statistics.race import LOOKS, look, run
+from poolbench.statistics.race import LOOKS, blocks_to_halve, look, run
+from poolbench.statistics.simulation import Field, raced
 
 
 def values(means, blocks, noise=0.3, seed=0):
@@ -80,3 +81,43 @@ def test_the_best_is_seldom_lost():
         looks = run(values([80] * 5, 12, seed=seed), 0.5, (3, 6, 12))
         lost += "arm0" not in looks[-1].left
     assert lost <= 18  # of 200 at 5 %, more than 18 come by chance in one of 500 runs
+
+
+def test_with_a_margin_only_what_is_surely_farther_behind_falls():
+    own = values([80, 78, 75, 70], 6)
+    found = look(own, 0.5, margin=3.0)
+    assert {fall.arm for fall in found.fallen} == {"arm2", "arm3"}
+    assert all(fall.gain.above(3.0) < 0.05 / len(LOOKS) for fall in found.fallen)
+    assert set(look(own, 0.5).left) == {"arm0"}
+
+
+def test_half_of_the_arms_fall_about_when_it_was_said():
+    fell, seeds = [], range(40)
+    for seed in seeds:
+        own = values([80, 79.6, 79.6, 79.6], 40, seed=seed)
+        told = blocks_to_halve({arm: dict(list(v.items())[:40]) for arm, v in own.items()}, 1)
+        at = next((n for n in range(2, 41) if len(look(first(own, n), 0.1, 1).left) <= 2), 41)
+        fell.append(at / told)
+    assert 0.6 < np.median(fell) < 1.6
+
+
+def first(own, blocks):
+    return {arm: dict(list(v.items())[:blocks]) for arm, v in own.items()}
+
+
+def test_arms_that_are_as_good_as_the_best_never_fall():
+    own = values([80, 80, 70], 6, noise=0.2)
+    own["arm1"] = {block: own["arm0"][block] + 0.1 * (-1) ** block for block in own["arm0"]}
+    assert blocks_to_halve(own) < 6  # one of three is half of them, and it is far behind
+    del own["arm2"]
+    assert blocks_to_halve(own) == np.inf
+
+
+def test_made_up_races_tell_what_they_lost_and_cost():
+    far = raced(Field(5, spread=10.0, noise=0.1), 0.5, 20, seed=1)
+    assert (far["none_close"], far["best_lost"]) == (0, 0)
+    assert far["cells"] == pytest.approx(3 / 20, abs=0.03)
+    alike = raced(Field(5, spread=0.0), 0.01, 20, seed=1, looks=(3, 6))
+    assert alike["none_close"] == alike["best_lost"] == 0  # all of them are the best
+    assert alike["cells"] > 0.9
+    assert 4 < alike["left"] <= 5
