@@ -16,11 +16,12 @@ from poolbench.data.augment import plain_batches
 from poolbench.data.base import DataError
 from poolbench.measure.readings import read_measures
 from poolbench.measure.subject import Subject
+from poolbench.measure.test_set import read_test_set
 from poolbench.options import Trainer
 from poolbench.records import environment, files, later
 from poolbench.records.identity import SCHEMA_VERSION, with_added
 from poolbench.records.probes import counting
-from poolbench.records.read import Record
+from poolbench.records.read import Record, read_json
 from poolbench.records.times import now
 from poolbench.registry import component
 from poolbench.training import checkpoint, determinism, process
@@ -50,7 +51,29 @@ def probe_record(
         return None
     began = time.perf_counter()
     subject = _subject(record, probe, root, trust)
-    numbers = read_measures(subject, probe)
+    return _kept(record, asked, read_measures(subject, probe), subject, began)
+
+
+def read_test_later(record: Record, trust: bool | Iterable[str] = False) -> dict[str, Any]:
+    """Read the test set of the trained net of ``record``, a folder, whose training did not, and keep the answer in it,
+    beside ``result.json``; where that was done before, nothing is read anew.
+
+    Returns: the member of the record: ``numbers`` has ``test_accuracy`` (a fraction) and ``test_loss``.
+    Raises: ValueError for a record that read its test set when it was trained, and as :func:`probe_record`.
+    """
+    if record.numbers.get("test_accuracy") is not None:
+        raise ValueError(f"{record.path} read its test set at the end of its training")
+    if known := read_json(record.path / later.file_of(later.TEST)):
+        return known
+    began = time.perf_counter()
+    subject = _subject(record, {}, None, trust)
+    return _kept(record, dict(later.TEST), read_test_set(subject), subject, began)
+
+
+def _kept(
+    record: Record, asked: dict[str, Any], numbers: dict[str, float], subject: Subject, began: float
+) -> dict[str, Any]:
+    """Write the answers to what was ``asked`` into ``record``; they were begun at ``began``, of a counter."""
     here = environment.describe(
         process.device_name(subject.device),
         torch.get_num_threads(),
@@ -63,7 +86,7 @@ def probe_record(
     content = {"schema_version": SCHEMA_VERSION, "run_id": record.run_id, "probe": asked, "numbers": numbers}
     content |= {name: here[name] for name in ("fingerprint", "commit", "dirty")}
     content |= {"seconds": time.perf_counter() - began, "finished": now()}
-    files.write_json(file, content)
+    files.write_json(record.path / later.file_of(asked), content)
     return content
 
 

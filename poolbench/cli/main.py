@@ -14,6 +14,7 @@ COMMANDS = {
     "reproduce": "run a paper's comparison, or all of them, and judge its claims",
     "plan": "show the cells of a sweep, how far each is and what the rest should cost",
     "power": "how many seeds a comparison needs, before anything is trained",
+    "race": "find the best of many arms with few cells: what is surely worse falls out",
     "tune": "search the best recipe of each pool on a validation split, alike for all",
     "status": "what is done, running, queued, failed, and the time left",
     "logs": "what a cell printed, and why it failed",
@@ -32,7 +33,7 @@ COMMANDS = {
 }
 
 # Commands whose words are the user's own, not a record's; status and rerun see for themselves.
-_BUILDING = ("run", "sweep", "reproduce", "tune", "plan", "bench", "check-pool", "gallery", "download", "probe")
+_BUILDING = ("run", "sweep", "reproduce", "tune", "race", "plan", "bench", "check-pool", "gallery", "download", "probe")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -95,7 +95,7 @@ def _refuse_flag(parser: Parser, text: str, arguments: argparse.Namespace, comma
     from poolbench.configuration import MADE, WORDS
 
     key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier() or key in (*WORDS, *MADE):
+    if not equals or not key.isidentifier() or key in (*WORDS, *MADE, *getattr(arguments, "own_words", ())):
         return
     flag = f"--{key.replace('_', '-')}"
     if action := parser.flags.get(flag):

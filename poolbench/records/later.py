@@ -10,6 +10,9 @@ from poolbench.records.identity import digest
 from poolbench.records.probes import counting, is_share
 
 PATTERN = "probe-*.json"
+# What is asked where a cell that was trained without its test set reads it after all, as the last of a race do. No
+# table has the answer, since the result itself says that the test set had no part in it.
+TEST: Mapping[str, Any] = {"test": True}
 _NAME = re.compile(r"[A-Za-z_][\w.+\-]{0,199}")
 _MOST_NUMBERS, _LARGEST = 20_000, 1e30
 

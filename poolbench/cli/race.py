@@ -1,0 +1,246 @@
+"""Find the best of many arms with few cells: what is surely not the best falls, the others go on.
+
+  poolbench race pool=all model=convnet_small data=cifar10 trainer.epochs=8 hours=4 --plan
+  poolbench race pool=all model=convnet_small data=cifar10 trainer.epochs=8 hours=4
+  poolbench race head=all model=convnet_small race.looks=[3,5,8] race.difference=1
+
+Options are those of `poolbench sweep`; every combination of them is an arm, and pool=all or head=all means all that
+there are. Arms are trained block by block (a seed each) without the test set, and looked at on a validation split after
+the declared numbers of blocks. Killed at any moment, the same command goes on. The test set is read once, at the end,
+for the arms that are left.
+
+  race.looks=[3,5,8,12,20]    blocks after which arms are looked at
+  race.difference=0.5         points of accuracy that matter: it ends when the first is surely no more behind any other
+  race.epochs=[2,8]           first a look at a cheap budget, where only arms far behind fall; then the full one
+  race.cheap_difference=3     points that an arm must surely be behind to fall there
+  race.name=NAME              of its folder, report/race-NAME
+  hours=4                     no block is begun that would not end in time; the same command later has hours anew
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from poolbench.cli.options import add_overrides
+from poolbench.cli.words import duration
+from poolbench.messages import counted
+
+if TYPE_CHECKING:
+    from poolbench.racing.declared import Budget, Race
+    from poolbench.racing.run import Outcome, Step
+    from poolbench.sweep.cells import Plan
+
+RISK = (
+    "a cheap budget comes first: an arm that learns late may fall there, as ranks at few epochs need not be those at "
+    "many; the 95 % hold for the arms that the full budget begins with"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plan", action="store_true", help="show arms, looks, cells and estimate, and train nothing")
+    add_overrides(parser)
+    parser.set_defaults(own_words=("hours",))
+
+
+def main(arguments: argparse.Namespace) -> int:
+    from poolbench.racing.declared import declare, make_race
+    from poolbench.racing.run import Unfinished, run_race
+    from poolbench.sweep.launch import launch_plan, launcher_options
+    from poolbench.sweep.workers import run_plan
+
+    launcher, overrides = launcher_options(arguments.overrides)
+    race = make_race(overrides, arguments.config_dir, arguments.trust)
+    _show_plan(race)
+    if arguments.plan:
+        _show_ahead(race)
+        return 0
+    declare(race)
+    runner = (lambda plan, watcher: launch_plan(plan, launcher, watcher)) if launcher else run_plan
+    try:
+        outcome = run_race(race, _Trainer(race, runner), lambda step: _show_step(race, step))
+    except Unfinished as reason:
+        why = "the hours were up before the first look" if race.hours else "cells of the next look are not done"
+        print(f"poolbench: the race is not over: {why} ({reason}); the same command goes on", file=sys.stderr)
+        return 1
+    if not outcome.left:
+        for one in outcome.gone:
+            print(f"poolbench: {one.arm}: {one.reason}", file=sys.stderr)
+        print("poolbench: every arm failed, so there is nothing to race", file=sys.stderr)
+        return 1
+    _show_end(race, outcome, _tested(race, outcome))
+    return 0
+
+
+class _Trainer:
+    """Trains what there is before each look, and keeps ``hours`` over all of it."""
+
+    def __init__(self, race: "Race", run: Callable[..., dict[str, str]]):
+        self.race, self.run, self.began = race, run, time.monotonic()
+
+    def __call__(self, plan: "Plan") -> Mapping[str, str]:
+        from poolbench.cli.progress import SweepProgress
+        from poolbench.racing.run import arm_of, open_cells, unbuildable
+
+        options = {**plan.options, "max_hours": self._left()}
+        if not open_cells(plan).cells or options["max_hours"] == 0:
+            return {}
+        refused = unbuildable(plan)
+        lost = {arm_of(cell) for cell in plan.cells if cell.run_id in refused}
+        own = open_cells(plan)
+        own = dataclasses.replace(own, options=options, cells=tuple(c for c in own.cells if arm_of(c) not in lost))
+        done = len(plan.cells) - len(own.cells) - len(refused)
+        print(f"{plan.name}: {counted(len(own.cells), 'cell')} to train, {done} done before", flush=True)
+        if not own.cells:
+            return refused
+        with SweepProgress(own, 0) as progress:
+            return {**self.run(own, progress), **refused}
+
+    def _left(self) -> float | None:
+        """Hours; None where there is no end."""
+        hours = self.race.hours
+        return None if hours is None else max(0.0, hours - (time.monotonic() - self.began) / 3600)
+
+
+def _tested(race: "Race", outcome: "Outcome") -> dict[str, list[float]]:
+    """Test accuracies of the arms that are left, of each cell that was looked at; what was read before stands."""
+    from poolbench.probing import read_test_later
+    from poolbench.racing.run import records_of
+
+    found: dict[str, list[float]] = {}
+    for arm, records in records_of(race.full, outcome.left, outcome.blocks).items():
+        for cell, record in zip(race.full.cells[arm], records, strict=False):
+            # What the command line names is the user's own; a record in the folder may be anybody's.
+            own = dataclasses.replace(record, config=cell.config)
+            found.setdefault(arm, []).append(read_test_later(own, trust=True)["numbers"]["test_accuracy"])
+    return found
+
+
+def _show_plan(race: "Race") -> None:
+    print(f"race {race.name}: {counted(len(race.arms), 'arm')}: {', '.join(race.arms)}")
+    for arm, why in race.refused.items():
+        print(f"  {arm} cannot take part: {why}")
+    for budget in race.budgets:
+        looks = ", ".join(map(str, budget.looks))
+        falls = f"falls where another is surely more than {_points(budget.margin)} points better"
+        falls = falls if budget.cheap else "falls where another is surely better"
+        print(f"  {_epochs(budget)}: looks after {looks} blocks (seeds); an arm {falls}")
+    close = f"no more than {_points(race.difference)} points behind"
+    print(f"  it ends with one arm, or when the first is surely {close} any other")
+    print(f"  in 95 of 100 races or more an arm is left that is the best, or {close}")
+    for note in race.notes:
+        print(f"note: {note}")
+    if len(race.budgets) > 1:
+        print(f"note: {RISK}")
+
+
+def _show_ahead(race: "Race") -> None:
+    """What there is to train at the most, what of that is done, and what the rest should cost."""
+    from poolbench.cli.plan import cost_lines, left
+    from poolbench.racing.run import plan_of
+    from poolbench.records.state import DONE
+    from poolbench.sweep.estimate import cells_at_once, estimate
+
+    plans = [plan_of(race, budget, race.arms, budget.looks[-1]) for budget in race.budgets]
+    whole = dataclasses.replace(plans[0], cells=tuple(cell for plan in plans for cell in plan.cells))
+    states, workers = whole.states(), cells_at_once(whole)
+    done = sum(state == DONE for state in states.values())
+    print(f"at the most {counted(race.most_cells, 'cell')}, when no arm falls; {done} done before")
+    estimates = estimate(whole, states, workers)
+    for line in cost_lines(estimates.values(), left(estimates, workers)):
+        print(line)
+
+
+def _show_step(race: "Race", step: "Step") -> None:
+    """A look, as it was made."""
+    from poolbench.report.tables import plus_minus
+
+    budget = race.budgets[step.budget]
+    found = f", {step.look.blocks} of them whole" if step.look and step.look.blocks < step.blocks else ""
+    print(f"look after {step.blocks} blocks{found}, {_epochs(budget)}:")
+    for one in step.gone:
+        if one.gain is None:
+            print(f"  {one.arm} fell: {one.reason}")
+            continue
+        low, high = one.gain.interval()
+        by = plus_minus({"by": one.gain.mean, "by_low": low, "by_high": high}, "by")
+        print(f"  {one.arm} fell: {one.rival} is better by {by} points")
+    print(f"  {len(step.left)} left: {', '.join(step.left)}", flush=True)
+
+
+def _show_end(race: "Race", outcome: "Outcome", tested: Mapping[str, list[float]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from poolbench.racing.told import rows
+    from poolbench.report.race import TITLES, texts, write_race
+
+    found, facts = rows(race, outcome, tested), _facts(race, outcome)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in TITLES:
+        table.add_column(title, justify="left" if title in TITLES[:3] else "right", overflow="fold")
+    for row in found:
+        table.add_row(*map(Text, texts(row)))
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    print()
+    console.print(table)
+    for fact in facts:
+        console.print(Text(f"* {fact}"))
+    looks = [_look_words(race, step) for step in outcome.steps]
+    write_race(race.folder, f"Race {race.name}: {_title(outcome)}", facts, found, looks)
+    print(f"Report: {race.folder.as_posix()}/race.md")
+
+
+def _facts(race: "Race", outcome: "Outcome") -> list[str]:
+    """What is to be said beside the table."""
+    from poolbench.racing.told import halving
+
+    grid = len(race.arms) * race.full.looks[-1]
+    facts = [
+        f"It ended after {outcome.blocks} blocks: {outcome.end}.",
+        f"With a chance of 95 % or more an arm is left that is the best, or no more than {_points(race.difference)} "
+        "points worse, as read on the validation images.",
+        f"{counted(outcome.full_cells, 'cell')} of the full budget trained, of the {grid} of a full grid"
+        + (f"; and {outcome.cells - outcome.full_cells} at cheap budgets." if len(race.budgets) > 1 else "."),
+        "Accuracies in % with 95 % intervals; the test set was read once, of the arms that are left.",
+    ]
+    told = halving(race, outcome)
+    if told is not None:
+        facts.append(_halving_words(told))
+    if len(race.budgets) > 1:
+        facts.append(f"Risk: {RISK}.")
+    return facts
+
+
+def _halving_words(told: Any) -> str:
+    how = "told from today's means and noise, as if both stayed"
+    if told.cells is None:
+        return f"Half of the arms that are left are as good as the best: more blocks should not halve them ({how})."
+    blocks, cells = f"{math.ceil(told.blocks)} blocks in all", counted(told.cells, "cell")
+    return (
+        f"To halve the arms that are left should take {blocks}, {cells} more, about {duration(told.seconds)} here ({how}; "
+        "a cell takes what those of its arm took)."
+    )
+
+
+def _look_words(race: "Race", step: "Step") -> str:
+    epochs = race.budgets[step.budget].epochs
+    return f"{step.blocks} blocks" + (f", {counted(epochs, 'epoch')}" if race.budgets[step.budget].cheap else "")
+
+
+def _title(outcome: "Outcome") -> str:
+    of = len(outcome.left) + len(outcome.gone)
+    return f"{len(outcome.left)} of {counted(of, 'arm')} left after {outcome.blocks} blocks"
+
+
+def _epochs(budget: "Budget") -> str:
+    epochs = {cells[0].trainer.epochs for cells in budget.cells.values()}
+    return counted(epochs.pop(), "epoch") if len(epochs) == 1 else "epochs as each arm has them"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:g}"
