@@ -47,6 +47,7 @@ SHARING = {
         "cli/test_reproduce",
         "cli/test_rerun",
         "cli/test_tune",
+        "cli/test_race",
         "sweep/test_launch",
         "sweep/test_workers",
     )

@@ -191,7 +191,7 @@ def _show_end(race: "Race", outcome: "Outcome", tested: Mapping[str, list[float]
     for fact in facts:
         console.print(Text(f"* {fact}"))
     looks = [_look_words(race, step) for step in outcome.steps]
-    write_race(race.folder, f"Race {race.name}: {_title(outcome)}", facts, found, looks)
+    write_race(race.folder, f"Race {race.name}: {_title(race, outcome)}", facts, found, looks)
     print(f"Report: {race.folder.as_posix()}/race.md")
 
 
@@ -199,12 +199,11 @@ def _facts(race: "Race", outcome: "Outcome") -> list[str]:
     """What is to be said beside the table."""
     from poolbench.racing.told import halving
 
-    grid = len(race.arms) * race.full.looks[-1]
     facts = [
         f"It ended after {outcome.blocks} blocks: {outcome.end}.",
         f"With a chance of 95 % or more an arm is left that is the best, or no more than {_points(race.difference)} "
         "points worse, as read on the validation images.",
-        f"{counted(outcome.full_cells, 'cell')} of the full budget trained, of the {grid} of a full grid"
+        f"{counted(outcome.full_cells, 'cell')} of the full budget trained, of the {_grid(race)} of a full grid"
         + (f"; and {outcome.cells - outcome.full_cells} at cheap budgets." if len(race.budgets) > 1 else "."),
         "Accuracies in % with 95 % intervals; the test set was read once, of the arms that are left.",
     ]
@@ -222,8 +221,8 @@ def _halving_words(told: Any) -> str:
         return f"Half of the arms that are left are as good as the best: more blocks should not halve them ({how})."
     blocks, cells = f"{math.ceil(told.blocks)} blocks in all", counted(told.cells, "cell")
     return (
-        f"To halve the arms that are left should take {blocks}, {cells} more, about {duration(told.seconds)} here ({how}; "
-        "a cell takes what those of its arm took)."
+        f"To halve the arms that are left should take {blocks}, {cells} more, about {duration(told.seconds)} here "
+        f"({how}; a cell takes what those of its arm took)."
     )
 
 
@@ -232,9 +231,15 @@ def _look_words(race: "Race", step: "Step") -> str:
     return f"{step.blocks} blocks" + (f", {counted(epochs, 'epoch')}" if race.budgets[step.budget].cheap else "")
 
 
-def _title(outcome: "Outcome") -> str:
+def _title(race: "Race", outcome: "Outcome") -> str:
     of = len(outcome.left) + len(outcome.gone)
-    return f"{len(outcome.left)} of {counted(of, 'arm')} left after {outcome.blocks} blocks"
+    cells = f"{counted(outcome.full_cells, 'cell')} of the {_grid(race)} of a full grid"
+    return f"{len(outcome.left)} of {counted(of, 'arm')} left after {outcome.blocks} blocks, {cells}"
+
+
+def _grid(race: "Race") -> int:
+    """Cells that there would be if no arm fell."""
+    return len(race.arms) * race.full.looks[-1]
 
 
 def _epochs(budget: "Budget") -> str:

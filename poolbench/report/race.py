@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 TITLES = ("arm", "ended", "behind", "validation", "test", "MFLOPs", "parameters", "cells")
 _WIDTH, _LINE = 11.0, 0.42  # inches of the figure, and of one arm in it
-_PLACES = (0.0, 0.62, 0.84)  # of the columns of numbers, in widths of their panel
+_PLACES = (0.0, 0.5, 0.7, 0.85)  # of the columns of numbers, in widths of their panel
 
 
 def write_race(folder: Path, title: str, facts: Sequence[str], rows: list[Row], looks: Sequence[str]) -> list[Path]:
@@ -95,13 +95,15 @@ def race_figure(rows: list[Row], looks: Sequence[str], title: str) -> "Figure | 
                 mark(axes, end, y, style)
             else:
                 axes.plot(end, y, "x", color=style.ink, ms=7, mew=1.8, zorder=5)
-            said = fitted(behind(row), 0.56 * _WIDTH * 2 / 3.25, width_of).partition("\n")
-            words = said[0] + (" ..." if said[1] else "") or plus_minus(row, "test_accuracy") + " on the test set"
-            words = words if row["failed"] or not row["left"] or row["test_cells"] else "left"
-            costs = texts(row)
-            for x, text in zip(_PLACES, (words, costs[5], costs[6]), strict=True):
+            words = f"left: {plus_minus(row, 'test_accuracy')} % on the test set" if row["left"] else behind(row)
+            first, cut, _ = fitted(words, _PLACES[1] * 0.55 * _WIDTH, width_of).partition("\n")
+            _, _, _, validation, _, flops, parameters, _ = texts(row)
+            shown = (first + (" ..." if cut else ""), validation, flops, parameters)
+            for x, text in zip(_PLACES, shown, strict=True):
                 numbers.text(x, y, text, va="center", fontsize=9)
-        for x, text in zip(_PLACES, ("left, or behind whom it fell", "MFLOPs", "parameters"), strict=True):
+        for x, text in zip(
+            _PLACES, ("left, or behind whom it fell", "validation (%)", "MFLOPs", "parameters"), strict=True
+        ):
             numbers.text(x, 0.68, text, fontsize=9, color=GREY, va="center")
         numbers.set_axis_off()
         _label(axes, rows, looks)
