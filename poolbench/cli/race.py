@@ -23,7 +23,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from poolbench.cli.options import add_overrides
 from poolbench.cli.words import duration
@@ -32,6 +32,7 @@ from poolbench.messages import counted
 if TYPE_CHECKING:
     from poolbench.racing.declared import Budget, Race
     from poolbench.racing.run import Outcome, Step
+    from poolbench.racing.told import Halving
     from poolbench.sweep.cells import Plan
 
 RISK = (
@@ -176,10 +177,11 @@ def _show_end(race: "Race", outcome: "Outcome", tested: Mapping[str, list[float]
     from rich.table import Table
     from rich.text import Text
 
-    from poolbench.racing.told import rows
+    from poolbench.racing.told import halving, rows
     from poolbench.report.race import TITLES, texts, write_race
 
-    found, facts = rows(race, outcome, tested), _facts(race, outcome)
+    halved = halving(race, outcome)
+    found, facts = rows(race, outcome, tested), _facts(race, outcome, halved)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in TITLES:
         table.add_column(title, justify="left" if title in TITLES[:3] else "right", overflow="fold")
@@ -191,14 +193,12 @@ def _show_end(race: "Race", outcome: "Outcome", tested: Mapping[str, list[float]
     for fact in facts:
         console.print(Text(f"* {fact}"))
     looks = [_look_words(race, step) for step in outcome.steps]
-    write_race(race.folder, f"Race {race.name}: {_title(race, outcome)}", facts, found, looks)
+    write_race(race.folder, f"Race {race.name}: {_title(race, outcome, halved)}", facts, found, looks)
     print(f"Report: {race.folder.as_posix()}/race.md")
 
 
-def _facts(race: "Race", outcome: "Outcome") -> list[str]:
+def _facts(race: "Race", outcome: "Outcome", halved: "Halving | None") -> list[str]:
     """What is to be said beside the table."""
-    from poolbench.racing.told import halving
-
     facts = [
         f"It ended after {outcome.blocks} blocks: {outcome.end}.",
         f"With a chance of 95 % or more an arm is left that is the best, or no more than {_points(race.difference)} "
@@ -207,15 +207,14 @@ def _facts(race: "Race", outcome: "Outcome") -> list[str]:
         + (f"; and {outcome.cells - outcome.full_cells} at cheap budgets." if len(race.budgets) > 1 else "."),
         "Accuracies in % with 95 % intervals; the test set was read once, of the arms that are left.",
     ]
-    told = halving(race, outcome)
-    if told is not None:
-        facts.append(_halving_words(told))
+    if halved is not None:
+        facts.append(_halving_words(halved))
     if len(race.budgets) > 1:
         facts.append(f"Risk: {RISK}.")
     return facts
 
 
-def _halving_words(told: Any) -> str:
+def _halving_words(told: "Halving") -> str:
     how = "told from today's means and noise, as if both stayed"
     if told.cells is None:
         return f"Half of the arms that are left are as good as the best: more blocks should not halve them ({how})."
@@ -231,10 +230,14 @@ def _look_words(race: "Race", step: "Step") -> str:
     return f"{step.blocks} blocks" + (f", {counted(epochs, 'epoch')}" if race.budgets[step.budget].cheap else "")
 
 
-def _title(race: "Race", outcome: "Outcome") -> str:
+def _title(race: "Race", outcome: "Outcome", halved: "Halving | None") -> str:
     of = len(outcome.left) + len(outcome.gone)
     cells = f"{counted(outcome.full_cells, 'cell')} of the {_grid(race)} of a full grid"
-    return f"{len(outcome.left)} of {counted(of, 'arm')} left after {outcome.blocks} blocks, {cells}"
+    title = f"{len(outcome.left)} of {counted(of, 'arm')} left after {outcome.blocks} blocks, {cells}"
+    if halved is None or halved.cells is None:
+        return title
+    more = f"{counted(halved.cells, 'cell')} more, {duration(halved.seconds)}"
+    return f"{title}\nTo halve what is left should take {more}; bounds of differences are those of 95 % intervals"
 
 
 def _grid(race: "Race") -> int:

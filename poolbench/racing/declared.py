@@ -274,7 +274,8 @@ def _arms(
             raise error from None
     labels = _labels([*good, *refused])
     if len(good) < 2:
-        raise ConfigError(f"a race needs two arms or more, got {', '.join(labels[arm] for arm in good)}")
+        hint = "" if refused else ": give several values of an option, as pool=max,average, or pool=all"
+        raise ConfigError(f"a race needs two arms or more, got {len(good)}{hint}")
     arms = {labels[arm]: arm for arm in good}
     assert plan is not None
     return arms, {labels[arm]: why for arm, why in refused.items()}, plan

@@ -31,7 +31,8 @@ class Halving:
 
 
 def rows(race: Race, outcome: Outcome, tested: Mapping[str, Sequence[float]]) -> list[Row]:
-    """A row for each arm: those that are left, the best first, then the others, the last to fall first.
+    """A row for each arm: those that are left, the best first, then the others, the last to fall first, and of those
+    that fell at one look the better first.
 
     Accuracies are fractions; ``*_low`` and ``*_high`` are 95 % bounds.
 
@@ -43,10 +44,11 @@ def rows(race: Race, outcome: Outcome, tested: Mapping[str, Sequence[float]]) ->
     looks = {(step.budget, step.blocks): place for place, step in enumerate(outcome.steps, start=1)}
     found = [_row(race, arm, None, outcome.blocks, tested.get(arm, ())) for arm in outcome.left]
     found = [{**row, "look": len(looks)} for row in found]
-    for one in reversed(outcome.gone):
+    fell = []
+    for one in outcome.gone:
         last = looks.get((one.budget, one.blocks), len(looks) if one.blocks else 0)
-        found.append({**_row(race, one.arm, one, one.blocks, ()), "look": last})
-    return found
+        fell.append({**_row(race, one.arm, one, one.blocks, ()), "look": last})
+    return found + sorted(fell, key=lambda row: -row["look"])
 
 
 def halving(race: Race, outcome: Outcome) -> Halving | None:

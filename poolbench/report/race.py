@@ -28,6 +28,7 @@ def write_race(folder: Path, title: str, facts: Sequence[str], rows: list[Row], 
     """Write ``race.csv``, ``race.md`` and the figure, as PNG and SVG.
 
     Args:
+        title: of the figure; its first line is that of the page.
         facts: what is to be said beside the table, a sentence each.
         rows: as :func:`poolbench.racing.told.rows` gives them.
         looks: the words of each look that there was, as "3 blocks"; a row's ``look`` is the place of its last one.
@@ -38,7 +39,8 @@ def write_race(folder: Path, title: str, facts: Sequence[str], rows: list[Row], 
     lines = [f"| {' | '.join(TITLES)} |", "|---|---|---|" + "--:|" * (len(TITLES) - 3)]
     lines += [f"| {' | '.join(plain_markdown(text) for text in texts(row))} |" for row in rows]
     facts_told = [f"- {plain_markdown(fact)}" for fact in facts]
-    text = "\n".join([f"# {plain_markdown(title)}", "", *lines, "", *facts_told, "", "![The race](race.svg)", ""])
+    heading = title.partition("\n")[0]
+    text = "\n".join([f"# {plain_markdown(heading)}", "", *lines, "", *facts_told, "", "![The race](race.svg)", ""])
     write_text(folder / "race.md", text)
     shown = repr((rows, tuple(looks))).encode()
     figures, _ = bring_up_to_date(folder, [Drawing("race", title, shown, partial(race_figure, rows, looks))])
@@ -96,6 +98,7 @@ def race_figure(rows: list[Row], looks: Sequence[str], title: str) -> "Figure | 
             else:
                 axes.plot(end, y, "x", color=style.ink, ms=7, mew=1.8, zorder=5)
             words = f"left: {plus_minus(row, 'test_accuracy')} % on the test set" if row["left"] else behind(row)
+            words = f"behind {words}" if row["behind"] else words
             first, cut, _ = fitted(words, _PLACES[1] * 0.55 * _WIDTH, width_of).partition("\n")
             _, _, _, validation, _, flops, parameters, _ = texts(row)
             shown = (first + (" ..." if cut else ""), validation, flops, parameters)

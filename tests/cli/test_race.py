@@ -139,7 +139,7 @@ def test_only_those_that_are_left_are_read(raced, tmp_path, monkeypatch):
         (["sweep.max_hours=2"], "hours=N says how long it may take"),
         (["data.validation=0"], "data.validation must be above 0, got 0"),
         (["data.validation=0.1,0.2"], "the arms have different data"),
-        (["pool=max"], "a race needs two arms or more, got max"),
+        (["pool=max"], "a race needs two arms or more, got 1: give several values"),
         (["pool=max,maxx"], "maxx"),
     ],
 )
