@@ -8,6 +8,7 @@ from typing import Any
 
 from poolbench.compositions import Compositions
 from poolbench.config_files import COMPONENTS, GROUPS, ConfigError, check_file, config_dir
+from poolbench.contents import content_of, installed_version
 from poolbench.dotted import flatten
 from poolbench.heads import HEADS
 from poolbench.messages import unknown_choice, unknown_option
@@ -15,7 +16,6 @@ from poolbench.models import MODELS
 from poolbench.models.torchvision_names import meant as meant_of_torchvision
 from poolbench.overrides import quoted
 from poolbench.pooling import POOLS
-from poolbench.records.origins import content_of, installed_version
 from poolbench.registry import nearest
 
 REGISTRIES = {"pool": POOLS, "head": HEADS, "model": MODELS}

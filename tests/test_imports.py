@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "poolbench"
 ALLOWED = {
     "accelerator": {"checks", "options"},
     "checks": set(),
+    "contents": set(),
     "dotted": set(),
     "foreign": set(),
     "options": {"checks"},
@@ -25,8 +26,8 @@ ALLOWED = {
     "pooling": {"accelerator", "checks", "registry"},
     "heads": {"accelerator", "checks", "registry"},
     "data": {"foreign", "checks", "registry"},
-    "models": {"accelerator", "checks", "messages", "pooling", "heads", "registry"},
-    "records": {"foreign", "checks", "dotted", "options", "registry"},
+    "models": {"accelerator", "checks", "contents", "messages", "pooling", "heads", "registry"},
+    "records": {"foreign", "checks", "contents", "dotted", "options", "registry"},
     "measure": {"accelerator", "models", "pooling", "records", "training"},
     "training": {"accelerator", "foreign", "checks", "models", "options", "records"},
     "report": {"foreign", "dotted", "messages", "records", "registry", "statistics"},
@@ -44,6 +45,7 @@ ALLOWED = {
     "configuration": {
         "compositions",
         "config_files",
+        "contents",
         "dotted",
         "messages",
         "overrides",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from poolbench.records.origins import content_of
+from poolbench.contents import content_of
 
 _WRAPPED = ("state_dict", "model", "model_state_dict", "net")  # under which trainers keep the weights in what they save
 _MOST = 3  # names in a message
@@ -20,7 +20,7 @@ def load_weights(net: nn.Module, file: Path, content: str | None = None) -> None
     another number of classes: it is left as it is.
 
     Args:
-        content: ten digits that the file must have, see :func:`poolbench.records.origins.content_of`.
+        content: ten digits that the file must have, see :func:`poolbench.contents.content_of`.
     Raises: ValueError for a file that is missing, another one than it was, no state dict, or does not fit.
     """
     what = f"model custom: load_weights={str(file)!r}"

@@ -12,7 +12,8 @@ from poolbench.assembly import build_model
 from poolbench.configuration import ConfigError, composer
 from poolbench.limits import check
 from poolbench.measure.cost import cost
-from poolbench.models.own_net import as_trunk, find_cut
+from poolbench.models.last_map import find_cut
+from poolbench.models.own_net import as_trunk
 from poolbench.models.sites import Heads, Sites, build, derive, is_site
 from poolbench.models.swapped import SwappedPool2d
 from poolbench.records.identity import identity, run_id
