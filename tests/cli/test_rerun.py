@@ -143,10 +143,10 @@ def test_code_beside_the_work_is_run_when_it_is_trusted_and_only_then(tmp_path):
 
 def test_nothing_is_downloaded_from_where_a_record_says(tmp_path, monkeypatch, capsys):
     """Not even from our own mirrors, unless the user says so."""
-    from poolbench.data import cifar
+    from poolbench.data import cifar, published
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cifar, "_fetch", lambda url, *more, **options: pytest.fail(f"it went to {url}"))
+    monkeypatch.setattr(published, "_send", lambda url, *more, **options: pytest.fail(f"it went to {url}"))
     assert main(["run", "--cfg", "job", "data=cifar10", "data.root=there"]) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     config["data"] |= {"mirrors": ["http://127.0.0.1:9/evil"], "download": True}
@@ -159,7 +159,7 @@ def test_nothing_is_downloaded_from_where_a_record_says(tmp_path, monkeypatch, c
         asked.append(url)
         raise OSError("no network here")
 
-    monkeypatch.setattr(cifar, "_fetch", fetch)
+    monkeypatch.setattr(published, "_send", fetch)
     assert main(["rerun", config["run_id"], "data.download=true"]) == 2
     assert asked == list(cifar.CIFAR10_MIRRORS)
     assert not (tmp_path / "reruns" / config["run_id"]).exists()
