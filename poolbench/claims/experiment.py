@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from poolbench.records.collect import collect, write_csv
 from poolbench.records.files import write_text
 from poolbench.records.read import Record
 from poolbench.records.tuning import reads_test, views
-from poolbench.report import Report, write_report
+from poolbench.report import Report, make_report, write_made
 from poolbench.report.drawings import Drawing
 from poolbench.report.images import two_arms
 from poolbench.report.notes import spans
 from poolbench.statistics.estimates import Estimate
 
-__all__ = ["Experiment", "claims_text", "fill", "history", "write_experiment"]
+__all__ = ["Experiment", "claims_text", "fill", "history", "make_experiment", "write_experiment", "write_judged"]
 
 FIGURE = "claims"
 
@@ -39,14 +39,16 @@ class Experiment:
     Args:
         report: as of any sweep; judgements: of the claims, in their order.
         markdown: the claims, as they stand in ``claims.md`` and between the marks of a README.
+        drawing: the figure, not drawn yet.
         files: everything that was written; drawn: those of them that are figures and were drawn anew.
     """
 
     report: Report
     judgements: list[Judgement]
     markdown: str
-    files: list[Path]
-    drawn: list[Path]
+    drawing: Drawing
+    files: list[Path] = field(default_factory=list)
+    drawn: list[Path] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -54,31 +56,25 @@ class Experiment:
         return claims_text(self.judgements)
 
 
-def write_experiment(
+def make_experiment(
     name: str,
     records: Iterable[Record],
     claims: Sequence[Claim],
-    output: str | Path,
     speeds: Sequence[str | Path] = (),
-    archive: bool = False,
     title: str | None = None,
     declared: Declared | None = None,
 ) -> Experiment:
-    """Judge ``claims`` on ``records`` and write all about them into the folder ``output``.
-
-    Beside what :func:`poolbench.report.write_report` writes: ``claims.csv``, a row for each judgement with every number
-    that it was made of, ``claims.md``, and the figure ``claims`` as PNG and SVG.
+    """Judge ``claims`` on ``records``; nothing is written or drawn.
 
     Args:
         name: of the experiment, its folder's.
         records: of its cells, in any state.
-        speeds: files with times of nets, as there; archive: also write the records.
+        speeds: files with times of nets, as :func:`poolbench.report.write_report` takes them.
         title: of the figure; the name without.
         declared: seeds and looks, where that is known: of other seeds the notes tell.
-    Raises: ClaimError, before anything is written, where a claim does not fit the records; OSError when ``output``
-        cannot be written to; ValueError when there is no record at all.
+    Raises: ClaimError where a claim does not fit the records; ValueError when there is no record at all.
     """
-    output, records = Path(output), list(records)
+    records = list(records)
     try:
         first = _with_added(judge(claims, records), declared.seeds if declared else None)
         by_second = judge(_seconds(claims, records), records)
@@ -95,12 +91,45 @@ def write_experiment(
         shown=_shown(judgements, cells),
         draw=partial(claim_figure, judgements, cells),
     )
-    report = write_report(records, output, archive=archive, drawings=[drawing], speeds=speeds)
-    markdown = claims_markdown(judgements)
+    report = make_report(records, speeds=speeds)
+    return Experiment(report, judgements, claims_markdown(judgements), drawing)
+
+
+def write_experiment(
+    name: str,
+    records: Iterable[Record],
+    claims: Sequence[Claim],
+    output: str | Path,
+    speeds: Sequence[str | Path] = (),
+    archive: bool = False,
+    title: str | None = None,
+    declared: Declared | None = None,
+) -> Experiment:
+    """Judge ``claims`` on ``records`` and write all about them: :func:`make_experiment`, then :func:`write_judged`.
+
+    Raises: ClaimError, before anything is written, where a claim does not fit the records; OSError when ``output``
+        cannot be written to; ValueError when there is no record at all.
+    """
+    return write_judged(make_experiment(name, records, claims, speeds, title, declared), output, archive)
+
+
+def write_judged(experiment: Experiment, output: str | Path, archive: bool = False) -> Experiment:
+    """Write all about ``experiment`` into the folder ``output``.
+
+    Beside what :func:`poolbench.report.write_report` writes: ``claims.csv``, a row for each judgement with every number
+    that it was made of, ``claims.md``, and the figure ``claims`` as PNG and SVG.
+
+    Args:
+        archive: also write the records.
+    Returns: the experiment with its files.
+    Raises: OSError when ``output`` cannot be written to.
+    """
+    output = Path(output)
+    report = write_made(experiment.report, output, archive=archive, drawings=[experiment.drawing])
     files = [output / "claims.csv", output / "claims.md"]
-    write_csv(claims_table(judgements), files[0])
-    write_text(files[1], f"# Claims\n\n{markdown}")
-    return Experiment(report, judgements, markdown, [*report.files, *files], report.drawn)
+    write_csv(claims_table(experiment.judgements), files[0])
+    write_text(files[1], f"# Claims\n\n{experiment.markdown}")
+    return replace(experiment, report=report, files=[*report.files, *files], drawn=report.drawn)
 
 
 def _seconds(claims: Iterable[Claim], records: Sequence[Record]) -> list[Claim]:

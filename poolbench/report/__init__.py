@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,7 @@ from poolbench.report.tuned import left_out, tuned_notes
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Report", "write_report"]
+__all__ = ["Report", "make_report", "write_made", "write_report"]
 
 # A change in these changes the figures.
 _PIPED_WIDTH = 120
@@ -48,28 +48,35 @@ _PROBED = (
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in the records and written from them.
+    """What was found in the records, and what was written of it.
 
     Args:
-        output: the folder written to.
         cells: the tidy table, a row per cell; summary: a row per group and pool.
         over: rows over all nets, where three or more compare a pool with the baseline; else empty.
         groups: each group's rows of the summary and the notes that belong under its table.
-        problems: what could not be read.
+        more: further tables by name, ``nets``, ``classes``, ``probes`` and ``samples``; empty ones of what there is not.
+        drawings: the figures, not drawn yet.
+        records: all that were read.
+        trials: cells that are in no table, since they did not read the test set, as those of a search.
+        problems: records that could not be read; no_speeds: files of times of nets that could not.
+        output: the folder written to; None where nothing was written.
         files: everything the report consists of, in the order of writing; figures that were up to date are among them.
         drawn: those of the files that are figures and were drawn anew.
-        trials: cells that are in no table, since they did not read the test set, as those of a search.
     """
 
-    output: Path
     cells: pd.DataFrame
     summary: pd.DataFrame
     over: pd.DataFrame
     groups: list[tuple[pd.DataFrame, list[str]]]
+    more: dict[str, pd.DataFrame]
+    drawings: list[Drawing]
+    records: list[Record]
+    trials: int = 0
     problems: list[Problem] = field(default_factory=list)
+    no_speeds: list[Problem] = field(default_factory=list)
+    output: Path | None = None
     files: list[Path] = field(default_factory=list)
     drawn: list[Path] = field(default_factory=list)
-    trials: int = 0
 
     @property
     def text(self) -> str:
@@ -90,7 +97,7 @@ class Report:
         print_summary(self.groups, RULE, console, self.over)
         if self.trials:
             console.print(Text(left_out(self.trials)))
-        for problem in told(self.problems):
+        for problem in told([*self.problems, *self.no_speeds]):
             console.print(Text(f"Not read: {problem}"), soft_wrap=True)
 
 
@@ -131,6 +138,19 @@ def write_report(
     """
     output = Path(output)
     _check_writable(output)
+    report = make_report(source, baseline, speeds)
+    return write_made(report, output, archive, with_latex, drawings)
+
+
+def make_report(
+    source: str | Path | Iterable[str | Path | Record],
+    baseline: str | None = None,
+    speeds: Sequence[str | Path] = (),
+) -> Report:
+    """What :func:`write_report` would write about ``source``, without writing or drawing anything.
+
+    Args and Raises: as there.
+    """
     records, problems = _records([source] if isinstance(source, str | Path) else list(source))
     timed, no_speeds = find_speeds(speeds, (record.path.parent for record in records))
 
@@ -150,29 +170,45 @@ def write_report(
         about = [*notes(members[group], said[group], baseline), *times.get(str(group), [])]
         groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, baseline)]))
     over = over_all_nets(summary)
-    files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
-    write_csv(cells, files[0])
-    write_csv(summary, files[1])
-    probes = by_probe(cells, baseline)
     over_sizes = over_samples(cells, alike_but_samples(record.config for record in reported))
-    sizes = by_samples(over_sizes)
-    more = samples_section(sizes) + probe_sections(probes) + (f"\n{left_out(trials)}\n" if trials else "")
-    write_text(files[2], markdown(groups, RULE, len(problems), over) + more)
-    classes = by_class(cells, reported, baseline)
-    files += _where_any(output, {"nets.csv": over, "classes.csv": classes, "probes.csv": probes, "samples.csv": sizes})
-    if with_latex:
-        files.append(output / "summary.tex")
-        write_text(files[-1], latex(groups))
-    if archive:
-        files.append(output / "records.jsonl")
-        write_archive(records, files[-1])
+    more = {"nets": over, "classes": by_class(cells, reported, baseline), "probes": by_probe(cells, baseline)}
+    more["samples"] = by_samples(over_sizes)
     shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
-    own = _drawings(cells, collect_metrics(reported), others)
-    own += _of_samples(over_sizes)
-    figures, drawn = bring_up_to_date(output, [*drawings, *own])
+    drawings = [*_drawings(cells, collect_metrics(reported), others), *_of_samples(over_sizes)]
+    return Report(cells, summary, over, groups, more, drawings, records, trials, problems, no_speeds)
+
+
+def write_made(
+    report: Report,
+    output: str | Path,
+    archive: bool = False,
+    with_latex: bool = False,
+    drawings: Sequence[Drawing] = (),
+) -> Report:
+    """Write ``report`` into the folder ``output``, as :func:`write_report` does. Returns: the report with its files.
+
+    Raises: OSError, before any work, when ``output`` cannot be written to.
+    """
+    output = Path(output)
+    _check_writable(output)
+    more, over, trials = report.more, report.over, report.trials
+    files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
+    write_csv(report.cells, files[0])
+    write_csv(report.summary, files[1])
+    sections = samples_section(more["samples"]) + probe_sections(more["probes"])
+    sections += f"\n{left_out(trials)}\n" if trials else ""
+    write_text(files[2], markdown(report.groups, RULE, len(report.problems), over) + sections)
+    files += _where_any(output, {f"{name}.csv": table for name, table in more.items()})
+    if with_latex:
+        files.append(output / "summary.tex")
+        write_text(files[-1], latex(report.groups))
+    if archive:
+        files.append(output / "records.jsonl")
+        write_archive(report.records, files[-1])
+    figures, drawn = bring_up_to_date(output, [*drawings, *report.drawings])
     files += [*figures, output / MEMORY]
-    return Report(output, cells, summary, over, groups, [*problems, *no_speeds], files, drawn, trials)
+    return replace(report, output=output, files=files, drawn=drawn)
 
 
 def _records(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
