@@ -1,5 +1,6 @@
 # make demo     create the environment and run the main job offline
-# make test     the same environment, and the quick tests
+# make test     the same environment, and the quick tests; the page of a report is opened in Chromium, which is taken from
+#               the system's packages where there is none and that is allowed (else these tests are skipped, and say so)
 # make test-all everything: all variants in all checks, examples drawn anew, every net of the grid for a step, and what
 #               touches Hydra on its newest pre-release; half an hour, before a change of what it covers is called done
 # make lint     style
@@ -26,10 +27,10 @@ export PYTHONDONTWRITEBYTECODE =
 demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(VENV)/.browser
 	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
-test-all: $(INSTALLED) $(HYDRA_NEXT)/.installed
+test-all: $(INSTALLED) $(VENV)/.browser $(HYDRA_NEXT)/.installed
 	POOLBENCH_TESTS=all $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 	$(BIN)/python scripts/check_grid.py --full --workers $(shell nproc 2>/dev/null || echo 1)
 	PYTHONPATH=$(abspath $(HYDRA_NEXT)) $(BIN)/python -c 'import hydra; print("again on hydra-core", hydra.__version__); assert hydra.__version__ >= "1.4"'
@@ -52,6 +53,14 @@ ifdef TORCH_INDEX
 	$(BIN)/python -m pip install --index-url $(TORCH_INDEX) "torch>=2.14" "torchvision>=0.29"
 endif
 	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.browser: $(INSTALLED)
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get install -qq -y chromium || { apt-get update -qq && apt-get install -qq -y chromium; }; } >/dev/null 2>&1 \
+		|| echo "make: Chromium could not be installed: tests in a browser are skipped" >&2; \
+	else echo "make: no Chromium here and no leave to install it: tests in a browser are skipped" >&2; fi
 	@touch $@
 
 $(HYDRA_NEXT)/.installed: $(INSTALLED)

@@ -34,6 +34,11 @@ def experiments_dir() -> Path:
     return local.resolve() if local.is_dir() else _shipped("experiments")
 
 
+def pictures_dir() -> Path:
+    """The folder of the pools' pictures, and of what is said of each, ``pools.json``."""
+    return _shipped("docs/pools")
+
+
 def _shipped(folder: str) -> Path:
     package = Path(__file__).resolve().parent
     checkout = package.parent / folder

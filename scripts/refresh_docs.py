@@ -49,6 +49,8 @@ def _refresh_pictures() -> None:
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(known[name])}" for name in POOLS.table)
     numbers = f'{{"drawn by": "{pictures.drawn_by()}", "numbers": {{\n{lines}\n}}}}\n'
     _refresh(pictures.NUMBERS, numbers)
+    told = ",\n".join(f"{json.dumps(name)}: {json.dumps(one)}" for name, one in pools.told().items())
+    _refresh(pools.TOLD, f"{{\n{told}\n}}\n")
 
 
 def _refresh(path: Path, text: str) -> None:

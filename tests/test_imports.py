@@ -30,7 +30,7 @@ ALLOWED = {
     "records": {"foreign", "checks", "contents", "dotted", "options", "registry"},
     "measure": {"accelerator", "models", "pooling", "records", "training"},
     "training": {"accelerator", "foreign", "checks", "models", "options", "records"},
-    "report": {"foreign", "dotted", "messages", "records", "registry", "statistics"},
+    "report": {"config_files", "foreign", "dotted", "messages", "records", "registry", "statistics"},
     "claims": {
         "foreign",
         "checks",

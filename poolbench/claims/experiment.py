@@ -15,13 +15,13 @@ from poolbench.claims.figure import claim_figure
 from poolbench.claims.looks import Declared
 from poolbench.claims.rule2 import judge_again, with_second
 from poolbench.claims.verdicts import judge
-from poolbench.claims.words import claims_markdown, claims_text, fill, history
+from poolbench.claims.words import claim_rows, claims_markdown, claims_text, fill, history
 from poolbench.messages import counted
 from poolbench.records.collect import collect, write_csv
 from poolbench.records.files import write_text
 from poolbench.records.read import Record
 from poolbench.records.tuning import reads_test, views
-from poolbench.report import Report, make_report, write_made
+from poolbench.report import Page, Report, make_report, write_made
 from poolbench.report.drawings import Drawing
 from poolbench.report.images import two_arms
 from poolbench.report.notes import spans
@@ -37,12 +37,13 @@ class Experiment:
     """What came of an experiment.
 
     Args:
-        report: as of any sweep; judgements: of the claims, in their order.
+        name: its folder's; report: as of any sweep; judgements: of the claims, in their order.
         markdown: the claims, as they stand in ``claims.md`` and between the marks of a README.
         drawing: the figure, not drawn yet.
         files: everything that was written; drawn: those of them that are figures and were drawn anew.
     """
 
+    name: str
     report: Report
     judgements: list[Judgement]
     markdown: str
@@ -92,7 +93,7 @@ def make_experiment(
         draw=partial(claim_figure, judgements, cells),
     )
     report = make_report(records, speeds=speeds)
-    return Experiment(report, judgements, claims_markdown(judgements), drawing)
+    return Experiment(name, report, judgements, claims_markdown(judgements), drawing)
 
 
 def write_experiment(
@@ -113,19 +114,24 @@ def write_experiment(
     return write_judged(make_experiment(name, records, claims, speeds, title, declared), output, archive)
 
 
-def write_judged(experiment: Experiment, output: str | Path, archive: bool = False) -> Experiment:
+def write_judged(
+    experiment: Experiment, output: str | Path, archive: bool = False, with_page: bool = True
+) -> Experiment:
     """Write all about ``experiment`` into the folder ``output``.
 
     Beside what :func:`poolbench.report.write_report` writes: ``claims.csv``, a row for each judgement with every number
     that it was made of, ``claims.md``, and the figure ``claims`` as PNG and SVG.
 
     Args:
-        archive: also write the records.
+        archive: also write the records; with_page: also write the page.
     Returns: the experiment with its files.
     Raises: OSError when ``output`` cannot be written to.
     """
     output = Path(output)
-    report = write_made(experiment.report, output, archive=archive, drawings=[experiment.drawing])
+    page = Page(experiment.drawing.title.partition("\n")[0], claim_rows(experiment.name, experiment.judgements))
+    report = write_made(
+        experiment.report, output, archive, drawings=[experiment.drawing], page=page if with_page else None
+    )
     files = [output / "claims.csv", output / "claims.md"]
     write_csv(claims_table(experiment.judgements), files[0])
     write_text(files[1], f"# Claims\n\n{experiment.markdown}")

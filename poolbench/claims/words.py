@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
 
 from poolbench.claims.arms import arm_words, metric_words
 from poolbench.claims.claim import NO_RECORD, Claim, Judgement, Paper, amount, is_share
@@ -72,6 +73,17 @@ def claims_markdown(judgements: Sequence[Judgement]) -> str:
         who = ", ".join(filter(None, (claim.id, judgement.stratum)))
         notes += [f"- {plain_markdown(printable(f'{who}: {note}'))}" for note in judgement.notes]
     return "\n".join([*lines, "", *notes, *([""] if notes else []), RULE, ""])
+
+
+def claim_rows(experiment: str, judgements: Iterable[Judgement]) -> list[dict[str, Any]]:
+    """What the page of a report shows of each judgement, as texts; ``headline`` tells whether it is one."""
+    rows = []
+    for one in judgements:
+        row = {"experiment": experiment, "id": one.claim.id, "says": one.claim.says, "headline": one.claim.headline}
+        row |= {"cells": ", ".join(filter(None, (one.stratum, one.net))), "paper": paper_words(one.claim.paper)}
+        row |= {"gain": _gain(one) if one.gain.n else DASH, "verdict": one.verdict, "why": one.why}
+        rows.append(row | {"first": one.first.verdict if one.first else one.verdict})
+    return rows
 
 
 def history(experiments: Iterable[tuple[str, str, Sequence[Judgement], str]]) -> str:

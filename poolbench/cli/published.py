@@ -8,28 +8,33 @@ from pathlib import Path
 import pandas as pd
 
 from poolbench.claims.claim import Judgement
-from poolbench.claims.experiment import fill, history, write_experiment
+from poolbench.claims.experiment import fill, history, make_experiment, write_judged
 from poolbench.claims.looks import declared
 from poolbench.claims.published import experiments_with_claims, published_speeds
 from poolbench.claims.reading import read_claims
 from poolbench.claims.verdicts import judge
+from poolbench.claims.words import claim_rows
 from poolbench.configuration import ConfigError
 from poolbench.messages import counted
 from poolbench.records.files import write_text
 from poolbench.records.groups import data_set
 from poolbench.records.identity import cell_hash
 from poolbench.records.read import ARCHIVE, Record, read_records
-from poolbench.report import write_report
+from poolbench.report import Page, make_report, write_report
+from poolbench.report.page import write_page
 from poolbench.report.probes import probe_table
 from poolbench.report.samples import samples_table
 from poolbench.sweep.cells import Plan
 from poolbench.sweep.plan import make_plan
 
+PAGE_TITLE = "poolbench: which pooling, what it costs, and is the difference real?"
+
 
 def refresh(root: Path) -> Iterator[str]:
     """Redraw everything from the committed records below ``root``; where nothing changed, nothing is written.
 
-    Records are ``results/<name>/records.jsonl``, and times of their nets ``speeds.json`` beside them. In ``README.md``,
+    Records are ``results/<name>/records.jsonl``, and times of their nets ``speeds.json`` beside them. One page shows
+    all of them, ``results/index.html``. In ``README.md``,
     ``experiments/*/README.md`` and ``docs/*.md`` what stands between an opening comment and ``<!-- end -->`` is written
     anew. Opening comments are
     ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what probes read),
@@ -54,18 +59,23 @@ def refresh(root: Path) -> Iterator[str]:
         waiting: dict[str, str] = {}  # of experiments without a record
         few = {name: _how_many([], plan) for name, plan in plans.items()}
         parts: dict[str, str] = {}
-        for archive in sorted(Path("results").glob(f"*/{ARCHIVE}")):
+        archives = sorted(Path("results").glob(f"*/{ARCHIVE}"))
+        for archive in archives:
             name, folder = archive.parent.name, archive.parent
             speeds = published_speeds(folder)
             if name in claimed:
                 records, _ = read_records(archive)
                 title = figure_title(claimed[name], records)
-                done = write_experiment(name, records, claims[name], folder, speeds, title=title, declared=said[name])
+                done = make_experiment(name, records, claims[name], speeds, title, said[name])
+                done = write_judged(done, folder, with_page=False)
                 judged[name], report, few[name] = done.judgements, done.report, _how_many(records, plans[name])
                 parts[f"claims: {name}"] = f"{_so_far(name, few[name])}\n\n{_figure(name)}\n\n{done.markdown}"
             else:
-                report = write_report(archive, folder, speeds=speeds)
+                report = write_report(archive, folder, speeds=speeds, page=None)
             yield f"{folder}: {counted(len(report.files), 'file')}, {counted(len(report.drawn), 'figure')} drawn anew"
+        if archives:
+            told = [row for name, judgements in judged.items() for row in claim_rows(name, judgements)]
+            yield f"{write_page(make_report(archives), 'results', Page(PAGE_TITLE, told))}: the page of all of them"
         for name in claimed:
             if name not in judged:
                 judged[name] = judge(claims[name], [])

@@ -21,8 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.report import write_report
+    from poolbench.report import Page, write_report
 
-    write_report(arguments.paths, arguments.output, baseline=arguments.baseline, speeds=arguments.speeds).show()
-    print(f"Tables and plots: {arguments.output}/")
+    page = Page(f"Report of {', '.join(path.as_posix() for path in arguments.paths)}")
+    write_report(
+        arguments.paths, arguments.output, baseline=arguments.baseline, speeds=arguments.speeds, page=page
+    ).show()
+    print(f"Tables and plots: {arguments.output}/, all in one page: {arguments.output / 'index.html'}")
     return 0

@@ -42,12 +42,13 @@ def main(arguments: argparse.Namespace) -> int:
         check_baseline(pool_labels([cell.config for cell in plan.cells]), arguments.baseline)
     failed = train(plan, launcher)
 
-    from poolbench.report import write_report
+    from poolbench.report import Page, write_report
 
     folders = [cell.folder for cell in plan.cells if (cell.folder / "result.json").exists()]
     if folders:
-        write_report(folders, plan.report_dir, baseline=arguments.baseline).show()
-        print(f"Tables and plots: {plan.report_dir}/")
+        page = Page(f"Sweep {plan.name}")
+        write_report(folders, plan.report_dir, baseline=arguments.baseline, page=page).show()
+        print(f"Tables and plots: {plan.report_dir}/, all in one page: {plan.report_dir / 'index.html'}")
     return 1 if tell_what_is_left(plan, failed, arguments.config_dir) else 0
 
 

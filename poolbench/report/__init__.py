@@ -24,6 +24,7 @@ from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, notes, spans
 from poolbench.report.over_nets import over_all_nets
+from poolbench.report.page import Page, write_page
 from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
 from poolbench.report.speeds import with_times
@@ -34,10 +35,11 @@ from poolbench.report.tuned import left_out, tuned_notes
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Report", "make_report", "write_made", "write_report"]
+__all__ = ["Page", "Report", "make_report", "write_made", "write_report"]
 
 # A change in these changes the figures.
 _PIPED_WIDTH = 120
+_PLAIN = Page()
 _PROBED = (
     ("invariance", "Accuracy and features under transforms with", probe_plots.invariance_figure),
     ("robustness", "Corruptions, shifts and calibration with", probe_plots.robustness_figure),
@@ -54,9 +56,10 @@ class Report:
         cells: the tidy table, a row per cell; summary: a row per group and pool.
         over: rows over all nets, where three or more compare a pool with the baseline; else empty.
         groups: each group's rows of the summary and the notes that belong under its table.
-        more: further tables by name, ``nets``, ``classes``, ``probes`` and ``samples``; empty ones of what there is not.
+        more: further tables by name, ``nets``, ``classes``, ``probes``, ``samples``; empty ones of what there is not.
         drawings: the figures, not drawn yet.
         records: all that were read.
+        curves: a row for each epoch of each cell.
         trials: cells that are in no table, since they did not read the test set, as those of a search.
         problems: records that could not be read; no_speeds: files of times of nets that could not.
         output: the folder written to; None where nothing was written.
@@ -71,6 +74,7 @@ class Report:
     more: dict[str, pd.DataFrame]
     drawings: list[Drawing]
     records: list[Record]
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     trials: int = 0
     problems: list[Problem] = field(default_factory=list)
     no_speeds: list[Problem] = field(default_factory=list)
@@ -109,8 +113,9 @@ def write_report(
     with_latex: bool = False,
     drawings: Sequence[Drawing] = (),
     speeds: Sequence[str | Path] = (),
+    page: Page | None = _PLAIN,
 ) -> Report:
-    """Write tables and figures about ``source`` into the folder ``output``.
+    """Write tables, figures and a page about ``source`` into the folder ``output``.
 
     Writes ``cells.csv``, ``summary.csv`` and ``summary.md``; ``nets.csv`` where three nets or more compare a pool with
     the baseline; ``classes.csv`` where records hold which test images were right; ``probes.csv`` of probes;
@@ -119,7 +124,8 @@ def write_report(
     ``robustness``, ``sites`` and ``information``, with a suffix when there are several groups; ``gap`` beside
     ``samples.csv``, in place of figures for each of these groups. A pool alone in one of several groups has nothing to
     be compared with and gets none. A figure is drawn only when its data or the code that draws it changed since the
-    last report here (``report.json`` remembers), and the figures of groups that are gone are removed.
+    last report here (``report.json`` remembers), and the figures of groups that are gone are removed. ``index.html``
+    shows all of it in one file.
 
     Cells with tuned values (``optimizer=tuned``) have groups of their own, in which each pool stands at its own best
     recipe, beside those at the same recipe. A cell that belongs to both has a row in both.
@@ -133,13 +139,14 @@ def write_report(
         drawings: further figures.
         speeds: files that `poolbench bench nets --json` wrote, for the ratios of time; a ``speeds.json`` in the folder
             that holds records or their archive is read without being named.
+        page: what the page has beside; None: no page.
     Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all,
         none of the ``baseline`` that is given, or no such file among ``speeds``.
     """
     output = Path(output)
     _check_writable(output)
     report = make_report(source, baseline, speeds)
-    return write_made(report, output, archive, with_latex, drawings)
+    return write_made(report, output, archive, with_latex, drawings, page)
 
 
 def make_report(
@@ -175,8 +182,9 @@ def make_report(
     more["samples"] = by_samples(over_sizes)
     shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
-    drawings = [*_drawings(cells, collect_metrics(reported), others), *_of_samples(over_sizes)]
-    return Report(cells, summary, over, groups, more, drawings, records, trials, problems, no_speeds)
+    curves = collect_metrics(reported)
+    drawings = [*_drawings(cells, curves, others), *_of_samples(over_sizes)]
+    return Report(cells, summary, over, groups, more, drawings, records, curves, trials, problems, no_speeds)
 
 
 def write_made(
@@ -185,6 +193,7 @@ def write_made(
     archive: bool = False,
     with_latex: bool = False,
     drawings: Sequence[Drawing] = (),
+    page: Page | None = _PLAIN,
 ) -> Report:
     """Write ``report`` into the folder ``output``, as :func:`write_report` does. Returns: the report with its files.
 
@@ -208,6 +217,7 @@ def write_made(
         write_archive(report.records, files[-1])
     figures, drawn = bring_up_to_date(output, [*drawings, *report.drawings])
     files += [*figures, output / MEMORY]
+    files += [write_page(report, output, page)] if page and report.groups else []
     return replace(report, output=output, files=files, drawn=drawn)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pages.docstrings import config_of, options_listed, parsed
+from pages.docstrings import ROOT, config_of, options_listed, parsed
 from pages.markdown import row, wrapped
 from pages.speed import LARGE, multiple, speed_section
 from poolbench.pooling import POOLS, create_pool
@@ -22,6 +22,7 @@ GROUPS = {
     "blur_max": "Signal processing",
     "space_to_depth": "Today's downsamplers, as controls",
 }
+TOLD = ROOT / "docs/pools/pools.json"
 # What a pool says of itself: the head of a column, the words in its section.
 PROPERTIES = {
     "mixes_channels": ("mixes", "mixes channels"),
@@ -81,6 +82,16 @@ def page() -> str:
         lines += ["", *section(name)]
     lines += ["", *speed_section()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def told() -> dict[str, dict[str, str]]:
+    """Family, first line and source of each pool in plain words, for pages that are made without torch."""
+    found, family = {}, ""
+    for name in POOLS.table:
+        family = GROUPS.get(name, family)
+        line, source = POOLS.describe(name)
+        found[name] = {"family": family, "line": line.replace("`", ""), "source": source.rstrip(".").replace("`", "")}
+    return found
 
 
 def properties_section() -> list[str]:

@@ -14,7 +14,8 @@ FIGURES = [f"{name}.{kind}" for name in ("accuracy", "curves", "cost") for kind 
 
 
 def _bytes(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """All files but the page, which tells where its records lie: tests/report/page has it."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "index.html"}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def work(drawn, tmp_path):
 def test_a_report_is_tables_figures_and_their_memory(work):
     report = write_report(work / "runs", work / "out")
     names = ["cells.csv", "summary.csv", "summary.md", *FIGURES, "report.json"]
-    assert [path.name for path in report.files] == names
+    assert [path.name for path in report.files] == [*names, "index.html"]
     assert sorted(_bytes(work / "out")) == sorted(names)
     assert len(pd.read_csv(work / "out" / "cells.csv")) == 4
     assert pd.read_csv(work / "out" / "summary.csv")["pool"].tolist() == report.summary["pool"].tolist()
@@ -97,7 +98,7 @@ def test_records_paths_and_archives_give_the_same_report(work):
     before = _bytes(work / "out")
     records, _ = read_records(work / "runs")
     report = write_report(records, work / "out", archive=True, with_latex=True)
-    assert {path.name for path in report.files} - before.keys() == {"records.jsonl", "summary.tex"}
+    assert {path.name for path in report.files} - before.keys() == {"records.jsonl", "summary.tex", "index.html"}
     again = write_report([work / "out" / "records.jsonl"], work / "out")
     assert report.drawn == again.drawn == []
     assert before.items() <= _bytes(work / "out").items()
