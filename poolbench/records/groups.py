@@ -46,10 +46,12 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     groups = {group_hash(config): config for config in configs}
     texts = {}
     for group, config in groups.items():
-        labels = [str(config["names"].get(key, "")) for key in ("model", "head", "data")]
+        # What is compared is no part of the setting, and has no label; the pool may be one: see records.compared.
+        labels = [str(label) for key in ("with", "model", "head", "data") if (label := config["names"].get(key))]
         epochs = config["trainer"].get("epochs")
+        budget = [] if epochs is None else [f"{epochs} epoch{'' if epochs == 1 else 's'}"]
         tuned = ["tuned"] if config.get("view") else []  # see records.tuning
-        texts[group] = ", ".join([*labels, f"{epochs} epoch{'' if epochs == 1 else 's'}", *tuned])
+        texts[group] = ", ".join([*labels, *budget, *tuned])
     for text in sorted(set(texts.values())):
         alike = sorted(group for group in texts if texts[group] == text)
         if len(alike) > 1:
