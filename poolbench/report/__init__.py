@@ -54,7 +54,7 @@ class Report:
         cells: the tidy table, a row per cell; summary: a row per group and pool.
         over: rows over all nets, where three or more compare a pool with the baseline; else empty.
         groups: each group's rows of the summary and the notes that belong under its table.
-        more: further tables by name, ``nets``, ``classes``, ``probes`` and ``samples``; empty ones of what there is not.
+        more: further tables, ``nets``, ``classes``, ``probes`` and ``samples``; empty where there is nothing to tell.
         drawings: the figures, not drawn yet.
         records: all that were read.
         trials: cells that are in no table, since they did not read the test set, as those of a search.
