@@ -39,6 +39,7 @@ def test_a_notebook_runs_and_shows_tables_and_figures(path, tmp_path):
     assert "test acc. %" in tables
     assert re.search(r"\[6/6\] \S+ done", tables)  # the progress, as it stood in the end
     assert not re.search(r"of 6 done, about", tables)  # and its table is gone
+    assert "DejaVu Sans Mono" not in tables  # rich's: what is asked for as text is not shown beside
     assert list(tmp_path.glob("runs/*/result.json"))
     assert not any("stderr" in output.get("name", "") for cell in notebook.cells for output in cell.get("outputs", ()))
 

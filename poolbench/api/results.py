@@ -44,7 +44,7 @@ class NotDone(RuntimeError):
         self.result = result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned:
     """What a sweep, a race or an experiment has before it.
 
@@ -71,7 +71,7 @@ class Planned:
         frame["own"] = [shlex.join(own[run_id]) for run_id in frame["run_id"]]
         return cls("\n".join([*ahead.cell_lines(), *below, ""]), frame, content["left"], notes)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
@@ -123,7 +123,7 @@ class Reported:
         """What was written; nothing without ``output``."""
         return self.report.files
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
@@ -181,7 +181,7 @@ class Reproduced:
         """The claims as the command line prints them."""
         return "\n".join(one.text for one in self.experiments.values())
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
     def _repr_html_(self) -> str:
@@ -215,6 +215,17 @@ class Raced:
     def figures(self) -> "dict[str, Figure]":
         """``race``: a line for each arm, from the start to the look at which it fell."""
         return drawn([self._drawing])
+
+    @property
+    def text(self) -> str:
+        """A line for each arm, and the facts."""
+        from poolbench.report.race import texts
+
+        lines = [", ".join(filter(None, texts(row)[:3])) for row in self._rows]
+        return "\n".join([*lines, *(f"* {fact}" for fact in self.facts), ""])
+
+    def __repr__(self) -> str:
+        return self.text
 
     def _repr_html_(self) -> str:
         from poolbench.report.race import TITLES, texts

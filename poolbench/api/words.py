@@ -12,7 +12,7 @@ from poolbench.config_files import ConfigError
 from poolbench.overrides import quoted
 
 Word = str | Mapping[str, Any]
-_HERE = re.compile(r"(?<![\w.])__main__\.\w")
+_HERE = re.compile(r"(?<![\w.])__main__\.(?=\w)|\b_target_=(?=\w+$)")  # by name of this process, or by none
 _FILE = (
     "cells are trained by processes of their own, which cannot import what a notebook or a script defines: write it to "
     "a file, as with %%writefile mine.py at the top of its cell, and name it"
@@ -39,7 +39,8 @@ def as_words(words: Iterable[Word], options: Mapping[str, Any]) -> list[str]:
     found += [f"{key}={_values(key, value)}" for key, value in options.items()]
     for text in found:
         if _HERE.search(text):
-            raise ConfigError(f"{text}: {_FILE} {text.replace('__main__.', 'mine.')}")
+            named = _HERE.sub(lambda match: "_target_=mine." if "_target_" in match[0] else "mine.", text)
+            raise ConfigError(f"{text}: {_FILE} {named}")
     return found
 
 

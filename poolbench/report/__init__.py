@@ -84,7 +84,9 @@ class Report:
         from rich.console import Console
 
         buffer = io.StringIO()
-        self.show(Console(file=buffer, width=_PIPED_WIDTH, color_system=None, force_terminal=False))
+        # In a notebook rich would show it there instead of writing it.
+        plain = {"color_system": None, "force_terminal": False, "force_jupyter": False}
+        self.show(Console(file=buffer, width=_PIPED_WIDTH, **plain))
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
     def show(self, console: "Console | None" = None) -> None:

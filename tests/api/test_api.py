@@ -65,7 +65,7 @@ def test_given_again_it_trains_nothing_and_prints_nothing(swept, here, capfd):
     before = {path: path.stat().st_mtime_ns for path in here.glob("runs/*/result.json")}
     again = api.sweep(*TINY, pool=["max", "average"])
     assert {path: path.stat().st_mtime_ns for path in here.glob("runs/*/result.json")} == before
-    assert again.text == swept[0].text
+    assert again.text == repr(again) == swept[0].text
     assert capfd.readouterr() == ("", "")
 
 

@@ -83,12 +83,21 @@ def test_what_cannot_be_written_is_refused_with_its_name(value, told):
 
 
 @pytest.mark.parametrize(
-    "words", [["pool._target_=__main__.MyPool"], [{"pool.sites": [{"custom": {"_target_": "__main__.MyPool"}}]}]]
+    "words",
+    [
+        ["pool._target_=__main__.MyPool"],
+        [{"pool._target_": "MyPool"}],
+        [{"pool.sites": [{"custom": {"_target_": "__main__.MyPool"}}]}],
+    ],
+    ids=["main", "bare", "sites"],
 )
 def test_code_of_the_notebook_is_refused_before_any_work(words):
-    with pytest.raises(ConfigError, match=r"cannot import what a notebook or a script defines.*%%writefile mine\.py"):
+    with pytest.raises(
+        ConfigError, match=r"cannot import what a notebook or a script defines.*%%writefile mine\.py.*mine\.MyPool"
+    ):
         api.sweep(*words, pool="custom")
-    assert as_words(["pool._target_=my__main__.MyPool"], {})  # a module of that name is one
+    for word in ("pool._target_=my__main__.MyPool", "pool._target_=mine.MyPool"):
+        assert as_words([word], {}) == [word]
 
 
 def test_what_is_no_option_is_refused():
