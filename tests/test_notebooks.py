@@ -1,5 +1,6 @@
 """The notebooks of examples/ and the page about them, run as a user runs them, cell after cell."""
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,12 @@ nbclient = pytest.importorskip("nbclient")
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 PAGE = ROOT / "docs/notebooks.md"
+
+
+@pytest.fixture(autouse=True)
+def _of_this_checkout(monkeypatch):
+    """The kernel is a process of its own: it shall find the package whose tests these are."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
 
 
 def executed(notebook, folder):

@@ -1,6 +1,7 @@
 """The commands as functions: the same numbers and words, as DataFrames, figures and exceptions; nothing is printed."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -215,9 +216,10 @@ def test_an_experiment_is_planned_in_the_words_of_the_command(tmp_path, monkeypa
     assert ahead.text == printed(capsys, "reproduce", "2012_overlapping", "--plan")
 
 
-def test_a_script_of_any_kind_trains_with_it(tmp_path):
+def test_a_script_of_any_kind_trains_with_it(repo_root, tmp_path):
     """One that does not ask whether it is the main program, as notebooks cannot either."""
     script = tmp_path / "script.py"
     script.write_text(f"from poolbench import api\nprint(len(api.sweep(*{TINY!r}, pool='max').records))\n")
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(repo_root)}
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("1\n", "")
