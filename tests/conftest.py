@@ -43,6 +43,7 @@ SHARING = {
         "test_resume",
         "test_probes",
         "test_trained",
+        "api/test_api",
         "cli/test_cli",
         "cli/test_reproduce",
         "cli/test_rerun",

@@ -155,6 +155,7 @@ ALLOWED = {
         "gallery",
         "trust",
     },
+    "api": {"claims", "cli", "config_files", "messages", "overrides", "racing", "records", "report", "sweep"},
     "gallery": {"data", "pooling"},
     "testing": {"accelerator"},
     "__main__": {"cli"},
@@ -219,6 +220,7 @@ def test_no_ring_of_rooms():
         "from poolbench.cli.main import main; main(['prune', '.'])",
         "from poolbench.trust import check_trust; check_trust({'pool': {'_target_': 'poolbench.pooling.MaxPool2d'}})",
         "from poolbench.cli.main import main; main(['run', '--cfg', 'job'])",
+        "from poolbench import api; api.plan(pool=['max', 'lp'], seeds=2); api.records('.')",
     ],
 )
 def test_quick_commands_do_not_import_torch(code, tmp_path):

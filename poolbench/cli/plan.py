@@ -20,7 +20,9 @@ import shutil
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolbench.cli.options import add_overrides
@@ -41,33 +43,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    ahead = look_ahead(arguments.overrides, arguments.config_dir, arguments.trust)
+    if arguments.json:
+        print(json.dumps(ahead.content(), indent=2, allow_nan=False))
+        return 0
+    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
+    print("\n".join(ahead.cell_lines(width)))
+    print(ahead.count)
+    for line in ahead.notes:
+        print("\n".join(_wrapped(line, width, "  ")))
+    return 0
+
+
+def look_ahead(overrides: Iterable[str], config_dir: Iterable[Path], trust: Iterable[str]) -> "Ahead":
+    """The plan of a sweep and what it should cost. Raises: as :func:`poolbench.sweep.plan.make_plan` does."""
     from poolbench.sweep.estimate import cells_at_once, estimate
     from poolbench.sweep.launch import launcher_options
     from poolbench.sweep.plan import make_plan
 
-    plan = make_plan(launcher_options(arguments.overrides)[1], arguments.config_dir, trust=arguments.trust)
+    plan = make_plan(launcher_options(list(overrides))[1], config_dir, trust=trust)
     states = plan.states()
     workers = cells_at_once(plan)
-    estimates = estimate(plan, states, workers)
-    rest = left(estimates, workers)
-    counts = dict(sorted(Counter(states.values()).items()))
-    chances, seeds = _chances(plan)
-    if arguments.json:
-        content = {"sweep": plan.name, "notes": plan.notes, "cells": _rows(plan, states, estimates)}
-        content |= {"chances": [_chance_row(one) for one in chances]}
-        print(json.dumps({**content, "counts": counts, "left": rest}, indent=2, allow_nan=False))
-        return 0
-    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 0
-    print("\n".join(_cell_lines(plan, states, width)))
-    print(f"{counted(len(plan.cells), 'cell')}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
-    told: list[str] = []
-    if chances:
-        from poolbench.claims.chances import chance_lines
+    return Ahead(plan, states, estimate(plan, states, workers), workers, *_chances(plan))
 
-        told = chance_lines(chances, seeds)
-    for line in (*cost_lines(estimates.values(), rest), *told, *(f"note: {note}" for note in plan.notes)):
-        print("\n".join(_wrapped(line, width, "  ")))
-    return 0
+
+@dataclass(frozen=True)
+class Ahead:
+    """What a sweep has before it.
+
+    Args:
+        states: ``run_id`` -> how far the cell is; estimates: of those that are not done.
+        workers: cells at once.
+        chances: of the claims of an experiment; seeds: how many the sweep has.
+    """
+
+    plan: "Plan"
+    states: Mapping[str, str]
+    estimates: "Mapping[str, Estimate]"
+    workers: int
+    chances: "Sequence[Chance]"
+    seeds: int
+
+    def content(self) -> dict[str, Any]:
+        """All of it, as ``--json`` gives it."""
+        content = {"sweep": self.plan.name, "notes": self.plan.notes, "cells": self.rows()}
+        content |= {"chances": [_chance_row(one) for one in self.chances]}
+        return {**content, "counts": self._counts(), "left": left(self.estimates, self.workers)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One for each cell, as ``--json`` gives them."""
+        return _rows(self.plan, self.states, self.estimates)
+
+    def cell_lines(self, width: int = 0) -> list[str]:
+        """The cells for people, in lines of ``width`` columns; 0: of any."""
+        return _cell_lines(self.plan, self.states, width)
+
+    def parted(self) -> tuple[list[str], dict[str, list[str]]]:
+        """The options that all of several cells have, and ``run_id`` -> the others."""
+        return _parted(self.plan)
+
+    @property
+    def count(self) -> str:
+        """How many cells there are, and how far they are."""
+        states = ", ".join(f"{count} {state}" for state, count in self._counts().items())
+        return f"{counted(len(self.plan.cells), 'cell')}: {states}"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the rest should cost, whether it will decide the claims, and what else is to be known."""
+        told = cost_lines(self.estimates.values(), left(self.estimates, self.workers))
+        if self.chances:
+            from poolbench.claims.chances import chance_lines
+
+            told += chance_lines(self.chances, self.seeds)
+        return [*told, *(f"note: {note}" for note in self.plan.notes)]
+
+    def _counts(self) -> dict[str, int]:
+        return dict(sorted(Counter(self.states.values()).items()))
 
 
 def _chances(plan: "Plan") -> "tuple[list[Chance], int]":
@@ -98,10 +150,9 @@ def _chance_row(one: "Chance") -> dict[str, Any]:
 
 def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str]:
     """A line a cell, or two where one would not fit; what all cells have in common is said once."""
-    common = [text for text in plan.cells[0].overrides if all(text in cell.overrides for cell in plan.cells)]
-    common = common if len(plan.cells) > 1 else []
+    common, others = _parted(plan)
     lines = _wrapped(f"all cells: {shlex.join(common)}", width, " " * 11) if common else []
-    own = {cell.run_id: shlex.join(text for text in cell.overrides if text not in common) for cell in plan.cells}
+    own = {run_id: shlex.join(texts) for run_id, texts in others.items()}
     longest = max(len(cell.run_id) for cell in plan.cells)
     for cell in plan.cells:
         head = f"{states[cell.run_id]:<{_STATE}}{cell.run_id}"
@@ -112,6 +163,12 @@ def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str
             lines += [head] if len(head) <= width else [states[cell.run_id], f"  {cell.run_id}"]
             lines += [*_wrapped(" " * _STATE + own[cell.run_id], width, " " * _STATE)]
     return lines
+
+
+def _parted(plan: "Plan") -> tuple[list[str], dict[str, list[str]]]:
+    common = [text for text in plan.cells[0].overrides if all(text in cell.overrides for cell in plan.cells)]
+    common = common if len(plan.cells) > 1 else []
+    return common, {cell.run_id: [text for text in cell.overrides if text not in common] for cell in plan.cells}
 
 
 def cost_lines(estimates: Iterable["Estimate"], rest: Mapping[str, Any], known_from: str = "runs_dir") -> list[str]:

@@ -1,7 +1,8 @@
 """Live progress of a sweep: a table that redraws itself in a terminal, lines elsewhere."""
 
 import time
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -13,6 +14,82 @@ from poolbench.records.printable import printable
 from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.workers import RETRIED, read_status
 
+TITLES = ("cell", "epoch", "train", "images/s", "left")
+
+
+class Screen(Protocol):
+    """Where progress is shown; a sweep enters and leaves it as a context, and says lines before as well.
+
+    Args:
+        redraws: whether a table is shown that changes in place; else every epoch is a line.
+    """
+
+    redraws: bool
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+    def table(self, title: str, rows: Sequence[tuple[str, ...]]) -> None: ...
+
+
+class Lines:
+    """A line after the other, by ``say``."""
+
+    redraws = False
+
+    def __init__(self, say: Callable[[str], None] | None = None):
+        self.line = say or (lambda text: print(text, flush=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def table(self, title: str, rows: Sequence[tuple[str, ...]]) -> None:
+        raise AssertionError("lines have no table")
+
+
+class Terminal:
+    """A table that redraws itself below the lines."""
+
+    redraws = True
+
+    def __init__(self, console: Console):
+        self.live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.live.update("", refresh=True)
+        self.live.stop()
+
+    def line(self, text: str) -> None:
+        if self.live.is_started:
+            self.live.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, flush=True)
+
+    def table(self, title: str, rows: Sequence[tuple[str, ...]]) -> None:
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 1), expand=True)
+        table.add_column(TITLES[0], ratio=1, no_wrap=True, overflow="ellipsis")  # gives way to the numbers
+        for heading, width in zip(TITLES[1:], (8, 7, 8, 7), strict=True):
+            table.add_column(heading, justify="right", width=width, no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self.live.update(table, refresh=True)
+
+
+def usual_screen() -> Screen:
+    """The terminal, or lines where its cursor cannot be moved, as in a file."""
+    console = Console()
+    return Terminal(console) if console.is_terminal else Lines()
+
 
 class SweepProgress:
     """Shows which cells run, their epoch, training accuracy and time left, and the time left for all.
@@ -20,9 +97,10 @@ class SweepProgress:
     Args:
         plan: of the sweep.
         done: cells that were done before.
+        screen: where; the terminal unless told otherwise.
     """
 
-    def __init__(self, plan: Plan, done: int):
+    def __init__(self, plan: Plan, done: int, screen: Screen | None = None):
         self.total, self.done, self.failed = len(plan.cells), done, 0
         self.running: dict[str, Cell] = {}
         self.began = time.monotonic()
@@ -30,19 +108,14 @@ class SweepProgress:
         self.before: dict[str, float] = {}  # run_id -> what was done of it before this session
         self.epochs: dict[str, int] = {}
         self.shown = 0.0
-        self.console = Console()
-        # A terminal that cannot move its cursor, or a file, gets lines.
-        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.screen = screen or usual_screen()
 
     def __enter__(self) -> Self:
-        if self.live:
-            self.live.start()
+        self.screen.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.live:
-            self.live.update("", refresh=True)
-            self.live.stop()
+        self.screen.__exit__(*exception)
 
     def started(self, cell: Cell) -> None:
         self.running[cell.run_id] = cell
@@ -61,12 +134,13 @@ class SweepProgress:
         self._print(f"[{self.done + self.failed}/{self.total}] {cell.run_id} {state}{': ' + reason if reason else ''}")
 
     def tick(self) -> None:
-        if time.monotonic() - self.shown < (0.5 if self.live else 1.0):
+        if time.monotonic() - self.shown < (0.5 if self.screen.redraws else 1.0):
             return
         self.shown = time.monotonic()
         statuses = {run_id: read_status(cell.folder) or {} for run_id, cell in self.running.items()}
-        if self.live:
-            self.live.update(self._table(statuses), refresh=True)
+        if self.screen.redraws:
+            head = f"{self.done} of {self.total} done" + (f", {self.failed} failed" if self.failed else "")
+            self.screen.table(f"{head}, about {self._left(statuses)} left", self._rows(statuses))
             return
         for run_id, status in statuses.items():
             epoch = int(status.get("epoch") or 0)
@@ -77,28 +151,21 @@ class SweepProgress:
                     f"train {percent(status['train_accuracy'])}  {self._left(statuses)} left in all"
                 )
 
-    def _table(self, statuses: dict[str, dict[str, Any]]) -> Table:
-        head = f"{self.done} of {self.total} done" + (f", {self.failed} failed" if self.failed else "")
-        table = Table(
-            title=f"{head}, about {self._left(statuses)} left",
-            title_justify="left",
-            box=None,
-            padding=(0, 1),
-            expand=True,
-        )
-        table.add_column("cell", ratio=1, no_wrap=True, overflow="ellipsis")  # gives way to the numbers
-        for title, width in (("epoch", 8), ("train", 7), ("images/s", 8), ("left", 7)):
-            table.add_column(title, justify="right", width=width, no_wrap=True)
+    def _rows(self, statuses: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+        """What ``TITLES`` name, of the cells that run."""
+        rows = []
         for run_id, status in statuses.items():
             speed = status.get("images_per_second")
-            table.add_row(
-                _short(self.running[run_id]),
-                f"{status.get('epoch') or 0:.1f}/{status.get('epochs', '?')}",
-                percent(status.get("train_accuracy")),
-                f"{speed:.0f}" if speed else "-",
-                duration(status.get("seconds_left")),
+            rows.append(
+                (
+                    _short(self.running[run_id]),
+                    f"{status.get('epoch') or 0:.1f}/{status.get('epochs', '?')}",
+                    percent(status.get("train_accuracy")),
+                    f"{speed:.0f}" if speed else "-",
+                    duration(status.get("seconds_left")),
+                )
             )
-        return table
+        return rows
 
     def _left(self, statuses: dict[str, dict[str, Any]]) -> str:
         """Time left: what is done of the cells of this session, in parts, against what is not."""
@@ -113,11 +180,7 @@ class SweepProgress:
         return duration((time.monotonic() - self.began) / finished * left)
 
     def _print(self, text: str) -> None:
-        text = printable(text)
-        if self.live:
-            self.live.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, flush=True)
+        self.screen.line(printable(text))
 
 
 def _short(cell: Cell) -> str:

@@ -30,9 +30,10 @@ from poolbench.cli.words import duration
 from poolbench.messages import counted
 
 if TYPE_CHECKING:
+    from poolbench.cli.progress import Screen
     from poolbench.racing.declared import Budget, Race
-    from poolbench.racing.run import Outcome, Step
-    from poolbench.racing.told import Halving
+    from poolbench.racing.run import Outcome, Step, Unfinished
+    from poolbench.racing.told import Halving, Row
     from poolbench.sweep.cells import Plan
 
 RISK = (
@@ -48,39 +49,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.racing.declared import declare, make_race
-    from poolbench.racing.run import Unfinished, run_race
-    from poolbench.sweep.launch import launch_plan, launcher_options
-    from poolbench.sweep.workers import run_plan
+    from poolbench.racing.declared import make_race
+    from poolbench.racing.run import Unfinished
+    from poolbench.sweep.launch import launcher_options
 
     launcher, overrides = launcher_options(arguments.overrides)
     race = make_race(overrides, arguments.config_dir, arguments.trust)
-    _show_plan(race)
+    print("\n".join(plan_lines(race)))
     if arguments.plan:
-        _show_ahead(race)
+        print("\n".join(ahead_lines(race)))
         return 0
-    declare(race)
-    runner = (lambda plan, watcher: launch_plan(plan, launcher, watcher)) if launcher else run_plan
     try:
-        outcome = run_race(race, _Trainer(race, runner), lambda step: _show_step(race, step))
+        outcome = run(race, launcher)
     except Unfinished as reason:
-        why = "the hours were up before the first look" if race.hours else "cells of the next look are not done"
-        print(f"poolbench: the race is not over: {why} ({reason}); the same command goes on", file=sys.stderr)
+        print(f"poolbench: {unfinished_words(race, reason)}", file=sys.stderr)
         return 1
     if not outcome.left:
-        for one in outcome.gone:
-            print(f"poolbench: {one.arm}: {one.reason}", file=sys.stderr)
-        print("poolbench: every arm failed, so there is nothing to race", file=sys.stderr)
+        for line in nobody_left(outcome):
+            print(f"poolbench: {line}", file=sys.stderr)
         return 1
-    _show_end(race, outcome, _tested(race, outcome))
+    _show_end(race, standings(race, outcome))
     return 0
+
+
+def run(race: "Race", launcher: list[str], screen: "Screen | None" = None) -> "Outcome":
+    """Declare ``race`` and run it to its end. Raises: ConfigError where it was declared otherwise; Unfinished."""
+    from poolbench.cli.progress import usual_screen
+    from poolbench.racing.declared import declare
+    from poolbench.racing.run import run_race
+    from poolbench.sweep.launch import launch_plan
+    from poolbench.sweep.workers import run_plan
+
+    screen = screen or usual_screen()
+    declare(race)
+    runner = (lambda plan, watcher: launch_plan(plan, launcher, watcher)) if launcher else run_plan
+
+    def tell(step: "Step") -> None:
+        for line in step_lines(race, step):
+            screen.line(line)
+
+    return run_race(race, _Trainer(race, runner, screen), tell)
+
+
+def unfinished_words(race: "Race", reason: "Unfinished") -> str:
+    """Why a race is not over."""
+    why = "the hours were up before the first look" if race.hours else "cells of the next look are not done"
+    return f"the race is not over: {why} ({reason}); the same command goes on"
+
+
+def nobody_left(outcome: "Outcome") -> list[str]:
+    """What became of the arms of a race that no arm is left of."""
+    gone = [f"{one.arm}: {one.reason}" for one in outcome.gone]
+    return [*gone, "every arm failed, so there is nothing to race"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Standings:
+    """How a race ended.
+
+    Args:
+        title: of its figure; rows: an arm each, as :func:`poolbench.racing.told.rows` gives them.
+        facts: to be said beside the table; looks: the words of each look.
+    """
+
+    title: str
+    rows: "list[Row]"
+    facts: list[str]
+    looks: list[str]
+
+
+def standings(race: "Race", outcome: "Outcome") -> Standings:
+    """Read the test set for the arms that are left, and tell how the race ended."""
+    from poolbench.racing.told import halving, rows
+
+    tested = _tested(race, outcome)
+    halved = halving(race, outcome)
+    title = f"Race {race.name}: {_title(race, outcome, halved)}"
+    looks = [_look_words(race, step) for step in outcome.steps]
+    return Standings(title, rows(race, outcome, tested), _facts(race, outcome, halved), looks)
 
 
 class _Trainer:
     """Trains what there is before each look, and keeps ``hours`` over all of it."""
 
-    def __init__(self, race: "Race", run: Callable[..., dict[str, str]]):
-        self.race, self.run, self.began = race, run, time.monotonic()
+    def __init__(self, race: "Race", run: Callable[..., dict[str, str]], screen: "Screen"):
+        self.race, self.run, self.screen, self.began = race, run, screen, time.monotonic()
 
     def __call__(self, plan: "Plan") -> Mapping[str, str]:
         from poolbench.cli.progress import SweepProgress
@@ -94,10 +147,10 @@ class _Trainer:
         own = open_cells(plan)
         own = dataclasses.replace(own, options=options, cells=tuple(c for c in own.cells if arm_of(c) not in lost))
         done = len(plan.cells) - len(own.cells) - len(refused)
-        print(f"{plan.name}: {counted(len(own.cells), 'cell')} to train, {done} done before", flush=True)
+        self.screen.line(f"{plan.name}: {counted(len(own.cells), 'cell')} to train, {done} done before")
         if not own.cells:
             return refused
-        with SweepProgress(own, 0) as progress:
+        with SweepProgress(own, 0, self.screen) as progress:
             return {**self.run(own, progress), **refused}
 
     def _left(self) -> float | None:
@@ -120,25 +173,23 @@ def _tested(race: "Race", outcome: "Outcome") -> dict[str, list[float]]:
     return found
 
 
-def _show_plan(race: "Race") -> None:
-    print(f"race {race.name}: {counted(len(race.arms), 'arm')}: {', '.join(race.arms)}")
-    for arm, why in race.refused.items():
-        print(f"  {arm} cannot take part: {why}")
+def plan_lines(race: "Race") -> list[str]:
+    """What was decided before the first cell."""
+    lines = [f"race {race.name}: {counted(len(race.arms), 'arm')}: {', '.join(race.arms)}"]
+    lines += [f"  {arm} cannot take part: {why}" for arm, why in race.refused.items()]
     for budget in race.budgets:
         looks = ", ".join(map(str, budget.looks))
         falls = f"falls where another is surely more than {_points(budget.margin)} points better"
         falls = falls if budget.cheap else "falls where another is surely better"
-        print(f"  {_epochs(budget)}: looks after {looks} blocks (seeds); an arm {falls}")
+        lines.append(f"  {_epochs(budget)}: looks after {looks} blocks (seeds); an arm {falls}")
     close = f"no more than {_points(race.difference)} points behind"
-    print(f"  it ends with one arm, or when the first is surely {close} any other")
-    print(f"  in 95 of 100 races or more an arm is left that is the best, or {close}")
-    for note in race.notes:
-        print(f"note: {note}")
-    if len(race.budgets) > 1:
-        print(f"note: {RISK}")
+    lines.append(f"  it ends with one arm, or when the first is surely {close} any other")
+    lines.append(f"  in 95 of 100 races or more an arm is left that is the best, or {close}")
+    lines += [f"note: {note}" for note in race.notes]
+    return lines + ([f"note: {RISK}"] if len(race.budgets) > 1 else [])
 
 
-def _show_ahead(race: "Race") -> None:
+def ahead_lines(race: "Race") -> list[str]:
     """What there is to train at the most, what of that is done, and what the rest should cost."""
     from poolbench.cli.plan import cost_lines, left
     from poolbench.racing.run import plan_of
@@ -149,51 +200,46 @@ def _show_ahead(race: "Race") -> None:
     whole = dataclasses.replace(plans[0], cells=tuple(cell for plan in plans for cell in plan.cells))
     states, workers = whole.states(), cells_at_once(whole)
     done = sum(state == DONE for state in states.values())
-    print(f"at the most {counted(race.most_cells, 'cell')}, when no arm falls; {done} done before")
+    lines = [f"at the most {counted(race.most_cells, 'cell')}, when no arm falls; {done} done before"]
     estimates = estimate(whole, states, workers)
-    for line in cost_lines(estimates.values(), left(estimates, workers)):
-        print(line)
+    return lines + cost_lines(estimates.values(), left(estimates, workers))
 
 
-def _show_step(race: "Race", step: "Step") -> None:
+def step_lines(race: "Race", step: "Step") -> list[str]:
     """A look, as it was made."""
     from poolbench.report.tables import plus_minus
 
     budget = race.budgets[step.budget]
     found = f", {step.look.blocks} of them whole" if step.look and step.look.blocks < step.blocks else ""
-    print(f"look after {step.blocks} blocks{found}, {_epochs(budget)}:")
+    lines = [f"look after {step.blocks} blocks{found}, {_epochs(budget)}:"]
     for one in step.gone:
         if one.gain is None:
-            print(f"  {one.arm} fell: {one.reason}")
+            lines.append(f"  {one.arm} fell: {one.reason}")
             continue
         low, high = one.gain.interval()
         by = plus_minus({"by": one.gain.mean, "by_low": low, "by_high": high}, "by")
-        print(f"  {one.arm} fell: {one.rival} is better by {by} points")
-    print(f"  {len(step.left)} left: {', '.join(step.left)}", flush=True)
+        lines.append(f"  {one.arm} fell: {one.rival} is better by {by} points")
+    return [*lines, f"  {len(step.left)} left: {', '.join(step.left)}"]
 
 
-def _show_end(race: "Race", outcome: "Outcome", tested: Mapping[str, list[float]]) -> None:
+def _show_end(race: "Race", end: Standings) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from poolbench.racing.told import halving, rows
     from poolbench.report.race import TITLES, texts, write_race
 
-    halved = halving(race, outcome)
-    found, facts = rows(race, outcome, tested), _facts(race, outcome, halved)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in TITLES:
         table.add_column(title, justify="left" if title in TITLES[:3] else "right", overflow="fold")
-    for row in found:
+    for row in end.rows:
         table.add_row(*map(Text, texts(row)))
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     print()
     console.print(table)
-    for fact in facts:
+    for fact in end.facts:
         console.print(Text(f"* {fact}"))
-    looks = [_look_words(race, step) for step in outcome.steps]
-    write_race(race.folder, f"Race {race.name}: {_title(race, outcome, halved)}", facts, found, looks)
+    write_race(race.folder, end.title, end.facts, end.rows, end.looks)
     print(f"Report: {race.folder.as_posix()}/race.md")
 
 

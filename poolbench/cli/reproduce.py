@@ -26,8 +26,10 @@ from poolbench.messages import counted
 if TYPE_CHECKING:
     from poolbench.claims.chances import Chance
     from poolbench.claims.claim import Claim
+    from poolbench.claims.experiment import Experiment
     from poolbench.claims.looks import Declared
-    from poolbench.records.read import Record
+    from poolbench.cli.progress import Screen
+    from poolbench.records.read import Problem, Record
     from poolbench.sweep.cells import Plan
 
 _PUBLISHED = "published"
@@ -48,47 +50,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.claims.looks import declared
-    from poolbench.claims.published import experiments_with_claims, published
-    from poolbench.claims.reading import read_claims
     from poolbench.records.read import told
-    from poolbench.sweep.launch import launcher_options
-    from poolbench.sweep.plan import make_plan
 
-    launcher, overrides = launcher_options(arguments.overrides)
-    # All of them before any work: what is wrong with the last is said before the first is trained.
-    chosen = []
-    for name, folder in experiments_with_claims(arguments.name).items():
-        plan = make_plan([f"sweep={name}", *overrides], arguments.config_dir, trust=arguments.trust)
-        claims = read_claims(folder / "claim.yaml", plan.scale, plan.scales)
-        _check_claims(name, claims, plan)
-        if arguments.publish:
-            _refuse_others(name, plan)
-        said = declared(folder, plan.scale, _declared_seeds(name, plan, overrides))
-        known, problems = published(plan.name, (cell.run_id for cell in plan.cells))
-        design = _Design(folder, plan, claims, known, said)
-        if not arguments.plan and not arguments.underpowered:
-            _refuse_underpowered(design)
-        chosen.append((design, problems))
+    launcher, chosen = designs(
+        arguments.name,
+        arguments.overrides,
+        arguments.config_dir,
+        arguments.trust,
+        publish=arguments.publish,
+        underpowered=arguments.plan or arguments.underpowered,
+    )
     unfinished = 0
-    for number, (design, problems) in enumerate(chosen):
+    for number, design in enumerate(chosen):
         print("\n" * (number > 0), end="")
-        for problem in told(problems):
+        for problem in told(design.problems):
             print(f"note: not read: {problem}")
         if arguments.plan:
-            print("\n".join(_planned(design)))
+            print("\n".join(planned(design)))
         else:
             unfinished += _reproduce(design, launcher, arguments)
     return 1 if unfinished else 0
 
 
+def designs(
+    name: str,
+    words: Sequence[str],
+    config_dir: Sequence[Path],
+    trust: Sequence[str],
+    publish: bool = False,
+    underpowered: bool = False,
+) -> "tuple[list[str], list[Design]]":
+    """The launcher's options, and the experiments that ``name`` stands for as ``words`` ask for them, all of them
+    checked before any work: what is wrong with the last is said before the first is trained.
+
+    Args:
+        publish: refuse cells that the experiment does not declare.
+        underpowered: take seeds that most likely leave a headline claim open.
+    Raises: ConfigError, DataError, ClaimError.
+    """
+    from poolbench.claims.looks import declared
+    from poolbench.claims.published import experiments_with_claims, published
+    from poolbench.claims.reading import read_claims
+    from poolbench.sweep.launch import launcher_options
+    from poolbench.sweep.plan import make_plan
+
+    launcher, overrides = launcher_options(list(words))
+    chosen = []
+    for one, folder in experiments_with_claims(name).items():
+        plan = make_plan([f"sweep={one}", *overrides], config_dir, trust=trust)
+        claims = read_claims(folder / "claim.yaml", plan.scale, plan.scales)
+        _check_claims(one, claims, plan)
+        if publish:
+            _refuse_others(one, plan)
+        said = declared(folder, plan.scale, _declared_seeds(one, plan, overrides))
+        known, problems = published(plan.name, (cell.run_id for cell in plan.cells))
+        design = Design(folder, plan, claims, known, said, problems)
+        if not underpowered:
+            _refuse_underpowered(design)
+        chosen.append(design)
+    return launcher, chosen
+
+
 @dataclasses.dataclass(frozen=True)
-class _Design:
+class Design:
     """An experiment as it is asked for.
 
     Args:
         folder: of the experiment; plan, claims: at its scale; known: run_id -> what is published of its cells.
         declared: its seeds and looks, whatever is asked for now.
+        problems: what could not be read of the published cells.
     """
 
     folder: Path
@@ -96,6 +126,7 @@ class _Design:
     claims: Sequence["Claim"]
     known: Mapping[str, "Record"]
     declared: "Declared"
+    problems: "Sequence[Problem]"
 
     @property
     def seeds(self) -> int:
@@ -118,7 +149,7 @@ def _declared_seeds(name: str, plan: "Plan", overrides: Sequence[str]) -> frozen
     return frozenset(cell.config["seed"] for cell in plan.cells)
 
 
-def _refuse_underpowered(design: _Design) -> None:
+def _refuse_underpowered(design: Design) -> None:
     """Raises: ClaimError when cells are left to train and a headline claim will not be decided by them more likely than
     not."""
     from poolbench.claims.chances import chance_lines, underpowered
@@ -136,7 +167,7 @@ def _refuse_underpowered(design: _Design) -> None:
         )
 
 
-def _planned(design: _Design) -> list[str]:
+def planned(design: Design) -> list[str]:
     """Cells by arm, how far they are, what the rest should cost, and whether it will decide the claims."""
     from poolbench.claims.chances import chance_lines
     from poolbench.cli.plan import cost_lines, left
@@ -170,45 +201,70 @@ def _counted(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
-def _reproduce(design: _Design, launcher: list[str], arguments: argparse.Namespace) -> int:
+def _reproduce(design: Design, launcher: list[str], arguments: argparse.Namespace) -> int:
     """Train what is missing, judge the claims, write the report. Returns: how many cells are not done."""
-    from poolbench.claims.experiment import write_experiment
-    from poolbench.claims.published import published_speeds, results_dir
-    from poolbench.cli.cells import tell_what_is_left, train
-    from poolbench.cli.published import figure_title
-    from poolbench.records.read import read_records, told
+    from poolbench.claims.experiment import write_judged
+    from poolbench.cli.cells import tell_what_is_left
+    from poolbench.records.read import told
+
+    plan = design.plan
+    came = train_missing(design, launcher)
+    for problem in told(came.problems):
+        print(f"note: not read: {problem}")
+    if came.records:
+        experiment = write_judged(judged(design, came.records), plan.report_dir, archive=True)
+        print(f"\n{experiment.text}\nTables, the figure and records: {plan.report_dir}/")
+    if arguments.publish and came.records:
+        _publish(plan, came.records)
+    return tell_what_is_left(came.mine, came.failed, arguments.config_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What there is of an experiment's cells.
+
+    Args:
+        mine: the plan of those that are not taken from published records; failed: of these, run_id -> why.
+        records: of all cells; problems: what could not be read.
+    """
+
+    mine: "Plan"
+    failed: Mapping[str, str]
+    records: "Sequence[Record]"
+    problems: "Sequence[Problem]"
+
+
+def train_missing(design: Design, launcher: list[str], screen: "Screen | None" = None) -> Trained:
+    """Train what is neither done nor published of ``design``, and read all of it."""
+    from poolbench.cli.cells import train
+    from poolbench.cli.progress import usual_screen
+    from poolbench.records.read import read_records
     from poolbench.records.state import DONE
 
-    plan, known = design.plan, design.known
+    screen, plan, known = screen or usual_screen(), design.plan, design.known
     # One's own records come first: whoever trains a cell wants to see what came out.
     states = plan.states()
     rest = tuple(cell for cell in plan.cells if states[cell.run_id] == DONE or cell.run_id not in known)
     failed: dict[str, str] = {}
     mine = dataclasses.replace(plan, cells=rest)
     if rest:
-        failed = train(mine, launcher, elsewhere=len(plan.cells) - len(rest))
+        failed = train(mine, launcher, len(plan.cells) - len(rest), screen)
     else:
-        print(f"sweep {plan.name}: {counted(len(plan.cells), 'cell')}, all published under results/")
+        screen.line(f"sweep {plan.name}: {counted(len(plan.cells), 'cell')}, all published under results/")
     mine_done, unread = read_records([cell.folder for cell in rest if (cell.folder / "result.json").exists()])
     records = [*mine_done, *(known[cell.run_id] for cell in plan.cells if cell not in rest)]
-    for problem in told(unread):
-        print(f"note: not read: {problem}")
-    if records:
-        title = figure_title(design.folder, records)
-        experiment = write_experiment(
-            plan.name,
-            records,
-            design.claims,
-            plan.report_dir,
-            speeds=published_speeds(results_dir() / plan.name),
-            archive=True,
-            title=title,
-            declared=design.declared,
-        )
-        print(f"\n{experiment.text}\nTables, the figure and records: {plan.report_dir}/")
-    if arguments.publish and records:
-        _publish(plan, records)
-    return tell_what_is_left(mine, failed, arguments.config_dir)
+    return Trained(mine, failed, records, unread)
+
+
+def judged(design: Design, records: "Sequence[Record]") -> "Experiment":
+    """The claims of ``design``, judged on ``records``; nothing is written."""
+    from poolbench.claims.experiment import make_experiment
+    from poolbench.claims.published import published_speeds, results_dir
+    from poolbench.cli.published import figure_title
+
+    name = design.plan.name
+    title, speeds = figure_title(design.folder, records), published_speeds(results_dir() / name)
+    return make_experiment(name, records, design.claims, speeds, title, design.declared)
 
 
 def _check_claims(name: str, claims: Sequence["Claim"], plan: "Plan") -> None:

@@ -56,7 +56,7 @@ class Report:
         cells: the tidy table, a row per cell; summary: a row per group and pool.
         over: rows over all nets, where three or more compare a pool with the baseline; else empty.
         groups: each group's rows of the summary and the notes that belong under its table.
-        more: further tables by name, ``nets``, ``classes``, ``probes``, ``samples``; empty ones of what there is not.
+        more: further tables, ``nets``, ``classes``, ``probes`` and ``samples``; empty where there is nothing to tell.
         drawings: the figures, not drawn yet.
         records: all that were read.
         curves: a row for each epoch of each cell.
@@ -88,7 +88,9 @@ class Report:
         from rich.console import Console
 
         buffer = io.StringIO()
-        self.show(Console(file=buffer, width=_PIPED_WIDTH, color_system=None, force_terminal=False))
+        # In a notebook rich would show it there instead of writing it.
+        plain = {"color_system": None, "force_terminal": False, "force_jupyter": False}
+        self.show(Console(file=buffer, width=_PIPED_WIDTH, **plain))
         return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
     def show(self, console: "Console | None" = None) -> None:
