@@ -1,4 +1,10 @@
-"""Tables and plots from records alone: folders of records, single ones, archives, in any mixture.
+"""Tables, plots and a page from records alone: folders of records, single ones, archives, in any mixture.
+
+  poolbench report runs
+  poolbench report runs --compare head
+  poolbench report runs --compare pool,trainer.epochs --baseline "max + epochs=5"
+
+Pools are compared, or what --compare names; where there is one pool only and one other thing varies, that.
 
 Times of pools stand in the tables where `poolbench bench nets ... --json speeds.json` timed their nets: a speeds.json
 beside the records, or in the folder that holds them, is found, and others are named by --speeds.
@@ -12,7 +18,15 @@ from poolbench.cli.options import add_paths
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
-    parser.add_argument("--output", type=Path, default=Path("report/all"), metavar="DIR", help="(report/all)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="(report/all; what compares no pools: report/by-WHAT)"
+    )
+    parser.add_argument(
+        "--compare",
+        metavar="WHAT",
+        help="head, model, data, optimizer, schedule, an option as trainer.epochs, or two with a comma "
+        "(pool; where there is one pool only, the one thing that varies)",
+    )
     parser.add_argument(
         "--baseline", metavar="POOL", help="what others are compared with (native if all groups have it, else max)"
     )
@@ -21,11 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    from poolbench.report import Page, write_report
+    from poolbench.records.compared import POOL
+    from poolbench.report import Page, check_writable, make_report, write_made
 
+    if arguments.output is not None:
+        check_writable(arguments.output)
+    report = make_report(arguments.paths, arguments.baseline, arguments.speeds, arguments.compare)
+    name = "all" if report.factor == POOL else f"by-{'-'.join(report.factor)}"
+    output = arguments.output or Path("report") / name
     page = Page(f"Report of {', '.join(path.as_posix() for path in arguments.paths)}")
-    write_report(
-        arguments.paths, arguments.output, baseline=arguments.baseline, speeds=arguments.speeds, page=page
-    ).show()
-    print(f"Tables and plots: {arguments.output}/, all in one page: {arguments.output / 'index.html'}")
+    write_made(report, output, page=page).show()
+    print(f"Tables and plots: {output}/, all in one page: {output / 'index.html'}")
     return 0

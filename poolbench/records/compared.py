@@ -26,7 +26,7 @@ def parse_factor(text: str, records: Iterable[Record]) -> tuple[str, ...]:
     Raises: ValueError naming what is allowed.
     """
     names = tuple(part.strip() for part in text.split(","))
-    options = {name for record in records for name in _options(record.config)} - {"seed"}
+    options = {name for record in records for name in _options(record.config) if "." in name and "._" not in name}
     if len(names) > 2 or len(set(names)) < len(names) or not all(names):
         raise ValueError(
             f"--compare takes one thing, or two different ones with a comma, as head or pool,head; got {text!r}"

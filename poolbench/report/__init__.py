@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolbench.records.collect import collect, collect_metrics, write_archive, write_csv
+from poolbench.records.compared import POOL, factor_words, parse_factor, seen_as, usual_baseline_of, usual_factor
 from poolbench.records.files import sweep_abandoned, write_text
-from poolbench.records.groups import alike_but_samples
+from poolbench.records.groups import alike_but_samples, group_hash
 from poolbench.records.read import Problem, Record, read_records, told
 from poolbench.records.speeds import find_speeds
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots, probe_plots
-from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
+from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date, compared_before
+from poolbench.report.factor import about, counted_arms, named
 from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, notes, spans
 from poolbench.report.over_nets import over_all_nets
@@ -35,7 +37,7 @@ from poolbench.report.tuned import left_out, tuned_notes
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Page", "Report", "make_report", "write_made", "write_report"]
+__all__ = ["Page", "Report", "check_writable", "make_report", "write_made", "write_report"]
 
 # A change in these changes the figures.
 _PIPED_WIDTH = 120
@@ -60,9 +62,12 @@ class Report:
         drawings: the figures, not drawn yet.
         records: all that were read.
         curves: a row for each epoch of each cell.
+        factor: what is compared, and stands in the columns ``pool`` of the tables: see
+            :mod:`poolbench.records.compared`; pools: group -> its pool, where that is no arm.
         trials: cells that are in no table, since they did not read the test set, as those of a search.
         problems: records that could not be read; no_speeds: files of times of nets that could not.
         output: the folder written to; None where nothing was written.
+        replaced: what the report compared that was there before, where it was something else.
         files: everything the report consists of, in the order of writing; figures that were up to date are among them.
         drawn: those of the files that are figures and were drawn anew.
     """
@@ -75,10 +80,13 @@ class Report:
     drawings: list[Drawing]
     records: list[Record]
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    factor: tuple[str, ...] = POOL
+    pools: dict[str, str] = field(default_factory=dict)
     trials: int = 0
     problems: list[Problem] = field(default_factory=list)
     no_speeds: list[Problem] = field(default_factory=list)
     output: Path | None = None
+    replaced: str = ""
     files: list[Path] = field(default_factory=list)
     drawn: list[Path] = field(default_factory=list)
 
@@ -100,9 +108,14 @@ class Report:
 
         if console is None:
             console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH)
-        print_summary(self.groups, RULE, console, self.over)
+        print_summary(self.groups, about(RULE, self.factor), console, self.over, factor_words(self.factor))
         if self.trials:
             console.print(Text(left_out(self.trials)))
+        if self.replaced:
+            held = (
+                f"{self.output} held a report that compares {self.replaced}; this one, of {factor_words(self.factor)},"
+            )
+            console.print(Text(f"{held} is in its place. --output keeps both."))
         for problem in told([*self.problems, *self.no_speeds]):
             console.print(Text(f"Not read: {problem}"), soft_wrap=True)
 
@@ -146,7 +159,7 @@ def write_report(
         none of the ``baseline`` that is given, or no such file among ``speeds``.
     """
     output = Path(output)
-    _check_writable(output)
+    check_writable(output)
     report = make_report(source, baseline, speeds)
     return write_made(report, output, archive, with_latex, drawings, page)
 
@@ -155,20 +168,30 @@ def make_report(
     source: str | Path | Iterable[str | Path | Record],
     baseline: str | None = None,
     speeds: Sequence[str | Path] = (),
+    compare: str | None = None,
 ) -> Report:
     """What :func:`write_report` would write about ``source``, without writing or drawing anything.
 
-    Args and Raises: as there.
+    Args:
+        source, baseline, speeds: as there.
+        compare: ``head``, ``trainer.epochs``, two with a comma ...; None: pools, or, where there is one pool only, the
+            one thing that varies.
+    Raises: ValueError as there, and for what ``compare`` cannot be.
     """
     records, problems = _records([source] if isinstance(source, str | Path) else list(source))
     timed, no_speeds = find_speeds(speeds, (record.path.parent for record in records))
 
-    reported = views(record for record in records if reads_test(record))
-    trials = sum(not reads_test(record) for record in records)
+    read = [record for record in records if reads_test(record)]
+    factor = parse_factor(compare, records) if compare is not None else usual_factor(read)
+    reported = seen_as(views(read), factor)
+    trials = len(records) - len(read)
     cells = collect(reported)
     if baseline is not None:
-        check_baseline(cells["pool"], baseline)
-    baseline = baseline or usual_baseline(set(own) for _, own in cells.groupby("group")["pool"])
+        check_baseline(cells["pool"], baseline, factor_words(factor))
+    elif factor == POOL:
+        baseline = usual_baseline(set(own) for _, own in cells.groupby("group")["pool"])
+    else:
+        baseline = usual_baseline_of(cells["pool"], factor)
     members = by(plain(cells), "group")
     summary, times = with_times(summarise(cells, baseline), members, records, timed)
     tuned = tuned_notes(reported)
@@ -178,15 +201,18 @@ def make_report(
     for group, rows in summary.groupby("group", sort=False):
         about = [*notes(members[group], said[group], baseline), *times.get(str(group), [])]
         groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, baseline)]))
-    over = over_all_nets(summary)
+    over = over_all_nets(summary if not {"model", "data"}.intersection(factor) else summary.iloc[:0])
     over_sizes = over_samples(cells, alike_but_samples(record.config for record in reported))
     more = {"nets": over, "classes": by_class(cells, reported, baseline), "probes": by_probe(cells, baseline)}
     more["samples"] = by_samples(over_sizes)
     shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
     curves = collect_metrics(reported)
-    drawings = [*_drawings(cells, curves, others), *_of_samples(over_sizes)]
-    return Report(cells, summary, over, groups, more, drawings, records, curves, trials, problems, no_speeds)
+    pools = {group_hash(record.config): str(record.config["names"].get("with", "")) for record in reported}
+    drawings = [*_drawings(cells, curves, others, factor), *_of_samples(over_sizes)]
+    return Report(
+        cells, summary, over, groups, more, drawings, records, curves, factor, pools, trials, problems, no_speeds
+    )
 
 
 def write_made(
@@ -202,25 +228,31 @@ def write_made(
     Raises: OSError, before any work, when ``output`` cannot be written to.
     """
     output = Path(output)
-    _check_writable(output)
+    check_writable(output)
     more, over, trials = report.more, report.over, report.trials
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
-    write_csv(report.cells, files[0])
-    write_csv(report.summary, files[1])
+    factor, pools = report.factor, report.pools
+    write_csv(named(report.cells, factor, pools), files[0])
+    write_csv(named(report.summary, factor, pools), files[1])
     sections = samples_section(more["samples"]) + probe_sections(more["probes"])
     sections += f"\n{left_out(trials)}\n" if trials else ""
-    write_text(files[2], markdown(report.groups, RULE, len(report.problems), over) + sections)
-    files += _where_any(output, {f"{name}.csv": table for name, table in more.items()})
+    write_text(
+        files[2],
+        markdown(report.groups, about(RULE, factor), len(report.problems), over, factor_words(factor)) + sections,
+    )
+    files += _where_any(output, {f"{name}.csv": named(table, factor, pools) for name, table in more.items()})
     if with_latex:
         files.append(output / "summary.tex")
-        write_text(files[-1], latex(report.groups))
+        write_text(files[-1], latex(report.groups, factor_words(factor)))
     if archive:
         files.append(output / "records.jsonl")
         write_archive(report.records, files[-1])
-    figures, drawn = bring_up_to_date(output, [*drawings, *report.drawings])
+    before = compared_before(output)
+    replaced = before if before != factor_words(factor) else ""
+    figures, drawn = bring_up_to_date(output, [*drawings, *report.drawings], factor_words(factor))
     files += [*figures, output / MEMORY]
     files += [write_page(report, output, page)] if page and report.groups else []
-    return replace(report, output=output, files=files, drawn=drawn)
+    return replace(report, output=output, files=files, drawn=drawn, replaced=replaced)
 
 
 def _records(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
@@ -243,7 +275,9 @@ def _where_any(output: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
     return [output / name for name, table in tables.items() if len(table)]
 
 
-def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]) -> list[Drawing]:
+def _drawings(
+    cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame], factor: Sequence[str]
+) -> list[Drawing]:
     """The figures of all groups, each with the data that it shows."""
     found = []
     for rows, suffix in zip(groups, _suffixes(groups), strict=True):
@@ -254,7 +288,7 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
             continue
         own = finished(cells[cells["group"] == rows["group"].iloc[0]])
         own_curves = curves[(curves["group"] == own["group"].iloc[0]) & curves["run_id"].isin(own["run_id"])]
-        many = "1 pool" if len(rows) == 1 else f"{len(rows)} pools"
+        many = counted_arms(len(rows), factor)
         about = (
             f"{rows['setting'].iloc[0]}, {'seeds' if own['seed'].nunique() > 1 else 'seed'} {spans(set(own['seed']))}"
         )
@@ -309,7 +343,7 @@ def _suffixes(groups: list[pd.DataFrame]) -> list[str]:
     ]
 
 
-def _check_writable(output: Path) -> None:
+def check_writable(output: Path) -> None:
     """Raises: OSError (its subclass that fits) when no file can be written into ``output``."""
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,13 @@ class Drawing:
     draw: "Callable[[str], Figure | None]"
 
 
-def bring_up_to_date(output: Path, drawings: Sequence[Drawing]) -> tuple[list[Path], list[Path]]:
+def bring_up_to_date(
+    output: Path, drawings: Sequence[Drawing], compared: str = "pool"
+) -> tuple[list[Path], list[Path]]:
     """Draw those of ``drawings`` that changed since the last report in ``output``, and remove those that are gone.
 
+    Args:
+        compared: what the report compares, to be remembered.
     Returns: the files of all figures, and those of them that were drawn now.
     """
     known = _remembered(output / MEMORY)
@@ -60,8 +64,18 @@ def bring_up_to_date(output: Path, drawings: Sequence[Drawing]) -> tuple[list[Pa
         if name not in now and _untouched(output, entry):  # A file that somebody changed since is theirs.
             for file in entry["files"]:
                 (output / file).unlink()
-    write_json(output / MEMORY, {"schema_version": 1, "figures": now})
+    about = {} if compared == "pool" else {"compared": compared}
+    write_json(output / MEMORY, {"schema_version": 1, **about, "figures": now})
     return files, drawn
+
+
+def compared_before(output: Path) -> str:
+    """What the last report in ``output`` compared; empty where there is none that can be read."""
+    try:
+        content = parsed_json(read_bytes(output / MEMORY))
+        return str(content.get("compared", "pool"))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def drawn_by(draw: Callable[..., Any]) -> list[Path]:

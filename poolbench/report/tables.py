@@ -104,12 +104,17 @@ def over_title(rows: pd.DataFrame) -> str:
 
 
 def print_summary(
-    groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, console: "Console", over: pd.DataFrame | None = None
+    groups: Iterable[tuple[pd.DataFrame, list[str]]],
+    rule: str,
+    console: "Console",
+    over: pd.DataFrame | None = None,
+    factor: str = "pool",
 ) -> None:
     """Print each group's rows and notes to ``console``, as one table or two, whichever its width allows.
 
     Args:
         over: rows over all nets, a table each for ``tuned``.
+        factor: what is compared, the title of the first column.
     """
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +127,7 @@ def print_summary(
         else:
             parts = [ACCURACY, (ACCURACY[0], *costs)]
         for columns in parts:
-            console.print(_table(rows, columns))
+            console.print(_table(rows, columns, factor))
         listed = Table.grid(padding=(0, 1))
         for note in notes:
             listed.add_row("*", Text(note))
@@ -130,7 +135,7 @@ def print_summary(
         console.print()
     for rows in _by_view(over):
         console.print(Text(over_title(rows), style="bold"))
-        console.print(_table(rows, OVER_NETS))
+        console.print(_table(rows, OVER_NETS, factor))
     if _by_view(over):
         console.print(Text(OVER_RULE))
         console.print()
@@ -146,7 +151,7 @@ def _costs(rows: pd.DataFrame) -> tuple[Column, ...]:
     return (*COST, *_times(rows))
 
 
-def _table(rows: pd.DataFrame, columns: Iterable[Column]) -> Any:
+def _table(rows: pd.DataFrame, columns: Iterable[Column], factor: str) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -155,7 +160,7 @@ def _table(rows: pd.DataFrame, columns: Iterable[Column]) -> Any:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         fold = {"overflow": "fold"} if not column.numeric else {"justify": "right", "no_wrap": True}
-        table.add_column(column.title, **fold)
+        table.add_column(_title(column, factor), **fold)
     for row in rows.to_dict("records"):
         style = "bold" if row["baseline"] else ""
         table.add_row(*(Text(text, style=colours.get(text, style)) for text in (c.text(row) for c in columns)))
@@ -163,19 +168,25 @@ def _table(rows: pd.DataFrame, columns: Iterable[Column]) -> Any:
 
 
 def markdown(
-    groups: Iterable[tuple[pd.DataFrame, list[str]]], rule: str, problems: int = 0, over: pd.DataFrame | None = None
+    groups: Iterable[tuple[pd.DataFrame, list[str]]],
+    rule: str,
+    problems: int = 0,
+    over: pd.DataFrame | None = None,
+    factor: str = "pool",
 ) -> str:
     """All groups as Markdown: a heading, a table and notes each.
 
     Args:
         problems: how many records were not readable; over: rows over all nets, which come first.
+        factor: what is compared, the title of the first column.
     """
     lines = ["# Summary", ""]
     for rows in _by_view(over):
-        lines += [f"## {over_title(rows)}", "", *_markdown_table(rows, OVER_NETS), ""]
+        lines += [f"## {over_title(rows)}", "", *_markdown_table(rows, OVER_NETS, factor), ""]
     lines += [OVER_RULE, ""] if _by_view(over) else []
     for rows, notes in groups:
-        lines += [f"## {plain_markdown(title(rows))}", "", *_markdown_table(rows, (*ACCURACY, *TESTS, *_costs(rows)))]
+        shown = (*ACCURACY, *TESTS, *_costs(rows))
+        lines += [f"## {plain_markdown(title(rows))}", "", *_markdown_table(rows, shown, factor)]
         lines += ["", *(f"- {plain_markdown(note)}" for note in notes), ""]
     if problems:
         lines += [
@@ -190,8 +201,8 @@ def _by_view(over: pd.DataFrame | None) -> list[pd.DataFrame]:
     return [] if over is None else [rows for _, rows in over.groupby("tuned", sort=True)]
 
 
-def _markdown_table(rows: pd.DataFrame, columns: Sequence[Column]) -> list[str]:
-    lines = [f"| {' | '.join(column.title for column in columns)} |"]
+def _markdown_table(rows: pd.DataFrame, columns: Sequence[Column], factor: str) -> list[str]:
+    lines = [f"| {' | '.join(_title(column, factor) for column in columns)} |"]
     lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
     for row in rows.to_dict("records"):
         texts = (plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
@@ -207,17 +218,21 @@ def plain_markdown(text: str) -> str:
     return re.sub(r"\](?=[(\[:])", r"\\]", text)
 
 
-def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]]) -> str:
+def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]], factor: str = "pool") -> str:
     """One ``tabular`` per group (package booktabs), without the notes."""
     lines = []
     for rows, _ in groups:
         columns = (*ACCURACY, *_costs(rows))
         lines += [f"% {title(rows)}", rf"\begin{{tabular}}{{{''.join('r' if c.numeric else 'l' for c in columns)}}}"]
-        lines += [r"\toprule", " & ".join(_escaped(column.title) for column in columns) + r" \\", r"\midrule"]
+        lines += [r"\toprule", " & ".join(_escaped(_title(column, factor)) for column in columns) + r" \\", r"\midrule"]
         for row in rows.to_dict("records"):
             lines.append(" & ".join(_escaped(column.text(row)) for column in columns) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines)
+
+
+def _title(column: Column, factor: str) -> str:
+    return factor if column is ACCURACY[0] else column.title
 
 
 def _among(value: Any) -> str:

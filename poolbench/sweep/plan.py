@@ -12,7 +12,7 @@ from poolbench.foreign import read_text
 from poolbench.limits import check, check_components, check_with_data
 from poolbench.messages import described
 from poolbench.records.groups import group_hash, pool_labels, pool_of
-from poolbench.records.identity import cell_hash, digest, run_id
+from poolbench.records.identity import cell_hash, digest, identity, run_id
 from poolbench.records.kinds import wrong_config
 from poolbench.registry import component, nearest
 from poolbench.sweep.blocks import BLOCKS, in_blocks
@@ -23,6 +23,7 @@ from poolbench.sweep.tuned import complete, refuse_unequal
 from poolbench.trust import check_trust, own_targets
 
 USUAL_SCALE = "small"  # of a sweep that is declared at several
+_GRID = "grid"  # a sweep that no file declares
 
 
 def make_plan(
@@ -50,7 +51,7 @@ def make_plan(
         _refuse_sweeps(given, seeds)
     known = own_targets(overrides, folders)
     with composer(folders) as compose:
-        name = given.get("sweep", ["grid"])
+        name = given.get("sweep", [_GRID])
         if len(name) > 1:
             raise ConfigError("sweep takes one name")
         scale = given.pop("scale", None)
@@ -95,7 +96,17 @@ def make_plan(
     notes = [*named.notes(chosen_cells), *_of_merged(merged), *note]
     report_dir = chosen_cells[0].config["report_dir"]
     title = name[0] if scale in (None, USUAL_SCALE) else f"{name[0]}-{scale}"
-    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / title, tuple(notes), scale, scales)
+    folder = title if name[0] != _GRID else _grid_folder(completed.values())
+    return Plan(title, tuple(chosen_cells), options, Path(report_dir) / folder, tuple(notes), scale, scales)
+
+
+def _grid_folder(configs: Iterable[dict[str, Any]]) -> str:
+    """``grid-pool-head-1a2b3c``: what varies, and a hash of what is compared, seeds apart, so that another grid's
+    report takes no other's place."""
+    configs = list(configs)
+    kinds = [kind for kind in COMPONENTS if len({digest(config.get(kind)) for config in configs}) > 1]
+    cells = sorted(digest(identity({**config, "seed": 0})) for config in configs)
+    return "-".join([_GRID, *kinds, digest(cells)[:6]])
 
 
 def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[list[Any], list[str], tuple[str, ...]]:
@@ -113,7 +124,7 @@ def _declared(compose: Composer, name: str, scales: list[str] | None) -> tuple[l
         _choose_scale(blocks, scales, f"sweep={name}")
         return blocks, [f"sweep={name}"], ()
     if name not in experiments:
-        names = [choice for choice in compose.choices("sweep") if choice != "grid"] + experiments
+        names = [choice for choice in compose.choices("sweep") if choice != _GRID] + experiments
         raise ConfigError(f"unknown sweep {name!r}.{nearest(name, names)} Known: {', '.join(names)}")
     from omegaconf import OmegaConf
 

@@ -93,7 +93,8 @@ def test_a_sweep_takes_the_winners_and_reports_both_views(tuned):
     words = [*SMALL, "optimizer=sgd,tuned", "--baseline=average"]
     done = run_poolbench(folder, "sweep", *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    summary = (folder / "report/grid/summary.md").read_text()
+    (report,) = (folder / "report").glob("grid-*")
+    summary = (report / "summary.md").read_text()
     same, own = summary.split("2 epochs, tuned\n")
     assert "The same recipe for every pool: optimizer.lr=0.1" in same
     assert "optimizer.lr in log(0.01,1.0); 4 trials a pool" in own

@@ -1,6 +1,7 @@
 """The plan of a sweep: its cells with their names and states, before anything starts."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,22 @@ def labels(plan):
     return [(cell.config["names"]["pool"], cell.config["seed"]) for cell in plan.cells]
 
 
+def test_grids_that_compare_something_else_have_another_folder():
+    def folder(*words):
+        return make_plan(["trainer.epochs=1", *words]).report_dir
+
+    same = folder("pool=max,lp", "seeds=2")
+    assert folder("pool=lp,max", "seeds=5", "runs_dir=elsewhere") == same  # more seeds are more of the same
+    others = [folder("pool=max,lp", "model=lenet"), folder("pool=max", "head=gem,flatten"), folder("pool=max,average")]
+    assert len({same, *others}) == 4
+    assert others[1].name.startswith("grid-head-")
+
+
 def test_a_grid_of_the_command_line_is_named_completed_and_in_order():
     plan = make_plan(["pool=max,lp", "seeds=2", "trainer.epochs=1", "sweep.workers=3", "report_dir=tables"])
     assert plan.name == "grid"
-    assert plan.report_dir == Path("tables/grid")
+    assert re.fullmatch(r"grid-pool-[0-9a-f]{6}", plan.report_dir.name)
+    assert plan.report_dir.parent == Path("tables")
     assert labels(plan) == [("max", 0), ("lp", 0), ("max", 1), ("lp", 1)]
     none = {
         "blocks": [],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from poolbench.messages import counted
 from poolbench.records.files import write_text
+from poolbench.report.factor import about, counted_arms
 from poolbench.report.notes import RULE
 from poolbench.report.page.content import by_group, page_content, pictures
 from poolbench.report.page.sentences import headlines
@@ -84,7 +85,7 @@ def _page(
     return template.render(
         title=title,
         mark=mark,
-        about=_about(content),
+        about=_about(content, report.factor),
         headlines=headlines(content),
         factor=content["factor"],
         settings=[_static(rows, notes) for rows, notes in zip(by_group(report), _notes(report), strict=True)],
@@ -92,7 +93,7 @@ def _page(
         over_rule=OVER_RULE,
         claims=content["claims"],
         gallery=[{**arms[name], "picture": picture} for name, picture in images.items()],
-        rule=RULE,
+        rule=about(RULE, report.factor),
         data=told,
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
         vega=_vega(),
@@ -124,11 +125,10 @@ def _mark_of(path: Path) -> str:
     return found[1] if found else ""
 
 
-def _about(content: Mapping[str, Any]) -> str:
+def _about(content: Mapping[str, Any], factor: Sequence[str]) -> str:
     cells, settings = len(content["cells"]), len(content["settings"])
     arms = len({row["arm"] for row in content["rows"]})
-    names = f"{content['factor']}s" if arms != 1 else content["factor"]
-    return f"{counted(cells, 'cell')}, {counted(settings, 'setting')}, {arms} {names}."
+    return f"{counted(cells, 'cell')}, {counted(settings, 'setting')}, {counted_arms(arms, factor)}."
 
 
 def _notes(report: "Report") -> list[list[str]]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from poolbench.config_files import pictures_dir
 from poolbench.dotted import flatten
+from poolbench.records.compared import POOL, factor_words
 from poolbench.records.probes import TRANSFORMS, is_of_probe
 from poolbench.records.read import ARCHIVE, Record
 from poolbench.report.colours import styles
@@ -63,7 +64,7 @@ def page_content(report: "Report", claims: Sequence[Mapping[str, Any]] = ()) -> 
     records = {record.run_id: record for record in report.records}
     members = by(plain(report.cells), "group")
     said = _probed(report.more.get("probes"))
-    content: dict[str, Any] = {"factor": "pool", "settings": [], "rows": [], "pairs": []}
+    content: dict[str, Any] = {"factor": factor_words(report.factor), "settings": [], "rows": [], "pairs": []}
     content["cells"] = []
     environments: dict[str, int] = {}
     for place, (own, (_, notes)) in enumerate(zip(by_group(report), report.groups, strict=True)):
@@ -89,7 +90,7 @@ def page_content(report: "Report", claims: Sequence[Mapping[str, Any]] = ()) -> 
     content["environments"] = [json.loads(text) for text in environments]
     content["curves"] = _curves(report.curves, content["settings"])
     content["transforms"] = _transforms(report.more.get("probes"), content["settings"])
-    content["pools"] = _pools(row["arm"] for row in content["rows"])
+    content["pools"] = _pools((row["arm"] for row in content["rows"]), report.factor == POOL)
     content["claims"] = [_plain(dict(claim)) for claim in claims]
     content["start"] = _start(content)
     return content
@@ -248,12 +249,12 @@ def _amount(text: str) -> float | None:
         return None
 
 
-def _pools(arms: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _pools(arms: Iterable[str], are_pools: bool) -> dict[str, dict[str, Any]]:
     """Arm -> colour, shape and dashes; of pools of ours also the family, one line, the source and the picture."""
     arms = sorted(set(arms))
     folder = pictures_dir()
     file = folder / "pools.json"
-    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    told = json.loads(file.read_text(encoding="utf-8")) if are_pools and file.is_file() else {}
     found = {}
     for arm, style in styles(arms).items():
         name = arm.partition("(")[0]
