@@ -20,6 +20,7 @@ from poolbench.records.read import Problem, Record, read_records, told
 from poolbench.records.speeds import find_speeds
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots, probe_plots
+from poolbench.report.curves import curves_figure
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date
 from poolbench.report.images import by_class, image_notes
 from poolbench.report.notes import RULE, notes, spans
@@ -215,7 +216,7 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
             (
                 "curves",
                 f"Learning curves of {many}",
-                plots.curves_figure,
+                curves_figure,
                 (own_curves[plots.EPOCHS], rows[plots.ORDER]),
             ),
             ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows[plots.COST],)),
