@@ -79,6 +79,27 @@ def write_experiment(
         cannot be written to; ValueError when there is no record at all.
     """
     output, records = Path(output), list(records)
+    judgements, drawing = judge_and_draw(name, records, claims, title, declared)
+    report = write_report(records, output, archive=archive, drawings=[drawing], speeds=speeds)
+    markdown = claims_markdown(judgements)
+    files = [output / "claims.csv", output / "claims.md"]
+    write_csv(claims_table(judgements), files[0])
+    write_text(files[1], f"# Claims\n\n{markdown}")
+    return Experiment(report, judgements, markdown, [*report.files, *files], report.drawn)
+
+
+def judge_and_draw(
+    name: str,
+    records: Sequence[Record],
+    claims: Sequence[Claim],
+    title: str | None = None,
+    declared: Declared | None = None,
+) -> tuple[list[Judgement], Drawing]:
+    """The judgements of ``claims`` on ``records``, in their order, and the figure of them.
+
+    Args: as those of :func:`write_experiment`.
+    Raises: ClaimError where a claim does not fit the records.
+    """
     try:
         first = _with_added(judge(claims, records), declared.seeds if declared else None)
         by_second = judge(_seconds(claims, records), records)
@@ -89,18 +110,8 @@ def write_experiment(
     outcomes = {record.run_id: record.outcomes for record in records if record.outcomes}
     first = [_with_images(one, outcomes) for one in first]
     judgements = with_second(judge_again(first, cells, looks), judge_again(by_second, cells, looks))
-    drawing = Drawing(
-        name=FIGURE,
-        title=title or name,
-        shown=_shown(judgements, cells),
-        draw=partial(claim_figure, judgements, cells),
-    )
-    report = write_report(records, output, archive=archive, drawings=[drawing], speeds=speeds)
-    markdown = claims_markdown(judgements)
-    files = [output / "claims.csv", output / "claims.md"]
-    write_csv(claims_table(judgements), files[0])
-    write_text(files[1], f"# Claims\n\n{markdown}")
-    return Experiment(report, judgements, markdown, [*report.files, *files], report.drawn)
+    shown, draw = _shown(judgements, cells), partial(claim_figure, judgements, cells)
+    return judgements, Drawing(name=FIGURE, title=title or name, shown=shown, draw=draw)
 
 
 def _seconds(claims: Iterable[Claim], records: Sequence[Record]) -> list[Claim]:

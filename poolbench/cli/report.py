@@ -18,11 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     named = "times of nets, as `bench nets --json FILE` writes them"
     parser.add_argument("--speeds", type=Path, action="append", default=[], metavar="FILE", help=named)
+    parser.add_argument("--pdf", action="store_true", help="figures as PDF too")
 
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.report import write_report
 
-    write_report(arguments.paths, arguments.output, baseline=arguments.baseline, speeds=arguments.speeds).show()
+    given = {"baseline": arguments.baseline, "speeds": arguments.speeds, "with_pdf": arguments.pdf}
+    write_report(arguments.paths, arguments.output, **given).show()
     print(f"Tables and plots: {arguments.output}/")
     return 0

@@ -103,6 +103,7 @@ def write_report(
     with_latex: bool = False,
     drawings: Sequence[Drawing] = (),
     speeds: Sequence[str | Path] = (),
+    with_pdf: bool = False,
 ) -> Report:
     """Write tables and figures about ``source`` into the folder ``output``.
 
@@ -123,7 +124,7 @@ def write_report(
         baseline: the label of the pool that the others are compared with; None: ``native`` where each group has it,
             else ``max``.
         archive: also write the records themselves, as ``records.jsonl``.
-        with_latex: also write ``summary.tex``.
+        with_latex: also write ``summary.tex``; with_pdf: also write each figure as PDF.
         drawings: further figures.
         speeds: files that `poolbench bench nets --json` wrote, for the ratios of time; a ``speeds.json`` in the folder
             that holds records or their archive is read without being named.
@@ -132,7 +133,7 @@ def write_report(
     """
     output = Path(output)
     _check_writable(output)
-    records, problems = _records([source] if isinstance(source, str | Path) else list(source))
+    records, problems = read_all([source] if isinstance(source, str | Path) else list(source))
     timed, no_speeds = find_speeds(speeds, (record.path.parent for record in records))
 
     reported = views(record for record in records if reads_test(record))
@@ -169,14 +170,16 @@ def write_report(
         write_archive(records, files[-1])
     shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
-    own = _drawings(cells, collect_metrics(reported), others)
-    own += _of_samples(over_sizes)
-    figures, drawn = bring_up_to_date(output, [*drawings, *own])
+    own = group_drawings(cells, collect_metrics(reported), others)
+    own += samples_drawings(over_sizes)
+    figures, drawn = bring_up_to_date(
+        output, [*drawings, *own], (*plots.SUFFIXES, plots.PDF) if with_pdf else plots.SUFFIXES
+    )
     files += [*figures, output / MEMORY]
     return Report(output, cells, summary, over, groups, [*problems, *no_speeds], files, drawn, trials)
 
 
-def _records(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
+def read_all(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
     """All records of ``source``, and what could not be read. Raises: ValueError when there is none."""
     records = [item for item in source if isinstance(item, Record)]
     found, problems = read_records([item for item in source if not isinstance(item, Record)])
@@ -196,7 +199,7 @@ def _where_any(output: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
     return [output / name for name, table in tables.items() if len(table)]
 
 
-def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]) -> list[Drawing]:
+def group_drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame]) -> list[Drawing]:
     """The figures of all groups, each with the data that it shows."""
     found = []
     for rows, suffix in zip(groups, _suffixes(groups), strict=True):
@@ -232,7 +235,7 @@ def _drawings(cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFra
     return found
 
 
-def _of_samples(over: pd.DataFrame) -> list[Drawing]:
+def samples_drawings(over: pd.DataFrame) -> list[Drawing]:
     """The figure of groups that differ in nothing but how many training images and epochs they have."""
     if over.empty:
         return []

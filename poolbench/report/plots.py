@@ -142,20 +142,21 @@ def cost_figure(rows: pd.DataFrame, title: str, size: Size | None = None) -> "Fi
 
 
 def save(figure: "Figure", stem: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
-    """Write ``figure`` to ``stem`` with each of ``suffixes`` (.png, .svg, .pdf), whole files without dates.
-
-    Returns: their paths.
-    """
-    paths = []
-    with drawing():
-        for suffix in suffixes:
-            content = io.BytesIO()
-            figure.savefig(content, format=suffix[1:], metadata=_METADATA[suffix])
-            figure.set_layout_engine("none")  # The second file has the layout of the first.
-            paths.append(stem.with_name(stem.name + suffix))
-            with replacing(paths[-1]) as file:
-                file.write(content.getvalue())
+    """Write ``figure`` to ``stem`` with each of ``suffixes``, .png, .svg or .pdf. Returns: the paths."""
+    paths = [stem.with_name(stem.name + suffix) for suffix in suffixes]
+    for path in paths:
+        write(figure, path)
+        figure.set_layout_engine("none")  # The second file has the layout of the first.
     return paths
+
+
+def write(figure: "Figure", path: Path) -> None:
+    """Write ``figure`` to ``path``, which ends in .png, .svg or .pdf: a whole file without a date."""
+    kind, content = path.suffix.lower(), io.BytesIO()
+    with drawing():
+        figure.savefig(content, format=kind[1:], metadata=_METADATA[kind])
+    with replacing(path) as file:
+        file.write(content.getvalue())
 
 
 def _write_numbers(axes: "Axes", rows: pd.DataFrame) -> None:

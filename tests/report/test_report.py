@@ -162,3 +162,21 @@ def test_counts_that_no_cell_has_are_left_out(tmp_path):
     summary = (tmp_path / "report/summary.md").read_text()
     assert "an unknown number of training images" in summary
     assert "nan" not in summary.lower()
+
+
+def test_figures_come_as_pdf_when_asked_and_stay_until_they_change(work):
+    runs, out = work / "runs", work / "out"
+    before = _bytes(out)
+    pdfs = {"accuracy.pdf", "curves.pdf", "cost.pdf"}
+    report = write_report(runs, out, with_pdf=True)
+    assert _bytes(out).keys() - before.keys() == pdfs <= {path.name for path in report.files}
+    assert {name: content for name, content in _bytes(out).items() if name in before and name != "report.json"} == {
+        name: content for name, content in before.items() if name != "report.json"
+    }
+    assert write_report(runs, out, with_pdf=True).drawn == []
+    assert write_report(runs, out).drawn == []
+    assert pdfs <= _bytes(out).keys()
+    for seed in range(2):
+        write_cell(runs, make_config("lp", seed), forward_flops=10)
+    write_report(runs, out)
+    assert _bytes(out).keys() & pdfs == {"accuracy.pdf", "curves.pdf"}  # cost.pdf would show what is no more
