@@ -170,11 +170,8 @@ def write_report(
         write_archive(records, files[-1])
     shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
-    own = group_drawings(cells, collect_metrics(reported), others)
-    own += samples_drawings(over_sizes)
-    figures, drawn = bring_up_to_date(
-        output, [*drawings, *own], (*plots.SUFFIXES, plots.PDF) if with_pdf else plots.SUFFIXES
-    )
+    own = [*group_drawings(cells, collect_metrics(reported), others), *samples_drawings(over_sizes)]
+    figures, drawn = bring_up_to_date(output, [*drawings, *own], plots.endings(with_pdf))
     files += [*figures, output / MEMORY]
     return Report(output, cells, summary, over, groups, [*problems, *no_speeds], files, drawn, trials)
 

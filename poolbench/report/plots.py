@@ -42,12 +42,12 @@ SEEDS = ["pool", "seed", "test_accuracy"]
 EPOCHS = ["pool", "seed", "epoch", "train_accuracy", "validation_accuracy"]
 
 SUFFIXES = (".png", ".svg")
-PDF = ".pdf"
+_PDF = ".pdf"
 # Nothing in a file that another drawing of the same data would change.
 _METADATA: dict[str, dict[str, None]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
-    PDF: {"CreationDate": None, "Creator": None, "Producer": None},
+    _PDF: {"CreationDate": None, "Creator": None, "Producer": None},
 }
 _MOST_LABELS = 10  # more pools than this are named in a legend instead of beside their points
 _LEAST_POINTS = 0.5  # that an axis of accuracies shows
@@ -139,6 +139,11 @@ def cost_figure(rows: pd.DataFrame, title: str, size: Size | None = None) -> "Fi
                 texts, inks = [short[row["pool"]] for row in own], [look[row["pool"]].ink for row in own]
                 label_points(axes, points, list(map(_bounds, own)), texts, inks)
         return figure
+
+
+def endings(with_pdf: bool) -> tuple[str, ...]:
+    """Of the files of a report's figures."""
+    return (*SUFFIXES, _PDF) if with_pdf else SUFFIXES
 
 
 def save(figure: "Figure", stem: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
