@@ -16,8 +16,11 @@ from typing import Any
 import pandas as pd
 
 from poolbench.cli.main import main as poolbench
+from poolbench.records.groups import data_set
 from poolbench.records.read import Record, read_records
-from poolbench.report.plots import save, spent_figure
+from poolbench.report.notes import spans
+from poolbench.report.plots import save
+from poolbench.report.spent import spent_figure
 
 SWEEP = "2026_time_to_accuracy"
 TARGETS = ((0.85, 1e13), (0.90, 4e13), (0.925, 1e14), (0.94, 2.9e14))  # what we were after: accuracy within FLOPs
@@ -48,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     cells.loc[cells["machine"] != cells["machine"].mode()[0], "train_seconds"] = float("nan")
     output = source if source.is_dir() and (source / "records.jsonl").exists() else Path("report") / SWEEP
     output.mkdir(parents=True, exist_ok=True)
-    for path in save(spent_figure(cells, TARGETS), output / "time_to_accuracy"):
+    for path in save(spent_figure(cells, title(cells), TARGETS), output / "time_to_accuracy"):
         print(path)
     print(table(cells))
     return 0
@@ -63,6 +66,8 @@ def point(record: Record) -> dict[str, Any]:
     mirrored = ", mirrored" if config["model"].get("mirror") else ""
     return {
         "net": ("fast_cnn" if name.startswith("fast_cnn") else config["model"].get("name", name)) + mirrored + skipping,
+        "data": data_set(str(config["names"]["data"])),
+        "seed": config["seed"],
         "recipe": f"{config['names']['model']}, {trainer['epochs']} epochs{skipping}",
         "machine": f"{record.environment.get('device')} {record.environment.get('cpu')} {trainer['precision']}",
         "test_accuracy": result["test_accuracy"],
@@ -70,6 +75,15 @@ def point(record: Record) -> dict[str, Any]:
         "train_flops": result["train_flops"],
         "train_seconds": result["train_seconds"],
     }
+
+
+def title(cells: pd.DataFrame) -> str:
+    """What the figure shows, of which cells."""
+    seeds = set(cells["seed"])
+    return (
+        f"Test error against what training spent\n{', '.join(sorted(set(cells['data'])))}: "
+        f"{len(set(cells['recipe']))} recipes, {len(cells)} trainings, seed{'s' * (len(seeds) > 1)} {spans(seeds)}"
+    )
 
 
 def table(cells: pd.DataFrame) -> str:

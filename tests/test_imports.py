@@ -209,6 +209,7 @@ def test_no_ring_of_rooms():
         "import poolbench.report, poolbench.records.collect, poolbench.records.find, poolbench.records.environment",
         "import poolbench.claims.experiment, poolbench.claims.figure",
         "from poolbench.cli.main import main; main(['--help'])",
+        "import poolbench.report.one_figure, poolbench.cli.plot",
         "import poolbench.cli.gallery",
         "from poolbench.cli.main import main; main(['list'])",
         "from poolbench.cli.main import main; main(['plan', 'pool=max,lp', 'seeds=2'])",

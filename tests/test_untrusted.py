@@ -453,7 +453,7 @@ def test_text_of_a_record_is_text_in_every_file_of_the_report(tmp_path):
     make_runs(tmp_path / "runs", ["max"], 2)
     for seed in range(2):
         write_cell(tmp_path / "runs", make_config("lp", seed, names__pool=name, run_id=f"odd-s{seed}"))
-    write_report(tmp_path / "runs", tmp_path / "report", with_latex=True)
+    write_report(tmp_path / "runs", tmp_path / "report", formats=("csv", "md", "html", "latex"))
     markdown = (tmp_path / "report/summary.md").read_text()
     assert not re.search(r"<[A-Za-z/!?]", markdown)
     assert "](" not in re.sub(r"\\\]", "", markdown)

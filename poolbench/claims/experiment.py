@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from poolbench.records.collect import collect, write_csv
 from poolbench.records.files import write_text
 from poolbench.records.read import Record
 from poolbench.records.tuning import reads_test, views
-from poolbench.report import Page, Report, make_report, write_made
+from poolbench.report import USUAL_FORMATS, Page, Report, make_report, write_made
 from poolbench.report.drawings import Drawing
 from poolbench.report.images import two_arms
 from poolbench.report.notes import spans
@@ -76,6 +76,23 @@ def make_experiment(
     Raises: ClaimError where a claim does not fit the records; ValueError when there is no record at all.
     """
     records = list(records)
+    judgements, drawing = judge_and_draw(name, records, claims, title, declared)
+    report = make_report(records, speeds=speeds)
+    return Experiment(name, report, judgements, claims_markdown(judgements), drawing)
+
+
+def judge_and_draw(
+    name: str,
+    records: Sequence[Record],
+    claims: Sequence[Claim],
+    title: str | None = None,
+    declared: Declared | None = None,
+) -> tuple[list[Judgement], Drawing]:
+    """The judgements of ``claims`` on ``records``, in their order, and the figure of them.
+
+    Args: as those of :func:`make_experiment`.
+    Raises: ClaimError where a claim does not fit the records.
+    """
     try:
         first = _with_added(judge(claims, records), declared.seeds if declared else None)
         by_second = judge(_seconds(claims, records), records)
@@ -86,14 +103,8 @@ def make_experiment(
     outcomes = {record.run_id: record.outcomes for record in records if record.outcomes}
     first = [_with_images(one, outcomes) for one in first]
     judgements = with_second(judge_again(first, cells, looks), judge_again(by_second, cells, looks))
-    drawing = Drawing(
-        name=FIGURE,
-        title=title or name,
-        shown=_shown(judgements, cells),
-        draw=partial(claim_figure, judgements, cells),
-    )
-    report = make_report(records, speeds=speeds)
-    return Experiment(name, report, judgements, claims_markdown(judgements), drawing)
+    shown, draw = _shown(judgements, cells), partial(claim_figure, judgements, cells)
+    return judgements, Drawing(name=FIGURE, title=title or name, shown=shown, draw=draw)
 
 
 def write_experiment(
@@ -115,7 +126,7 @@ def write_experiment(
 
 
 def write_judged(
-    experiment: Experiment, output: str | Path, archive: bool = False, with_page: bool = True
+    experiment: Experiment, output: str | Path, archive: bool = False, formats: Collection[str] = USUAL_FORMATS
 ) -> Experiment:
     """Write all about ``experiment`` into the folder ``output``.
 
@@ -123,15 +134,13 @@ def write_judged(
     that it was made of, ``claims.md``, and the figure ``claims`` as PNG and SVG.
 
     Args:
-        archive: also write the records; with_page: also write the page.
+        archive: also write the records; formats: of the report.
     Returns: the experiment with its files.
     Raises: OSError when ``output`` cannot be written to.
     """
     output = Path(output)
     page = Page(experiment.drawing.title.partition("\n")[0], claim_rows(experiment.name, experiment.judgements))
-    report = write_made(
-        experiment.report, output, archive, drawings=[experiment.drawing], page=page if with_page else None
-    )
+    report = write_made(experiment.report, output, archive, formats=formats, drawings=[experiment.drawing], page=page)
     files = [output / "claims.csv", output / "claims.md"]
     write_csv(claims_table(experiment.judgements), files[0])
     write_text(files[1], f"# Claims\n\n{experiment.markdown}")

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from poolbench.statistics.estimates import Estimate
 
 _WIDTH, _EDGE, _GAP = 9.6, 0.12, 0.2
-_TITLE, _KEY, _HEADS, _TICKS, _BETWEEN = 0.2, 0.21, 0.4, 0.27, 0.06  # heights
-_VERDICTS = 1.68  # width
+_TITLE, _KEY, _HEADS, _TICKS, _BETWEEN = 0.2, 0.21, 0.36, 0.25, 0.05  # heights
+_VERDICTS, _GAINS = 2.0, 0.95  # widths of the last column, and of the verdict in it
 _BAND, _INK = "#E4E4E4", "#000000"
 _PAPER = {"marker": "D", "words": "the paper's gain (its own data and net)"}
 _REMEMBERED = {"marker": "s", "words": "the paper's gain, quoted from memory"}
@@ -55,7 +55,7 @@ def claim_figure(judgements: Sequence["Judgement"], cells: pd.DataFrame, title: 
         width_of = measuring()
         rows = make_rows(judgements, width_of)
         claims = [list(own) for _, own in itertools.groupby(rows, key=lambda row: row.judgement.claim.id)]
-        headings = [heading(own[0].judgement.claim, _WIDTH - 2 * _EDGE, width_of) for own in claims]
+        headings = [heading(own[0].judgement.claim, _WIDTH - 2 * _EDGE, width_of, len(own)) for own in claims]
         shown = list(dict.fromkeys(arm for row in rows for arm in row.arms))
         title, key = wrapped(title, _WIDTH), _legend(rows)
         above = 0.2 + _TITLE * (title.count("\n") + 1)
@@ -102,7 +102,8 @@ def _draw_claims(
 ) -> None:
     """Draw the heads of the columns and all claims from ``top`` downwards."""
     rows = [row for own in claims for row in own]
-    texts = [line for row in rows for label in (*row.labels, row.stratum) for line in label.split("\n")]
+    beside = [(row.stratum,) if row.one_of_several else (*row.labels, row.stratum) for row in rows]
+    texts = [line for labels in beside for label in labels for line in label.split("\n")]
     left = _EDGE + max(map(width_of, texts)) + 0.12
     room = _WIDTH - _EDGE - _VERDICTS - left - 2 * _GAP
     columns = {"arms": (left, 0.46 * room), "gain": (left + 0.46 * room + _GAP, 0.54 * room)}
@@ -113,11 +114,12 @@ def _draw_claims(
     page.text(columns["arms"][0], top, f"both arms{' (%)' if shares else ', accuracies in %'}\n({start})", color=GREY)
     unit = "points" if shares else "accuracy: points"
     page.text(columns["gain"][0], top, f"gain, paired by seed\n({unit}; right: as claimed)", color=GREY)
-    page.text(verdicts, top, "verdict\ngain, 95 % interval", color=GREY)
+    page.text(verdicts, top, "verdict", color=GREY)
+    page.text(verdicts + _GAINS, top, "gain,\n95 % interval", color=GREY)
     y = top + _HEADS
     for own, (says, about) in zip(claims, headings, strict=True):
-        page.text(_EDGE, y + 0.08, says, fontweight="bold")
-        page.text(_EDGE, y + 0.08 + LINE * (says.count("\n") + 1), about, color=GREY)
+        page.text(_EDGE, y + 0.06, says, fontweight="bold")
+        page.text(_EDGE, y + 0.06 + LINE * (says.count("\n") + 1), about, color=GREY)
         y += _heading_height((says, about))
         for row in own:
             _draw_labels(page, left - 0.08, y, row)
@@ -132,6 +134,9 @@ def _draw_claims(
 
 def _draw_labels(page: _Page, right: float, top: float, row: Row) -> None:
     above, *heights = row.heights
+    if row.one_of_several:
+        page.text(right, top + row.height / 2, row.stratum, ha="right", va="center", color=GREY)
+        return
     page.text(right, top, row.stratum, ha="right", color=GREY)
     for arm, label, middle in zip(row.arms, row.labels, _middles(above, heights), strict=True):
         page.text(right, top + middle, label, ha="right", va="center", color=arm.style.ink)
@@ -142,9 +147,9 @@ def _draw_arms(axes: "Axes", row: Row) -> None:
     one, (above, *heights) = row.judgement, row.heights
     estimates, values = (one.control, one.treatment), (one.control_values, one.treatment_values)
     for arm, estimate, own, middle in zip(row.arms, estimates, values, _middles(above, heights), strict=True):
-        colour, y = arm.style.colour, 0.05 - middle
+        colour, y = arm.style.colour, 0.04 - middle
         seeds = [row.scale * own[seed] for seed in sorted(own)]
-        axes.plot(seeds, y - 0.12 + 0.2 * jitter(len(seeds)), ".", color=colour, alpha=0.6, ms=5.5, mew=0, zorder=3)
+        axes.plot(seeds, y - 0.1 + 0.2 * jitter(len(seeds)), ".", color=colour, alpha=0.6, ms=5.5, mew=0, zorder=3)
         _interval(axes, estimate, row.scale, row.limits["arms"], y, colour, 2.2)
         mark(axes, row.scale * estimate.mean, y, arm.style, 0.8)
 
@@ -152,7 +157,7 @@ def _draw_arms(axes: "Axes", row: Row) -> None:
 def _draw_gain(axes: "Axes", row: Row) -> None:
     """The paper's mark above, the intervals in the middle, the seeds below."""
     one, limits = row.judgement, row.limits["gain"]
-    middle, step = -row.height / 2, 0.17
+    middle, step = -row.height / 2, 0.15
     least = row.scale * one.claim.smallest_difference
     axes.axvspan(-least, least, color=_BAND, lw=0, zorder=0)
     axes.axvline(0, color=_INK, lw=1, zorder=2)
@@ -196,9 +201,9 @@ def _draw_verdict(page: _Page, x: float, top: float, row: Row) -> None:
         return
     verdict, _, small = one.verdict.partition(", ")
     page.text(x, top, verdict, fontweight="bold")
-    page.text(x, top + LINE, _gain_text(row))
+    page.text(x + _GAINS, top, _gain_text(row))
     would = f"; about {one.seeds_needed:,} would" if one.seeds_needed else "; too small" if small else ""
-    page.text(x, top + 2 * LINE, counted(one.gain.n, "net" if one.over else "pair") + would, color=GREY)
+    page.text(x, top + LINE, counted(one.gain.n, "net" if one.over else "pair") + would, color=GREY)
 
 
 def _gain_text(row: Row) -> str:
@@ -240,7 +245,7 @@ def _finish(axes: "Axes", row: Row, name: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.set_xlim(row.limits[name])
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
     sign = "+" if name == "gain" else ""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _number(x, sign).replace("-", "−")))
     axes.tick_params(axis="x", labelbottom=_numbered(row), length=3 if _numbered(row) else 0, pad=2)
@@ -272,7 +277,7 @@ def _after(row: Row) -> float:
 
 
 def _heading_height(texts: tuple[str, str]) -> float:
-    return 0.14 + sum(LINE * (text.count("\n") + 1) for text in texts)
+    return 0.11 + sum(LINE * (text.count("\n") + 1) for text in texts)
 
 
 def _paper(row: Row) -> dict[str, str]:

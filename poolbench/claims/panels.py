@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from poolbench.claims.arms import ArmLook
-from poolbench.report.canvas import GREY, WidthOf, fitted, from_where, legend, mark
+from poolbench.report.canvas import GREY, WidthOf, fitted, legend, mark
 from poolbench.statistics.estimates import Estimate, mean_interval
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PROBES: dict[str, tuple[str, float | str | None]] = {
 }
 _COLUMN = re.compile(r"test_accuracy_(?:(?P<flip>flip)_(?P<way>horizontal|vertical)|(?P<name>\w+?)_(?P<amount>-?\d.*))")
 _ACROSS = 3
-_EDGE, _LEFT, _GAP, _HEIGHT, _BELOW, _LINE = 0.12, 0.68, 0.1, 1.75, 0.62, 0.21  # inches
+_EDGE, _LEFT, _GAP, _HEIGHT, _BELOW, _LINE = 0.12, 0.48, 0.14, 1.7, 0.56, 0.21  # inches
 
 Amount = float | str
 Curves = dict[str, dict[ArmLook, dict[Amount, Estimate]]]
@@ -82,7 +82,7 @@ def draw_panels(figure: "Figure", arms: Sequence[ArmLook], cells: pd.DataFrame, 
     from matplotlib.lines import Line2D
 
     across, down = figure.get_size_inches()
-    heading = "Accuracy on changed test images (mean, band: 95 % interval)"
+    heading = "Accuracy (%) on changed test images: mean, band: 95 % interval; axes start where their data do"
     figure.text(_EDGE / across, 1 - (top + 0.22) / down, heading, fontweight="bold", fontsize=9, va="top")
     pitch = (across - _EDGE) / max(2, min(_ACROSS, len(curves)))
     shown = [arm for arm in arms if any(arm in own for own in curves.values())]
@@ -130,7 +130,6 @@ def _label(axes: "Axes", probe: str, places: dict[Amount, float]) -> None:
     if high - low > 4:
         axes.set_ylim(bottom=math.floor(low))
     axes.set_xlabel(_PROBES.get(probe, (probe.replace("_", " "), None))[0], fontsize=9, labelpad=2)
-    axes.set_ylabel(from_where("test accuracy (%)", axes.get_ylim()), fontsize=9, labelpad=2)
     neutral = _PROBES.get(probe, ("", None))[1]
     if isinstance(neutral, float):
         axes.axvline(neutral, color=GREY, lw=0.8, ls=(0, (4, 3)), zorder=1)

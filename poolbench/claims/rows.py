@@ -1,6 +1,7 @@
 """What is drawn of each judgement: its words in lines that fit, its heights, and the axes it shares with others."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,11 +12,10 @@ from poolbench.claims.words import paper_words
 from poolbench.report.canvas import WidthOf, fitted
 
 if TYPE_CHECKING:
-    from poolbench.claims.words import paper_words
-from poolbench.claims.claim import Claim, Judgement
+    from poolbench.claims.claim import Claim, Judgement
 
 LINE = 0.165  # inches from one line of text to the next
-_ARM, _LEAST = 0.28, 0.56  # heights of an arm with its dots, and of a row
+_ARM, _LEAST = 0.23, 0.46  # heights of an arm with its dots, and of a row
 _LABELS = 2.4  # width of the widest label of an arm
 # Neighbours share an axis unless one of them would have less than its 3rd or 6th part. Intervals and the paper's gain
 # may widen it by its own width to either side; what lies farther off is an arrow at its edge.
@@ -30,7 +30,9 @@ class Row:
     """A judgement as it is drawn; lengths in inches, numbers in the unit of their axis.
 
     Args:
-        arms, labels: control and treatment, their labels in lines; stratum: the same, above them.
+        arms, labels: control and treatment, their labels in lines; stratum: the same.
+        one_of_several: of the claim's strata. The arms' labels then stand in the heading, the stratum's beside the row;
+            else the labels stand there, below the stratum.
         unit: only rows of one unit share an axis; scale: from the record's numbers to the axis, 100 for shares.
         limits, ends: of the axes ``arms`` and ``gain``: from where to where, and whether the next row has another one.
     """
@@ -41,12 +43,16 @@ class Row:
     stratum: str
     unit: str
     scale: float
+    one_of_several: bool = False
     limits: dict[str, Span] = field(default_factory=dict)
     ends: dict[str, bool] = field(default_factory=dict)
 
     @property
     def heights(self) -> tuple[float, float, float]:
-        """Of the stratum's lines, of the control and of the treatment."""
+        """Of what stands above the arms, of the control and of the treatment."""
+        if self.one_of_several:
+            arm = max(_LEAST, LINE * _lines(self.stratum) + 0.04) / 2
+            return 0.0, arm, arm
         above = LINE * _lines(self.stratum) if self.stratum else 0.0
         control, treatment = (max(_ARM, LINE * _lines(label) + 0.04) for label in self.labels)
         return above, max(control, _LEAST - above - treatment), treatment
@@ -76,6 +82,7 @@ class Row:
 def make_rows(judgements: Sequence["Judgement"], width_of: WidthOf) -> list[Row]:
     """A row for each of ``judgements``, with the limits of its axes."""
     who = arms(judgements)
+    strata = Counter(judgement.claim.id for judgement in judgements)
     rows = []
     for place, judgement in enumerate(judgements):
         claim = judgement.claim
@@ -91,6 +98,7 @@ def make_rows(judgements: Sequence["Judgement"], width_of: WidthOf) -> list[Row]
                 fitted(judgement.stratum, _LABELS, width_of),
                 ("points" if difference else "percent") if share else " / ".join(metrics),
                 100.0 if share else 1.0,
+                strata[claim.id] > 1,
             )
         )
     drawn = [row for row in rows if not row.empty]
@@ -100,13 +108,17 @@ def make_rows(judgements: Sequence["Judgement"], width_of: WidthOf) -> list[Row]
     return rows
 
 
-def heading(claim: "Claim", inches: float, width_of: WidthOf) -> tuple[str, str]:
-    """The claim's sentence, for bold letters, and the metric with what the paper measured, in lines of ``inches``."""
+def heading(claim: "Claim", inches: float, width_of: WidthOf, strata: int = 1) -> tuple[str, str]:
+    """The claim's sentence, for bold letters, and the metric with what the paper measured, in lines of ``inches``;
+    with several ``strata`` also what both arms are, which the rows then do not say."""
     metrics = " against ".join(dict.fromkeys(map(metric_words, (claim.metric_control, claim.metric_treatment))))
     if claim.direction == "lower":
         metrics += ", lower is better"
-    about = f"{metrics}; paper: {paper_words(claim.paper)}"
-    return fitted(claim.says, inches / 1.15, width_of), fitted(about, inches, width_of)
+    about = fitted(f"{metrics}; paper: {paper_words(claim.paper)}", inches, width_of)
+    if strata > 1:
+        control, treatment = arm_words(claim)
+        about += "\n" + fitted(f"above: {control}; below: {treatment}", inches, width_of)
+    return fitted(claim.says, inches / 1.15, width_of), about
 
 
 def _lines(text: str) -> int:

@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "what is done, running, queued, failed, and the time left",
     "logs": "what a cell printed, and why it failed",
     "report": "tables and plots, from records alone",
+    "plot": "one figure of records, as PNG, SVG or PDF",
     "collect": "gather records into one archive and one tidy table",
     "show": "one record: its config, curve and result",
     "diff": "what differs between two records",

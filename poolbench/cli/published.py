@@ -27,6 +27,7 @@ from poolbench.report.samples import samples_table
 from poolbench.sweep.cells import Plan
 from poolbench.sweep.plan import make_plan
 
+_IN_FOLDERS = ("csv", "md")  # of each experiment: one page shows them all
 PAGE_TITLE = "poolbench: which pooling, what it costs, and is the difference real?"
 
 
@@ -67,11 +68,11 @@ def refresh(root: Path) -> Iterator[str]:
                 records, _ = read_records(archive)
                 title = figure_title(claimed[name], records)
                 done = make_experiment(name, records, claims[name], speeds, title, said[name])
-                done = write_judged(done, folder, with_page=False)
+                done = write_judged(done, folder, formats=_IN_FOLDERS)
                 judged[name], report, few[name] = done.judgements, done.report, _how_many(records, plans[name])
                 parts[f"claims: {name}"] = f"{_so_far(name, few[name])}\n\n{_figure(name)}\n\n{done.markdown}"
             else:
-                report = write_report(archive, folder, speeds=speeds, page=None)
+                report = write_report(archive, folder, speeds=speeds, formats=_IN_FOLDERS)
             yield f"{folder}: {counted(len(report.files), 'file')}, {counted(len(report.drawn), 'figure')} drawn anew"
         if archives:
             told = [row for name, judgements in judged.items() for row in claim_rows(name, judgements)]

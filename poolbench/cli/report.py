@@ -2,6 +2,7 @@
 
   poolbench report runs
   poolbench report runs --compare head
+  poolbench report runs --format csv,latex,pdf
   poolbench report runs --compare pool,trainer.epochs --baseline "max + epochs=5"
 
 Pools are compared, or what --compare names; where there is one pool only and one other thing varies, that.
@@ -32,11 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     named = "times of nets, as `bench nets --json FILE` writes them"
     parser.add_argument("--speeds", type=Path, action="append", default=[], metavar="FILE", help=named)
+    parser.add_argument(
+        "--format",
+        type=_formats,
+        metavar="LIST",
+        help="what is written beside the figures: csv, md, html, latex, and pdf for figures as PDF too (csv,md,html)",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
     from poolbench.records.compared import POOL
-    from poolbench.report import Page, check_writable, make_report, write_made
+    from poolbench.report import USUAL_FORMATS, Page, check_writable, make_report, write_made
 
     if arguments.output is not None:
         check_writable(arguments.output)
@@ -44,6 +51,20 @@ def main(arguments: argparse.Namespace) -> int:
     name = "all" if report.factor == POOL else f"by-{'-'.join(report.factor)}"
     output = arguments.output or Path("report") / name
     page = Page(f"Report of {', '.join(path.as_posix() for path in arguments.paths)}")
-    write_made(report, output, page=page).show()
-    print(f"Tables and plots: {output}/, all in one page: {output / 'index.html'}")
+    formats = arguments.format or USUAL_FORMATS
+    write_made(report, output, formats=formats, page=page).show()
+    print(f"Tables and plots: {output}/" + (f", all in one page: {output / 'index.html'}" if "html" in formats else ""))
     return 0
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    """The formats of ``csv,latex``. Raises: ArgumentTypeError naming those that there are."""
+    from poolbench.registry import nearest
+    from poolbench.report import FORMATS
+
+    wanted = tuple(part.strip() for part in text.split(","))
+    for one in wanted:
+        if one not in FORMATS:
+            hint = nearest(one, list(FORMATS))
+            raise argparse.ArgumentTypeError(f"there is no format {one!r}.{hint} There are: {', '.join(FORMATS)}")
+    return wanted

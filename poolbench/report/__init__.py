@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from poolbench.records.read import Problem, Record, read_records, told
 from poolbench.records.speeds import find_speeds
 from poolbench.records.tuning import reads_test, views
 from poolbench.report import plots, probe_plots
+from poolbench.report.curves import curves_figure
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date, compared_before
 from poolbench.report.factor import about, counted_arms, named
 from poolbench.report.images import by_class, image_notes
@@ -42,6 +43,8 @@ __all__ = ["Page", "Report", "check_writable", "make_report", "write_made", "wri
 # A change in these changes the figures.
 _PIPED_WIDTH = 120
 _PLAIN = Page()
+FORMATS = ("csv", "md", "html", "latex", "pdf")
+USUAL_FORMATS = ("csv", "md", "html")
 _PROBED = (
     ("invariance", "Accuracy and features under transforms with", probe_plots.invariance_figure),
     ("robustness", "Corruptions, shifts and calibration with", probe_plots.robustness_figure),
@@ -125,10 +128,10 @@ def write_report(
     output: str | Path,
     baseline: str | None = None,
     archive: bool = False,
-    with_latex: bool = False,
+    formats: Collection[str] = USUAL_FORMATS,
     drawings: Sequence[Drawing] = (),
     speeds: Sequence[str | Path] = (),
-    page: Page | None = _PLAIN,
+    page: Page = _PLAIN,
 ) -> Report:
     """Write tables, figures and a page about ``source`` into the folder ``output``.
 
@@ -150,18 +153,19 @@ def write_report(
         baseline: the label of the pool that the others are compared with; None: ``native`` where each group has it,
             else ``max``.
         archive: also write the records themselves, as ``records.jsonl``.
-        with_latex: also write ``summary.tex``.
+        formats: of :data:`FORMATS`: tables as CSV, ``summary.md``, ``index.html``, ``summary.tex``, and each figure
+            also as PDF.
         drawings: further figures.
         speeds: files that `poolbench bench nets --json` wrote, for the ratios of time; a ``speeds.json`` in the folder
             that holds records or their archive is read without being named.
-        page: what the page has beside; None: no page.
+        page: what the page has beside.
     Raises: OSError, before any work, when ``output`` cannot be written to; ValueError when there is no record at all,
         none of the ``baseline`` that is given, or no such file among ``speeds``.
     """
     output = Path(output)
     check_writable(output)
     report = make_report(source, baseline, speeds)
-    return write_made(report, output, archive, with_latex, drawings, page)
+    return write_made(report, output, archive, formats, drawings, page)
 
 
 def make_report(
@@ -178,7 +182,7 @@ def make_report(
             one thing that varies.
     Raises: ValueError as there, and for what ``compare`` cannot be.
     """
-    records, problems = _records([source] if isinstance(source, str | Path) else list(source))
+    records, problems = read_all([source] if isinstance(source, str | Path) else list(source))
     timed, no_speeds = find_speeds(speeds, (record.path.parent for record in records))
 
     read = [record for record in records if reads_test(record)]
@@ -209,7 +213,7 @@ def make_report(
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]
     curves = collect_metrics(reported)
     pools = {group_hash(record.config): str(record.config["names"].get("with", "")) for record in reported}
-    drawings = [*_drawings(cells, curves, others, factor), *_of_samples(over_sizes)]
+    drawings = [*group_drawings(cells, curves, others, factor), *samples_drawings(over_sizes)]
     return Report(
         cells, summary, over, groups, more, drawings, records, curves, factor, pools, trials, problems, no_speeds
     )
@@ -219,9 +223,9 @@ def write_made(
     report: Report,
     output: str | Path,
     archive: bool = False,
-    with_latex: bool = False,
+    formats: Collection[str] = USUAL_FORMATS,
     drawings: Sequence[Drawing] = (),
-    page: Page | None = _PLAIN,
+    page: Page = _PLAIN,
 ) -> Report:
     """Write ``report`` into the folder ``output``, as :func:`write_report` does. Returns: the report with its files.
 
@@ -230,18 +234,19 @@ def write_made(
     output = Path(output)
     check_writable(output)
     more, over, trials = report.more, report.over, report.trials
-    files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
-    factor, pools = report.factor, report.pools
-    write_csv(named(report.cells, factor, pools), files[0])
-    write_csv(named(report.summary, factor, pools), files[1])
+    factor, pools, files = report.factor, report.pools, list[Path]()
+    if "csv" in formats:
+        tables = {"cells": report.cells, "summary": report.summary}
+        files += _where_any(output, {f"{name}.csv": named(table, factor, pools) for name, table in tables.items()})
     sections = samples_section(more["samples"]) + probe_sections(more["probes"])
     sections += f"\n{left_out(trials)}\n" if trials else ""
-    write_text(
-        files[2],
-        markdown(report.groups, about(RULE, factor), len(report.problems), over, factor_words(factor)) + sections,
-    )
-    files += _where_any(output, {f"{name}.csv": named(table, factor, pools) for name, table in more.items()})
-    if with_latex:
+    if "md" in formats:
+        files.append(output / "summary.md")
+        text = markdown(report.groups, about(RULE, factor), len(report.problems), over, factor_words(factor))
+        write_text(files[-1], text + sections)
+    if "csv" in formats:
+        files += _where_any(output, {f"{name}.csv": named(table, factor, pools) for name, table in more.items()})
+    if "latex" in formats:
         files.append(output / "summary.tex")
         write_text(files[-1], latex(report.groups, factor_words(factor)))
     if archive:
@@ -249,13 +254,15 @@ def write_made(
         write_archive(report.records, files[-1])
     before = compared_before(output)
     replaced = before if before != factor_words(factor) else ""
-    figures, drawn = bring_up_to_date(output, [*drawings, *report.drawings], factor_words(factor))
+    figures, drawn = bring_up_to_date(
+        output, [*drawings, *report.drawings], plots.endings("pdf" in formats), factor_words(factor)
+    )
     files += [*figures, output / MEMORY]
-    files += [write_page(report, output, page)] if page and report.groups else []
+    files += [write_page(report, output, page)] if "html" in formats and report.groups else []
     return replace(report, output=output, files=files, drawn=drawn, replaced=replaced)
 
 
-def _records(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
+def read_all(source: Sequence[str | Path | Record]) -> tuple[list[Record], list[Problem]]:
     """All records of ``source``, and what could not be read. Raises: ValueError when there is none."""
     records = [item for item in source if isinstance(item, Record)]
     found, problems = read_records([item for item in source if not isinstance(item, Record)])
@@ -275,8 +282,8 @@ def _where_any(output: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
     return [output / name for name, table in tables.items() if len(table)]
 
 
-def _drawings(
-    cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame], factor: Sequence[str]
+def group_drawings(
+    cells: pd.DataFrame, curves: pd.DataFrame, groups: list[pd.DataFrame], factor: Sequence[str] = POOL
 ) -> list[Drawing]:
     """The figures of all groups, each with the data that it shows."""
     found = []
@@ -297,7 +304,7 @@ def _drawings(
             (
                 "curves",
                 f"Learning curves of {many}",
-                plots.curves_figure,
+                curves_figure,
                 (own_curves[plots.EPOCHS], rows[plots.ORDER]),
             ),
             ("cost", f"What accuracy costs with {many}", plots.cost_figure, (rows[plots.COST],)),
@@ -313,7 +320,7 @@ def _drawings(
     return found
 
 
-def _of_samples(over: pd.DataFrame) -> list[Drawing]:
+def samples_drawings(over: pd.DataFrame) -> list[Drawing]:
     """The figure of groups that differ in nothing but how many training images and epochs they have."""
     if over.empty:
         return []

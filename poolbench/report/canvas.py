@@ -1,5 +1,6 @@
 """What all figures share: settings, sizes of markers, and words of axes and titles."""
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WidthOf = Callable[[str], float]  # of a line of text, in inches
+Size = tuple[float | None, float | None]  # width and height in inches
 
 GREY = "#555555"
 _SIZES = {"*": 12, "X": 9, "p": 9, "h": 9}  # so that every marker looks about as large as a dot of 8 points
@@ -37,6 +39,7 @@ _SETTINGS = {
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "poolbench",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # letters stay letters, which one can search and edit
     "savefig.dpi": 150,
     "figure.dpi": 150,
     "path.sketch": None,
@@ -80,12 +83,17 @@ def legend(
     )
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of ``width`` by ``height`` inches that belongs to no window and no global state."""
+def new_figure(width: float, height: float, size: Size | None = None) -> "Figure":
+    """An empty figure of ``width`` by ``height`` inches that belongs to no window and no global state.
+
+    Args:
+        size: width and height that somebody asked for; None for what the figure needs.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    wide, high = size or (None, None)
+    figure = Figure(figsize=(wide or width, high or height))
     FigureCanvasAgg(figure)
     return figure
 
@@ -107,6 +115,20 @@ def from_where(text: str, limits: tuple[float, float]) -> str:
     return f"{text}\naxis starts at {start}, not at 0" if limits[0] > 0 else text
 
 
+def at_least(limits: tuple[float, float], span: float) -> tuple[float, float]:
+    """``limits`` of an axis, widened about their middle to ``span`` where they are nearer: noise must not fill it."""
+    low, high = limits
+    more = max(0.0, span - (high - low)) / 2
+    return low - more, high + more
+
+
+def widen(axes: "Axes", name: str, span: float) -> None:
+    """Let the axis ``name``, x or y, show ``span`` about the middle of its data where these are nearer together."""
+    low, high = getattr(axes.dataLim, f"interval{name}")
+    if high - low < 0.9 * span:
+        axes.set(**{f"{name}lim": at_least((low, high), span)})
+
+
 def wrapped(title: str, inches: float) -> str:
     """``title`` in lines that fit the figure's width."""
     return "\n".join(part for line in title.split("\n") for part in textwrap.wrap(line, int(11.5 * inches)))
@@ -122,14 +144,28 @@ def measuring(points: float = 9) -> WidthOf:
 
 
 def fitted(text: str, inches: float, width_of: WidthOf) -> str:
-    """``text`` in lines of at most ``inches``; words that are longer are cut."""
+    """``text`` in lines of at most ``inches``. Words that are longer are broken after a comma or a bracket, as
+    ``max(kernel_size=3,`` and ``stride=2)``; what is still too long after other signs, and letter by letter at last."""
     lines: list[str] = []
     for word in text.split():
         if lines and width_of(f"{lines[-1]} {word}") <= inches:
             lines[-1] += f" {word}"
-            continue
-        lines.append(word)
-        while width_of(lines[-1]) > inches and len(lines[-1]) > 1:
-            end = next(n for n in range(len(lines[-1]) - 1, 0, -1) if n == 1 or width_of(lines[-1][:n]) <= inches)
-            lines[-1:] = [lines[-1][:end], lines[-1][end:]]
+        else:
+            lines += _broken(word, inches, width_of)
     return "\n".join(lines)
+
+
+_BREAKS = (re.compile(r"(?<=[,;(\[])"), re.compile(r"(?<=[=_/:-])"), re.compile(r"(?<=.)(?=.)"))  # after these
+
+
+def _broken(word: str, inches: float, width_of: WidthOf, coarse: int = 0) -> list[str]:
+    """One word in lines."""
+    if width_of(word) <= inches or coarse == len(_BREAKS):
+        return [word]
+    lines = [""]
+    for piece in filter(None, _BREAKS[coarse].split(word)):
+        if width_of(lines[-1] + piece) <= inches:
+            lines[-1] += piece
+        else:
+            lines += _broken(piece, inches, width_of, coarse + 1)
+    return [line for line in lines if line]

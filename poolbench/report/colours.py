@@ -1,21 +1,23 @@
-"""One colour for each pool, the same in every figure of every run; marker and line style tell apart what shares one.
+"""One colour for each pool, the same in every figure of every run as far as no other pool of a figure has it.
 
 The colours are those of Okabe and Ito (2008) and of Paul Tol's scheme "muted" (2021), less the light ones, in an order
 of falling distance as seen with normal, protanope and deuteranope eyes (Machado, Oliveira and Fernandes 2009).
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-# Pools that share a colour differ in marker and line style. Those that meet most often stand in the first place.
+# The pools that are at home in a colour. Of those in one figure the first has it: what meets most often stands there.
 _POOLS = {
-    "#000000": ("max", "native", "space_to_depth"),
+    "#000000": ("max", "space_to_depth"),
     "#E69F00": ("lp", "soft", "log_sum_exp", "wavelet"),
     "#0072B2": ("average", "ada", "blur_average", "gaussian"),
     "#009E73": ("overlapping", "dpp", "blur_max"),
     "#D55E00": ("strided_conv", "lift", "blur_conv"),
-    "#661100": ("tree", "spectral", "median"),
+    "#661100": ("native", "tree", "spectral", "median"),
     "#56B4E9": ("stochastic", "lip", "power_mean", "hwd"),
     "#332288": ("mixed", "polyphase", "rank", "lps"),
     "#882255": ("gated", "fuzzy", "carafe", "adown"),
@@ -46,18 +48,23 @@ class Style:
 
 
 def styles(pools: Iterable[str]) -> dict[str, Style]:
-    """A style for each of ``pools``. The colour depends on the name alone; where two pools of one figure share it, the
-    later one in the alphabet moves on to the next marker and line style."""
-    taken: set[tuple[int, int]] = set()
-    chosen = {}
-    for pool in sorted(pools, key=lambda pool: (pool not in _KNOWN, pool)):
-        colour, place = _KNOWN.get(pool) or _from_name(pool)
-        turns = [(place + turn) % len(MARKERS) for turn in range(len(MARKERS))]
-        place = next((turn for turn in turns if (colour, turn) not in taken), place)  # Beyond 12 of a colour: repeat.
-        taken.add((colour, place))
-        marker = MARKERS[(colour + place) % len(MARKERS)]
-        chosen[pool] = Style(COLOURS[colour], marker, DASHES[(colour + place) % len(DASHES)])
-    return chosen
+    """A style for each of ``pools``; up to twelve differ in colour and in marker, beyond that in the pair of both.
+
+    A pool has the colour that its name is at home in, one with options, ``lp(p=3.0)``, that of the pool without them.
+    Where two want one colour, it is the first's: of the pools of the table, of those with options, of others by their
+    names. The later one takes a free colour, from the last of ``COLOURS``, in which the rarest pools are at home.
+    """
+    homes = {pool: _home(pool) for pool in sorted(set(pools), key=lambda pool: (*_home(pool)[::2], pool))}
+    colours = _shared_out({pool: home.colour for pool, home in homes.items()}, reversed(range(len(COLOURS))))
+    wanted = {pool: (colour + homes[pool].place) % len(MARKERS) for pool, colour in colours.items()}
+    markers = _shared_out(wanted, range(len(MARKERS)))
+    chosen = {pool: (colour, markers[pool]) for pool, colour in colours.items()}
+    for pool in [pool for pool in homes if pool not in chosen]:  # beyond twelve: a pair that nobody has
+        chosen[pool] = _free_pair(homes[pool], list(chosen.values()))
+    return {
+        pool: Style(COLOURS[colour], MARKERS[marker], DASHES[marker % len(DASHES)])
+        for pool, (colour, marker) in chosen.items()
+    }
 
 
 def contrast_with_white(parts: Sequence[int]) -> float:
@@ -66,9 +73,39 @@ def contrast_with_white(parts: Sequence[int]) -> float:
     return 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
 
 
+class _Home(NamedTuple):
+    """Where a pool stands when nobody is in its way."""
+
+    rank: int
+    colour: int
+    place: int
+
+
 _KNOWN = {name: (colour, place) for colour, names in enumerate(_POOLS.values()) for place, name in enumerate(names)}
 
 
-def _from_name(pool: str) -> tuple[int, int]:
+def _home(pool: str) -> _Home:
+    if pool in _KNOWN:
+        return _Home(0, *_KNOWN[pool])
     number = int.from_bytes(hashlib.sha256(pool.encode()).digest()[:4], "big")
-    return number % len(COLOURS), number // len(COLOURS) % len(MARKERS)
+    place = number // len(COLOURS) % len(MARKERS)
+    plain = pool.partition("(")[0]
+    return _Home(1, _KNOWN[plain][0], place) if plain in _KNOWN else _Home(2, number % len(COLOURS), place)
+
+
+def _shared_out(wanted: Mapping[str, int], free: Iterable[int]) -> dict[str, int]:
+    """Each pool's wish, or the next of ``free`` where an earlier one has it; without those for whom nothing is left."""
+    first: dict[int, str] = {}
+    for pool, wish in wanted.items():
+        first.setdefault(wish, pool)
+    given = {pool: wish for wish, pool in first.items()}
+    rest = (number for number in free if number not in first)
+    return given | dict(zip((pool for pool in wanted if pool not in given), rest, strict=False))
+
+
+def _free_pair(home: _Home, taken: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """A colour that the fewest have, the own one if it is among these, and a marker that nobody has in it."""
+    uses = Counter(colour for colour, _ in taken)
+    colour = min(range(len(COLOURS)), key=lambda colour: (uses[colour], (colour - home.colour) % len(COLOURS)))
+    steps = [(colour + home.place + step) % len(MARKERS) for step in range(len(MARKERS))]
+    return colour, next((marker for marker in steps if (colour, marker) not in taken), steps[0])

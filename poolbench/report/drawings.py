@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -28,21 +28,23 @@ class Drawing:
         name: of its files, without the ending.
         title: above it.
         shown: all data that it shows.
-        draw: called with the title; gives None when there is nothing to draw.
+        draw: called with the title, and with ``size`` where another one is wanted than the figure needs; gives None
+            when there is nothing to draw.
     """
 
     name: str
     title: str
     shown: bytes
-    draw: "Callable[[str], Figure | None]"
+    draw: "Callable[..., Figure | None]"
 
 
 def bring_up_to_date(
-    output: Path, drawings: Sequence[Drawing], compared: str = "pool"
+    output: Path, drawings: Sequence[Drawing], suffixes: Sequence[str] = plots.SUFFIXES, compared: str = "pool"
 ) -> tuple[list[Path], list[Path]]:
     """Draw those of ``drawings`` that changed since the last report in ``output``, and remove those that are gone.
 
     Args:
+        suffixes: of the files of each; further ones of the last report stay as long as their figure is the same.
         compared: what the report compares, to be remembered.
     Returns: the files of all figures, and those of them that were drawn now.
     """
@@ -53,17 +55,19 @@ def bring_up_to_date(
         code = b"".join(file.read_bytes().replace(b"\r\n", b"\n") for file in drawn_by(drawing.draw))
         drawn_from = hashlib.sha256(code + drawing.title.encode() + drawing.shown).hexdigest()[:16]
         entry = known.get(drawing.name, {})
-        if entry.get("drawn_from") != drawn_from or not _untouched(output, entry):
+        there = {Path(file).suffix for file in entry.get("files", ())}
+        lacking = there and not there.issuperset(suffixes)  # without a file there was nothing to draw
+        if entry.get("drawn_from") != drawn_from or lacking or not _untouched(output, entry):
             figure = drawing.draw(drawing.title)
-            paths = plots.save(figure, output / drawing.name) if figure is not None else []
+            paths = plots.save(figure, output / drawing.name, suffixes) if figure is not None else []
+            _remove(output, entry, kept={path.name for path in paths})
             entry = {"drawn_from": drawn_from, "files": {path.name: _hash(path) for path in paths}}
             drawn += paths
         now[drawing.name] = entry
         files += [output / file for file in entry["files"]]
     for name, entry in known.items():
-        if name not in now and _untouched(output, entry):  # A file that somebody changed since is theirs.
-            for file in entry["files"]:
-                (output / file).unlink()
+        if name not in now and _untouched(output, entry):
+            _remove(output, entry)
     about = {} if compared == "pool" else {"compared": compared}
     write_json(output / MEMORY, {"schema_version": 1, **about, "figures": now})
     return files, drawn
@@ -121,6 +125,13 @@ def _remembered(path: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _remove(output: Path, entry: dict[str, Any], kept: Iterable[str] = ()) -> None:
+    """Remove the figure's files but ``kept``. One that somebody changed since is theirs."""
+    for file, digest in entry.get("files", {}).items():
+        if file not in kept and _hash(output / file) == digest:
+            (output / file).unlink()
 
 
 def _untouched(output: Path, entry: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 between training and test accuracy against the number of training images.
 
 A function takes the finished cells of one group, with the columns that :func:`probe_columns` names, and gives a figure,
-or None where the cells were not asked for it.
+or None where the cells were not asked for it; ``size`` is width and height in inches, None for what it needs.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from poolbench.records.probes import CORRUPTIONS, TRANSFORMS, is_of_probe
-from poolbench.report.canvas import GREY, drawing, from_where, mark, new_figure, wrapped
+from poolbench.report.canvas import GREY, Size, drawing, from_where, mark, new_figure, wrapped
 from poolbench.report.colours import Style, styles
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ def probe_columns(cells: pd.DataFrame) -> list[str]:
     return ["pool", "seed", "test_accuracy", *shown] if shown else []
 
 
-def invariance_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure | None":
+def invariance_figure(
+    cells: pd.DataFrame, pools: Sequence[str], title: str, size: Size | None = None
+) -> "Figure | None":
     """Accuracy, and how far the features move, against how far images are moved, turned or resized."""
     words = [word for word in TRANSFORMS.values() if word in _UNITS]
     accuracies = {word: panel for word in words if len((panel := _amounts(cells, f"test_accuracy_{word}")).columns) > 1}
@@ -58,7 +60,7 @@ def invariance_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> 
     if not moved:
         below = {word: _amounts(cells, f"agreement_{word}") for word in accuracies}
     with drawing():
-        figure = new_figure(0.9 + _WIDE * len(accuracies), 6.4)
+        figure = new_figure(0.9 + _WIDE * len(accuracies), 6.4, size)
         grid = figure.subplots(2, len(accuracies), sharex="col", sharey="row", squeeze=False)
         look = styles(pools)
         for column, word in enumerate(accuracies):
@@ -76,7 +78,9 @@ def invariance_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> 
         return figure
 
 
-def robustness_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure | None":
+def robustness_figure(
+    cells: pd.DataFrame, pools: Sequence[str], title: str, size: Size | None = None
+) -> "Figure | None":
     """Accuracy on each corruption, and how often two random shifts get the same class: a dot for each seed."""
     corrupted = [kind for kind in CORRUPTIONS if f"test_accuracy_{kind}" in cells]
     shares = {f"test_accuracy_{kind}": kind for kind in corrupted}
@@ -100,7 +104,7 @@ def robustness_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> 
         return None
     with drawing():
         rows = [len(named) for named, _ in panels]
-        figure = new_figure(8.6, 1.3 + 0.36 * sum(rows) + 0.75 * len(panels))
+        figure = new_figure(8.6, 1.3 + 0.36 * sum(rows) + 0.75 * len(panels), size)
         look = styles(pools)
         grid = figure.subplots(len(panels), 1, height_ratios=[1 + row for row in rows], squeeze=False)[:, 0]
         for axes, (named, text) in zip(grid, panels, strict=True):
@@ -123,7 +127,9 @@ def robustness_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> 
         return figure
 
 
-def information_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure | None":
+def information_figure(
+    cells: pd.DataFrame, pools: Sequence[str], title: str, size: Size | None = None
+) -> "Figure | None":
     """Test accuracy against what each pool keeps of its input and against how much it aliases, site by site."""
     rows = {
         "explained_variance": "rebuilt of its input\nby a linear decoder (%)",
@@ -134,7 +140,7 @@ def information_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) ->
     if not sites:
         return None
     with drawing():
-        figure = new_figure(0.9 + _WIDE * len(sites), 0.9 + 3.0 * len(rows))
+        figure = new_figure(0.9 + _WIDE * len(sites), 0.9 + 3.0 * len(rows), size)
         grid = figure.subplots(len(rows), len(sites), sharey=True, squeeze=False)
         look = styles(pools)
         for line, (what, text) in zip(grid, rows.items(), strict=True):
@@ -154,13 +160,13 @@ def information_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) ->
         return figure
 
 
-def sites_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure | None":
+def sites_figure(cells: pd.DataFrame, pools: Sequence[str], title: str, size: Size | None = None) -> "Figure | None":
     """Which share of what a shift changes each pool takes away, site by site, and the same before training."""
     sites = _sites(cells, ("removed",))
     if not sites:
         return None
     with drawing():
-        figure = new_figure(0.9 + (_WIDE + 0.4) * len(sites), 4.3)
+        figure = new_figure(0.9 + (_WIDE + 0.4) * len(sites), 4.3, size)
         grid = figure.subplots(1, len(sites), sharey=True, squeeze=False)[0]
         look = styles(pools)
         for axes, site in zip(grid, sites, strict=True):
@@ -178,7 +184,7 @@ def sites_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figu
         return figure
 
 
-def gap_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure":
+def gap_figure(cells: pd.DataFrame, pools: Sequence[str], title: str, size: Size | None = None) -> "Figure":
     """The gap between training and test accuracy, and the test accuracy, against the number of training images.
 
     Args:
@@ -186,7 +192,7 @@ def gap_figure(cells: pd.DataFrame, pools: Sequence[str], title: str) -> "Figure
     """
     with drawing():
         names = list(dict.fromkeys(cells["panel"]))
-        figure = new_figure(1.0 + 4.2 * len(names), 6.8)
+        figure = new_figure(1.0 + 4.2 * len(names), 6.8, size)
         grid = figure.subplots(2, len(names), sharex=True, sharey="row", squeeze=False)
         look = styles(pools)
         cells = cells.assign(gap=cells["train_accuracy"] - cells["test_accuracy"])

@@ -147,6 +147,43 @@ def test_every_claim_arm_stratum_and_verdict_is_said(name):
         assert not small or sum(text.endswith("; too small") for text in shown) == told
 
 
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_no_axes_reach_into_others(name):
+    figure = draw(name)
+    figure.draw_without_rendering()
+    boxes = [(axes, axes.get_tightbbox(figure.canvas.get_renderer())) for axes in figure.axes]
+    for (_, a), (_, b) in itertools.combinations(boxes, 2):
+        assert min(a.x1, b.x1) - max(a.x0, b.x0) <= 1 or min(a.y1, b.y1) - max(a.y0, b.y0) <= 8, (a, b)
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_axes_of_gains_have_three_ticks_or_more(name):
+    for axes in gain_axes(draw(name)):
+        low, high = axes.get_xlim()
+        assert len([tick for tick in axes.get_xticks() if low <= tick <= high]) >= 3
+
+
+def test_strata_name_their_arms_once_in_the_heading():
+    shown = [text.get_text() for text in texts(draw("strata"))]
+    assert sum("above: max; below: overlapping" in text for text in shown) == 1
+    assert not {"max", "overlapping"} & set(shown)
+    alone = [text.get_text() for text in texts(draw("one"))]
+    assert {"max", "overlapping"} <= set(alone)
+    assert not any("above:" in text for text in alone)
+
+
+def test_a_row_of_a_stratum_is_lower_than_one_that_names_its_arms():
+    def height(judgements):
+        return claim_figure(judgements, make_cells(judgements), "title").get_figheight()
+
+    strata, names = [f"model m{i}" for i in range(8)], [f"claim_{i}" for i in range(8)]
+    values = draw_values(6, 0.8, 0.004)
+    several = [make_judgement(make_claim(), *values, stratum) for stratum in strata]
+    apart = [make_judgement(make_claim(name), *values, stratum) for name, stratum in zip(names, strata, strict=True)]
+    assert height(several) < 0.6 * height(apart)
+    assert height(several) - height(several[:4]) < 4 * 0.6  # inches a row
+
+
 def test_every_seed_of_both_arms_and_of_the_gain_is_a_dot():
     judgements, _ = situation("strata")
     figure = draw("strata")

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from poolbench.records.read import read_records
-from poolbench.report import write_report
+from poolbench.report import USUAL_FORMATS, write_report
 from tests.report.synthetic import make_config, make_runs, write_cell
 
 FIGURES = [f"{name}.{kind}" for name in ("accuracy", "curves", "cost") for kind in ("png", "svg")]
@@ -97,7 +97,7 @@ def test_groups_that_differ_in_an_option_alone_are_named_by_it(tmp_path):
 def test_records_paths_and_archives_give_the_same_report(work):
     before = _bytes(work / "out")
     records, _ = read_records(work / "runs")
-    report = write_report(records, work / "out", archive=True, with_latex=True)
+    report = write_report(records, work / "out", archive=True, formats=(*USUAL_FORMATS, "latex"))
     assert {path.name for path in report.files} - before.keys() == {"records.jsonl", "summary.tex", "index.html"}
     again = write_report([work / "out" / "records.jsonl"], work / "out")
     assert report.drawn == again.drawn == []
@@ -133,7 +133,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(tmp_path):
 
 def test_an_unchanged_report_needs_neither_torch_nor_matplotlib(work):
     code = (
-        "import json, sys\nfrom poolbench.report import write_report\n"
+        "import json, sys\nfrom poolbench.report import USUAL_FORMATS, write_report\n"
         f"write_report({str(work / 'runs')!r}, {str(work / 'out')!r})\n"
         "print(json.dumps([name for name in ('torch', 'matplotlib') if name in sys.modules]))"
     )
@@ -163,3 +163,21 @@ def test_counts_that_no_cell_has_are_left_out(tmp_path):
     summary = (tmp_path / "report/summary.md").read_text()
     assert "an unknown number of training images" in summary
     assert "nan" not in summary.lower()
+
+
+def test_figures_come_as_pdf_when_asked_and_stay_until_they_change(work):
+    runs, out = work / "runs", work / "out"
+    before = _bytes(out)
+    pdfs = {"accuracy.pdf", "curves.pdf", "cost.pdf"}
+    report = write_report(runs, out, formats=(*USUAL_FORMATS, "pdf"))
+    assert _bytes(out).keys() - before.keys() == pdfs <= {path.name for path in report.files}
+    assert {name: content for name, content in _bytes(out).items() if name in before and name != "report.json"} == {
+        name: content for name, content in before.items() if name != "report.json"
+    }
+    assert write_report(runs, out, formats=(*USUAL_FORMATS, "pdf")).drawn == []
+    assert write_report(runs, out).drawn == []
+    assert pdfs <= _bytes(out).keys()
+    for seed in range(2):
+        write_cell(runs, make_config("lp", seed), forward_flops=10)
+    write_report(runs, out)
+    assert _bytes(out).keys() & pdfs == {"accuracy.pdf", "curves.pdf"}  # cost.pdf would show what is no more

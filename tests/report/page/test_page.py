@@ -64,7 +64,7 @@ def test_rows_have_their_cells_and_what_repeats_them(report, runs):
 
 
 def test_a_cell_of_an_archive_is_named_with_its_place(runs, tmp_path):
-    write_report(runs, tmp_path / "out", archive=True, page=None)
+    write_report(runs, tmp_path / "out", archive=True, formats=())
     content = page_content(make_report(tmp_path / "out" / "records.jsonl"))
     cell = content["cells"][0]
     assert cell["again"] == f"poolbench rerun {(tmp_path / 'out').as_posix()}:{cell['run']}"
@@ -144,6 +144,6 @@ def test_a_thousand_cells_take_less_than_four_megabytes(tmp_path):
 
 
 def test_a_report_without_a_page_writes_none(runs, tmp_path):
-    report = write_report(runs, tmp_path, page=None)
+    report = write_report(runs, tmp_path, formats=("md",))
     assert not (tmp_path / FILE).exists()
     assert FILE not in [path.name for path in report.files]
