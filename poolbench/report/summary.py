@@ -90,15 +90,16 @@ def usual_baseline(groups: Iterable[Collection[str]]) -> str:
     return "native" if groups and all("native" in pools for pools in groups) else USUAL_BASELINE
 
 
-def check_baseline(pools: Any, baseline: str) -> None:
-    """See that ``baseline`` names one of ``pools``. Raises: ValueError with the nearest and all that there are."""
+def check_baseline(pools: Any, baseline: str, option: str = "--baseline") -> None:
+    """See that ``baseline``, given by ``option``, names one of ``pools``. Raises: ValueError with the nearest and all
+    that there are."""
     pools = sorted({str(pool) for pool in pools})
     if not pools or find_baseline(pools, baseline) is not None:
         return
     if alike := [pool for pool in pools if pool.startswith(f"{baseline}(")]:
-        raise ValueError(f"--baseline {baseline!r} stands for several pools: {', '.join(alike)}; say which")
+        raise ValueError(f"{option} {baseline!r} stands for several pools: {', '.join(alike)}; say which")
     hint = nearest(baseline, pools)
-    raise ValueError(f"--baseline: there is no pool {baseline!r} here.{hint} There are: {', '.join(pools)}")
+    raise ValueError(f"{option}: there is no pool {baseline!r} here.{hint} There are: {', '.join(pools)}")
 
 
 def finished(cells: pd.DataFrame) -> pd.DataFrame:
