@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
     parser.add_argument("--output", type=Path, default=Path("report/all"), metavar="DIR", help="(report/all)")
     parser.add_argument(
-        "--baseline", metavar="POOL", help="what others are compared with (native if all groups have it, else max)"
+        "--baseline",
+        metavar="POOL",
+        help="what others are compared with (native if all groups have it, else max, else native)",
     )
     named = "times of nets, as `bench nets --json FILE` writes them"
     parser.add_argument("--speeds", type=Path, action="append", default=[], metavar="FILE", help=named)

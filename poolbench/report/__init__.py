@@ -27,7 +27,7 @@ from poolbench.report.over_nets import over_all_nets
 from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
 from poolbench.report.speeds import with_times
-from poolbench.report.summary import by, check_baseline, finished, plain, summarise, usual_baseline
+from poolbench.report.summary import by, check_baseline, finished, plain, summarise, usual_baselines
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
 
@@ -120,7 +120,7 @@ def write_report(
     Args:
         source: records, or any mixture of folders, run directories and archives.
         baseline: the label of the pool that the others are compared with; None: ``native`` where each group has it,
-            else ``max``.
+            else ``max``, and ``native`` in a group without that.
         archive: also write the records themselves, as ``records.jsonl``.
         with_latex: also write ``summary.tex``.
         drawings: further figures.
@@ -139,26 +139,26 @@ def write_report(
     cells = collect(reported)
     if baseline is not None:
         check_baseline(cells["pool"], baseline)
-    baseline = baseline or usual_baseline(set(own) for _, own in cells.groupby("group")["pool"])
+    control = baseline or usual_baselines(set(own) for _, own in cells.groupby("group")["pool"])
     members = by(plain(cells), "group")
-    summary, times = with_times(summarise(cells, baseline), members, records, timed)
+    summary, times = with_times(summarise(cells, control), members, records, timed)
     tuned = tuned_notes(reported)
     said = by(plain(summary), "group")
     outcomes = {record.run_id: record.outcomes for record in reported if record.outcomes}
     groups = []
     for group, rows in summary.groupby("group", sort=False):
-        about = [*notes(members[group], said[group], baseline), *times.get(str(group), [])]
-        groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, baseline)]))
+        about = [*notes(members[group], said[group], control), *times.get(str(group), [])]
+        groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, control)]))
     over = over_all_nets(summary)
     files = [output / name for name in ("cells.csv", "summary.csv", "summary.md")]
     write_csv(cells, files[0])
     write_csv(summary, files[1])
-    probes = by_probe(cells, baseline)
+    probes = by_probe(cells, control)
     over_sizes = over_samples(cells, alike_but_samples(record.config for record in reported))
     sizes = by_samples(over_sizes)
     more = samples_section(sizes) + probe_sections(probes) + (f"\n{left_out(trials)}\n" if trials else "")
     write_text(files[2], markdown(groups, RULE, len(problems), over) + more)
-    classes = by_class(cells, reported, baseline)
+    classes = by_class(cells, reported, control)
     files += _where_any(output, {"nets.csv": over, "classes.csv": classes, "probes.csv": probes, "samples.csv": sizes})
     if with_latex:
         files.append(output / "summary.tex")

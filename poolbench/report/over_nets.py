@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from poolbench.records.groups import data_set
-from poolbench.report.summary import Row, best, by, plain
+from poolbench.report.summary import NATIVE, Row, best, by, plain
 from poolbench.statistics.blocks import Difference
 from poolbench.statistics.comparisons import ALPHA, CANNOT_TELL, HIGHER, LEAST_PAIRS, LOWER, holm, two_sided
 from poolbench.statistics.nets import over_nets, together
@@ -55,6 +55,10 @@ def _with_view(rows: list[Row]) -> list[Row]:
 
 def _rows(tuned: bool, members: list[Row]) -> list[Row]:
     baselines = {row["pool"] for row in members if row["baseline"]}
+    if len(baselines) > 1 and NATIVE in baselines:  # another pool in each net: what groups without the other one have
+        baselines -= {NATIVE}
+        others = {row["group"] for row in members if row["baseline"] and row["pool"] == NATIVE}
+        members = [row for row in members if row["group"] not in others]
     told_rows = [row for row in members if compared(row, LEAST_PAIRS)]
     nets = {pool: by_net(own) for pool, own in by(told_rows, "pool").items()}
     effects = {pool: over_nets(list(own.values())) for pool, own in nets.items()}
