@@ -59,12 +59,13 @@ def _without_places(cell: "Cell") -> list[str]:
 def _titles(configs: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Group -> what to call it, unique; names of components say what is not as usual in them."""
     from poolbench.records.groups import group_hash
+    from poolbench.records.labels import label
 
     titles: dict[str, str] = {}
     for config in configs:
-        names, data = config["names"], config["data"]
+        data = config["data"]
         height, width = data["size"]
-        parts = [names["model"], names["head"], f"{height}x{width}", f"{data['classes']} classes"]
+        parts = [label(config, "model"), label(config, "head"), f"{height}x{width}", f"{data['classes']} classes"]
         parts += [] if config["trainer"]["channels_last"] else ["not channels_last"]
         group, title = group_hash(config), ", ".join(parts)
         taken = any(other == title for known, other in titles.items() if known != group)
