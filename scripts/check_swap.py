@@ -3,6 +3,7 @@
     python scripts/check_swap.py                      # about 150 nets; half an hour on one core
     python scripts/check_swap.py resnet18 timm:dla34  # these
     python scripts/check_swap.py --pool lip           # another pool than max
+    python scripts/check_swap.py --head gem           # as model=custom takes them, with another head, at a small size
 
 What is checked of each, with random weights:
 
@@ -10,6 +11,8 @@ What is checked of each, with random weights:
 - with the pool everywhere, its output has the shape that it had, here and (where the net takes it) for larger images;
 - no weight of it changed, it trains a step, and it comes back from pickle;
 - where torch.fx can trace the net, it can trace the swapped one, with its values, and torchvision finds the same nodes.
+
+With ``--head`` that alone: that the head is found a place, and gives logits and gradients.
 
 Ends with status 1 if one of them failed.
 """
@@ -20,12 +23,16 @@ import pickle
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torchvision import models
 from torchvision.models.feature_extraction import get_graph_node_names
 
+from poolbench.models.own_net import as_trunk
+from poolbench.models.sites import Heads, Sites, build
 from poolbench.models.survey import image_size
 from poolbench.models.swap import swap
 
@@ -48,13 +55,34 @@ TIMM = """
 """
 
 
-def make(name: str) -> nn.Module:
+def builder(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+    """What builds the net, and its options."""
     if name.startswith("timm:"):
         import timm
 
-        return timm.create_model(name.removeprefix("timm:"), pretrained=False)
+        return timm.create_model, {"model_name": name.removeprefix("timm:"), "pretrained": False}
     options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    return models.get_model(name, weights=None, **options)
+    return models.get_model_builder(name), options
+
+
+def make(name: str) -> nn.Module:
+    function, options = builder(name)
+    return function(**options)
+
+
+def check_head(name: str, pool: str, head: str) -> str:
+    """The row of one net with another head, for images of 64 pixels (96 for inception_v3, 224 for transformers of one
+    size). Raises: whatever went wrong."""
+    function, options = builder(name)
+    side = 224 if any(part in name for part in ("vit_", "maxvit_")) else 96 if "inception" in name else 64
+    net = build(as_trunk(function, 7), Sites(pool, 0), Heads(head), 7, (side, side), 0, options)
+    logits = net.train()(torch.randn(2, 3, side, side))
+    assert logits.shape == (2, 7), f"logits are {tuple(logits.shape)}"
+    logits.square().mean().backward()
+    gradient = next(p.grad for p in net.features.parameters())
+    reached = gradient is not None and bool(gradient.isfinite().all() and gradient.any())
+    assert reached, "no gradient reaches the first layer"
+    return f"{net.channels} channels before {head}"
 
 
 def all_names() -> list[str]:
@@ -119,15 +147,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="of torchvision, or timm:NAME; default: many")
     parser.add_argument("--pool", default="max", help="as poolbench list has it")
+    parser.add_argument("--head", help="as poolbench list has it: look at it alone")
     chosen = parser.parse_args()
     failed = []
-    print("seconds  net: sites replaced, skipped, why")
+    print("seconds  net: what its head sees" if chosen.head else "seconds  net: sites replaced, skipped, why")
     for name in chosen.names or all_names():
         start = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the numbers say it too
-                row = check(name, chosen.pool)
+                row = check_head(name, chosen.pool, chosen.head) if chosen.head else check(name, chosen.pool)
         except Exception as error:
             failed.append(name)
             row = f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -15,6 +15,7 @@ ALLOWED = {
     "checks": set(),
     "contents": set(),
     "dotted": set(),
+    "facts": {"pooling", "registry"},
     "foreign": set(),
     "options": {"checks"},
     "registry": set(),
@@ -131,6 +132,7 @@ ALLOWED = {
     "cli": {
         "accelerator",
         "foreign",
+        "facts",
         "assembly",
         "cell",
         "claims",

@@ -7,31 +7,26 @@ What counts are the multiples, not the milliseconds. Pools: of torch's own chann
 of the time in which input, output and both gradients could be read or written once. "memory": most bytes in use at once
 beyond input, output and their gradients, over the input's.
 
-Nets: of the net with the pool `--baseline`, in the same round. "train": a forward and backward pass at the largest
-batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and the smallest batch). "memory":
-by how much a training pass makes a process grow, on a GPU what the allocator gives out ("-" where it does not count,
-as on mps). "flops": of the forward pass,
-pooling counted; "moved": bytes that the pools take in and give out for one image. Model, pool, head, classes, size of
-the images and trainer.channels_last make a net; all else is left aside. `--json FILE` keeps every round: called
+Nets: of the net with the pool `--baseline` in their group, in the same round. Nets that differ in their pool alone
+are a group, timed in turn; one alone in its group is left out beside groups of several. "train": a forward and
+backward pass at the largest batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and
+the smallest batch). "memory": by how much a training pass makes a process grow, on a GPU what the allocator gives out
+("-" where it does not count, as on mps). "flops": of the forward pass, pooling counted; "moved": bytes that the pools
+take in and give out for one image. Model, pool, head, classes, size of the images and trainer.channels_last make a
+net; all else is left aside. `--json FILE` keeps every round: called
 speeds.json and beside records, or named by `poolbench report --speeds`, it gives their tables the times.
 """
 
 import argparse
 import json
 import os
-import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poolbench.cli.options import add_config_dir, add_trust
-from poolbench.messages import counted
 
 if TYPE_CHECKING:
     import torch
-
-    from poolbench.measure.net_speed import Net, NetSetting
-    from poolbench.sweep.cells import Cell
 
 SHAPES = ("256,64,32,32", "64,32,32,32")
 BATCHES = (1, 128)
@@ -53,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pools.add_argument("--full", action="store_true", help="two shapes, both memory formats, 1 and 2 threads")
     nets = parser.add_argument_group("nets")
     nets.add_argument(
-        "--baseline", metavar="POOL", help="what the others are multiples of (default: native if all have it, else max)"
+        "--baseline",
+        metavar="POOL",
+        help="what the others of a group are multiples of (native if all have it, else max, else native)",
     )
     nets.add_argument("--batch", action="append", type=int, metavar="N", help="images at once (default: 1 and 128)")
     nets.add_argument("--seconds", type=float, help="that a timing lasts at least (default: 0.05)")
@@ -167,176 +164,37 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
     import torch
 
     from poolbench import accelerator
+    from poolbench.cli.nets import baselines_of, distinct_nets, left_out, measured, net_lines
     from poolbench.measure.net_speed import NetSetting
     from poolbench.records.speeds import BUSY, SCHEMA_VERSION
-    from poolbench.report.summary import usual_baseline
     from poolbench.training.process import set_up
 
     nets, configs = distinct_nets(plan.cells)
-    labels = {group: {net.label for net in nets if net.group == group} for group in {net.group for net in nets}}
-    baseline = arguments.baseline or usual_baseline(labels.values())
-    _check_baseline(nets, baseline)
+    baselines, left = baselines_of(nets, arguments.baseline)
     device = accelerator.choose(arguments.device, "--device")
     _, kept = set_up(device, threads[0], keep_memory=True)
     setting = NetSetting(tuple(batches), arguments.rounds, seconds, threads[0], device.type)
     if load is not None and load > BUSY:
         print(f"note: the machine was busy: {load:.1f} a core; ratios hold better than milliseconds")
-    rows = [
-        {"pool": net.label, "group": net.group, **config, **_rounded(result)}
-        for net, config, result in zip(nets, configs, _measured(nets, baseline, setting), strict=True)
-    ]
-    for group in dict.fromkeys(net.group for net in nets):
-        lines = net_lines([row for row in rows if row["group"] == group], baseline, setting)
-        print("\n".join(["", *lines]), flush=True)
+    for line in left_out(left):
+        print(line)
+    rows: list[dict[str, Any]] = []
+    for group, baseline in baselines.items():
+        own = [(net, config) for net, config in zip(nets, configs, strict=True) if net.group == group]
+        results = measured([net for net, _ in own], baseline, setting)
+        timed = [
+            {"pool": net.label, "group": group, **config, **_rounded(result)}
+            for (net, config), result in zip(own, results, strict=True)
+        ]
+        print("\n".join(["", *net_lines(timed, baseline, setting)]), flush=True)
+        rows += timed
     if arguments.json:
         settings = {"device": setting.device, "threads": setting.threads, "rounds": setting.rounds}
         settings |= {"seconds": seconds, "batches": batches, "precision": "fp32", "load_per_core": load}
-        content = {"schema_version": SCHEMA_VERSION, "baseline": baseline}
+        content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "baselines": baselines, "left_out": left}
         content |= {"machine": machine(torch.__version__, kept, device)}
         _write(arguments.json, {**content, "settings": settings, "rows": rows})
     return 0 if all("error" not in row for row in rows) else 1
-
-
-def distinct_nets(cells: "Sequence[Cell]") -> "tuple[list[Net], list[dict[str, Any]]]":
-    """The nets of ``cells``, each once, and what makes each, for the record.
-
-    Nets that differ in their pool alone are one group: they are compared.
-    """
-    from functools import partial
-
-    from poolbench.assembly import build_model
-    from poolbench.measure.net_speed import Net
-    from poolbench.records.groups import group_hash, pool_labels
-    from poolbench.records.identity import digest
-    from poolbench.registry import component
-
-    infos: dict[str, Any] = {}
-    found: dict[str, tuple[Cell, dict[str, Any]]] = {}
-    for cell in cells:
-        config = cell.config
-        key = digest(config["data"])
-        if key not in infos:
-            infos[key] = component("data", config["data"], config["names"]["data"])().info()
-        data = {"size": list(infos[key].size), "classes": infos[key].num_classes}
-        # All that a net is made of: what is left out cannot tell two apart, nor enter a name.
-        own = {key: config[key] for key in ("model", "pool", "head")} | {"data": data}
-        own["trainer"] = {"channels_last": config["trainer"]["channels_last"]}
-        found.setdefault(digest(own), (cell, {**own, "names": config["names"]}))
-    configs = [config for _, config in found.values()]
-    titles = _titles(configs)
-    nets = []
-    for (cell, config), label in zip(found.values(), pool_labels(configs), strict=True):
-        data = config["data"]
-        make = partial(build_model, cell.config, data["classes"], tuple(data["size"]))
-        layout = config["trainer"]["channels_last"]
-        nets.append(Net(label, titles[group_hash(config)], make, tuple(data["size"]), data["classes"], layout))
-    return nets, [{"config": config, "overrides": _without_places(cell)} for cell, config in found.values()]
-
-
-def _without_places(cell: "Cell") -> list[str]:
-    """The options that made ``cell``, but for its folders, which make no net and may be of somebody's machine: the
-    record is published."""
-    places = ("runs_dir", "report_dir", "data.root")
-    return [text for text in cell.overrides if text.lstrip("+~").partition("=")[0] not in places]
-
-
-def _titles(configs: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """Group -> what to call it, unique; names of components say what is not as usual in them."""
-    from poolbench.records.groups import group_hash
-
-    titles: dict[str, str] = {}
-    for config in configs:
-        names, data = config["names"], config["data"]
-        height, width = data["size"]
-        parts = [names["model"], names["head"], f"{height}x{width}", f"{data['classes']} classes"]
-        parts += [] if config["trainer"]["channels_last"] else ["not channels_last"]
-        group, title = group_hash(config), ", ".join(parts)
-        taken = any(other == title for known, other in titles.items() if known != group)
-        titles.setdefault(group, f"{title}, {group}" if taken else title)
-    return titles
-
-
-def _check_baseline(nets: "Sequence[Net]", baseline: str) -> None:
-    """Raises: ValueError, before anything is built, when some net has none to be compared with."""
-    from poolbench.registry import nearest
-
-    for group in dict.fromkeys(net.group for net in nets):
-        labels = [net.label for net in nets if net.group == group]
-        if baseline not in labels:
-            there = ", ".join(labels)
-            raise ValueError(
-                f"--baseline {baseline}: no pool of {group} is called that.{nearest(baseline, labels)} There: {there}"
-            )
-
-
-def _measured(nets: "Sequence[Net]", baseline: str, setting: "NetSetting") -> list[dict[str, Any]]:
-    from rich.console import Console
-
-    from poolbench.measure.net_speed import measure_nets
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return measure_nets(nets, baseline, setting)
-    with console.status("") as status:
-        return measure_nets(nets, baseline, setting, progress=status.update)
-
-
-_NAME, _WIDTH = 16, 100  # columns
-
-
-def net_lines(rows: Sequence[dict[str, Any]], baseline: str, setting: "NetSetting") -> list[str]:
-    """A group of nets for people: multiples of the baseline with their quartiles, then the numbers themselves."""
-    shown = sorted({min(setting.batches), setting.largest}, reverse=True)
-    threads = f", {setting.threads} thread{'s' if setting.threads > 1 else ''}" if setting.device == "cpu" else ""
-    title = f"{rows[0]['group']}; {setting.device}{threads}; {counted(setting.rounds, 'round')}"
-    lines = [*textwrap.wrap(title, _WIDTH, break_long_words=False), ""]
-    of = f"x {baseline}"[: _NAME - 1]
-    lines.append(
-        f"{of:<{_NAME}}{'train':>7}{'quartiles':>11}"
-        + "".join(f"{f'fwd {batch}':>9}{'quartiles':>11}" for batch in shown)
-        + f"{'memory':>7}{'flops':>6}{'params':>7}{'moved':>6}"
-    )
-    for row in rows:
-        if "error" in row:
-            lines += textwrap.wrap(f"{row['pool']}: {row['error']}", _WIDTH)
-            continue
-        timings = [row["train"], *(_forward(row, batch) for batch in shown)]
-        text = f"{_short(timings[0]['ratio']):>7}{_span(timings[0]['ratio_quartiles']):>11}"
-        text += "".join(f"{_short(one['ratio']):>9}{_span(one['ratio_quartiles']):>11}" for one in timings[1:])
-        widths = {"memory_bytes": 7, "forward_flops": 6, "parameters": 7, "pool_bytes": 6}
-        text += "".join(f"{_short(row[f'{name}_ratio']):>{width}}" for name, width in widths.items())
-        lines += _named(row["pool"], text)
-    lines += ["", f"{'':<{_NAME}}{'train':>9}" + "".join(f"{f'fwd {batch}':>9}" for batch in shown)]
-    lines[-1] += f"{'images/s':>10}{'memory':>8}{'MFLOPs':>9}{'of pools':>9}{'parameters':>12}{'moved':>8}"
-    for row in rows:
-        if "error" in row:
-            continue
-        text = "".join(f"{one['ms']:>9.2f}" for one in (row["train"], *(_forward(row, batch) for batch in shown)))
-        memory = "-" if row["memory_bytes"] is None else _short(row["memory_bytes"] / 1e6)
-        text += f"{row['images_per_second']:>10.0f}{memory:>8}{row['forward_flops'] / 1e6:>9.2f}"
-        text += f"{row['pool_flops'] / 1e6:>9.2f}{row['parameters']:>12,}{row['pool_bytes'] / 1e6:>8.2f}"
-        lines += _named(row["pool"], text)
-    return [*lines, "", f"train (batch {setting.largest}), fwd: ms a pass; images/s: fwd; memory, moved: MB"]
-
-
-def _named(pool: str, text: str) -> list[str]:
-    """A line of the table; a name that is too long has one of its own."""
-    return [f"{pool:<{_NAME}}{text}"] if len(pool) < _NAME else [pool, f"{'':<{_NAME}}{text}"]
-
-
-def _forward(row: dict[str, Any], batch: int) -> dict[str, Any]:
-    return next(one for one in row["forward"] if one["batch"] == batch)
-
-
-def _short(value: float | None) -> str:
-    """Three digits: ``0.98``, ``12.3``, ``123``."""
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-
-
-def _span(values: Sequence[float]) -> str:
-    return "-".join(map(_short, values))
 
 
 def load_per_core() -> float | None:

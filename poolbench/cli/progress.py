@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from poolbench.cli.words import duration, percent
+from poolbench.records.labels import label
 from poolbench.records.overview import share_done
 from poolbench.records.printable import printable
 from poolbench.sweep.cells import Cell, Plan
@@ -185,5 +186,5 @@ class SweepProgress:
 
 def _short(cell: Cell) -> str:
     """What tells the cell from others first: what follows may be cut off."""
-    names = cell.config["names"]
-    return f"{names['pool']}, seed {cell.config['seed']}, {names['model']}, {names['data']}"
+    pool, model, data = (label(cell.config, group) for group in ("pool", "model", "data"))
+    return f"{pool}, seed {cell.config['seed']}, {model}, {data}"

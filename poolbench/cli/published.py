@@ -19,6 +19,7 @@ from poolbench.messages import counted
 from poolbench.records.files import write_text
 from poolbench.records.groups import data_set
 from poolbench.records.identity import cell_hash
+from poolbench.records.labels import label
 from poolbench.records.read import ARCHIVE, Record, read_records
 from poolbench.report import Page, make_report, write_report
 from poolbench.report.page import write_page
@@ -138,9 +139,9 @@ def _so_far(name: str, few: str) -> str:
 
 def figure_title(folder: Path, records: Iterable[Record]) -> str:
     """The first heading of the README of the experiment in ``folder``, and what ``records`` are of."""
-    names = [record.config["names"] for record in records]
-    nets = sorted({str(one.get("model")).partition("(")[0] for one in names})
-    data = sorted({data_set(str(one.get("data"))) for one in names})
+    configs = [record.config for record in records]
+    nets = sorted({label(config, "model").partition("(")[0].strip() for config in configs})
+    data = sorted({data_set(label(config, "data")) for config in configs})
     return f"{_heading(folder)}\n{', '.join(data)}: {', '.join(nets)}"
 
 

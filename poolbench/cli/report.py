@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(pool; where there is one pool only, the one thing that varies)",
     )
     parser.add_argument(
-        "--baseline", metavar="POOL", help="what others are compared with (native if all groups have it, else max)"
+        "--baseline",
+        metavar="POOL",
+        help="what others are compared with (native if all groups have it, else max, else native)",
     )
     named = "times of nets, as `bench nets --json FILE` writes them"
     parser.add_argument("--speeds", type=Path, action="append", default=[], metavar="FILE", help=named)

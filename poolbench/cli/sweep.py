@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--baseline", metavar="POOL", help="what others are compared with (native if all groups have it, else max)"
+        "--baseline",
+        metavar="POOL",
+        help="what others are compared with (native if all groups have it, else max, else native)",
     )
     add_overrides(parser)
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_SIDE = 64  # least side of the image with which a global pool is looked for: a map of one pixel tells nothing
+# Least side of the image with which a global pool is looked for, as a map of one pixel tells nothing, and the largest.
+_SIDE, _LARGEST = 64, 512
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,13 @@ def _of_modules(net: nn.Module, image: tuple[int, int, int]) -> Cut | str:
     """By what goes into and comes out of each layer: the last one that sees a map of more than a pixel is the global
     pool, or stands before a mean that is no layer."""
     sides = (max(_SIDE, image[1]), max(_SIDE, image[2]))
-    calls = None
-    for size in dict.fromkeys((sides, image[1:])):  # a map of one pixel tells nothing, but not every net takes others
-        try:
-            calls = _calls(net, (image[0], *size))
+    calls = _calls_or_none(net, (image[0], *sides)) or _calls_or_none(net, image)  # not every net takes other sizes
+    while calls and _shrinks_to_a_pixel(calls) and max(sides) < _LARGEST:
+        sides = (2 * sides[0], 2 * sides[1])
+        larger = _calls_or_none(net, (image[0], *sides))
+        if larger is None:
             break
-        except (ValueError, RuntimeError, IndexError, AssertionError):
-            continue
+        calls = larger
     seeing = [n for n, call in enumerate(calls or ()) if _is_map(call.inputs)]
     if not seeing:
         return "no layer sees a map of more than one pixel"
@@ -128,7 +129,9 @@ def _of_modules(net: nn.Module, image: tuple[int, int, int]) -> Cut | str:
     if not _is_map(last.output):
         if sum(call.module is last.module for call in calls) > 1:
             return f"its last layer that sees a map, {last.name}, is called more than once"
-        return Cut(last.inputs.shape[1], _Until(last.name, True, False))
+        classifier = _classifier_before(calls, seeing[-1])
+        cut = last if classifier is None else classifier
+        return Cut(cut.inputs.shape[1], _Until(cut.name, True, False))
     if len(calls) == seeing[-1] + 1 or not isinstance(last.output, Tensor):
         return f"nothing follows {last.name}, its last layer that sees a map"
     seen = calls[seeing[-1] + 1].inputs.flatten(1)
@@ -141,6 +144,34 @@ def _of_modules(net: nn.Module, image: tuple[int, int, int]) -> Cut | str:
             before = isinstance(last.module, nn.AdaptiveAvgPool2d)
             return Cut(maps.shape[1], _Until(last.name, before, relu and not before))
     return f"what follows {last.name}, its last layer that sees a map, is neither its mean nor all of it"
+
+
+def _calls_or_none(net: nn.Module, image: tuple[int, int, int]) -> list[_Call] | None:
+    """None where the net does not take such images."""
+    try:
+        return _calls(net, image)
+    except (ValueError, RuntimeError, IndexError, AssertionError):
+        return None
+
+
+def _shrinks_to_a_pixel(calls: list[_Call]) -> bool:
+    """Whether the last layer that sees a map gives one pixel since little was left for it, and not as a global pool: a
+    convolution that shrinks the map, or a pool of windows."""
+    seeing = [call for call in calls if _is_map(call.inputs)]
+    local = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    return bool(seeing) and isinstance(seeing[-1].module, local) and not _is_map(seeing[-1].output)
+
+
+def _classifier_before(calls: list[_Call], pool: int) -> _Call | None:
+    """The 1x1 convolution that makes a map of each class, of a net whose global pool comes last, as SqueezeNet's; None
+    where weights follow the pool."""
+    if any(list(call.module.parameters()) for call in calls[pool + 1 :]):
+        return None
+    weighted = [call for call in calls[: pool + 1] if list(call.module.parameters())]
+    last = weighted[-1] if weighted else None
+    if last is None or not isinstance(last.module, nn.Conv2d) or last.module.kernel_size != (1, 1):
+        return None
+    return last if sum(call.module is last.module for call in calls) == 1 else None
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -114,7 +114,7 @@ class OwnNet(Trunk):
         net, reached = self.features.net, set()
         layers = {name: module for name, module in net.named_modules() if name and not list(module.children())}
         handles = [
-            module.register_forward_pre_hook(lambda module, args: reached.add(module)) for module in layers.values()
+            module.register_forward_hook(lambda module, args, output: reached.add(module)) for module in layers.values()
         ]
         was_training = net.training
         net.eval()
@@ -125,9 +125,29 @@ class OwnNet(Trunk):
             net.train(was_training)
             for handle in handles:
                 handle.remove()
-        for module in layers.values():
-            if module not in reached and any(True for _ in module.parameters()):
+        left = [
+            module for module in layers.values() if module not in reached and any(True for _ in module.parameters())
+        ]
+        used = self._used([p for module in left for p in module.parameters()]) if left else set()
+        for module in left:
+            if not used.intersection(module.parameters()):
                 exchange(net, module, nn.Identity())
+
+    def _used(self, parameters: list[nn.Parameter]) -> set[nn.Parameter]:
+        """Those that the last map depends on: a layer that is never called may lend its weights, as in the attention of
+        torchvision's Swin."""
+        net = self.features.net
+        was_training, learned = net.training, [p for p in parameters if p.requires_grad]
+        net.eval()
+        try:
+            with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+                maps = self.features(torch.zeros(2, 3, *self._size))
+        finally:
+            net.train(was_training)
+        if not learned or not maps.requires_grad:
+            return set()
+        gradients = torch.autograd.grad(maps.sum(), learned, allow_unused=True)
+        return {p for p, gradient in zip(learned, gradients, strict=True) if gradient is not None}
 
 
 def as_trunk(builder: Any, num_classes: int) -> Callable[..., Trunk]:

@@ -12,6 +12,7 @@ from poolbench.records.fields import columns as result_columns
 from poolbench.records.files import json_ready, write_text
 from poolbench.records.groups import group_hash, pool_labels, settings
 from poolbench.records.identity import digest
+from poolbench.records.labels import label
 from poolbench.records.printable import printable
 from poolbench.records.read import Record
 
@@ -52,7 +53,7 @@ def collect(records: Iterable[Record]) -> "pd.DataFrame":
             "setting": texts[group],
             "state": record.state,
             "seed": config["seed"],
-            **{name: str(config["names"].get(name, "")) for name in LABELS},
+            **{name: label(config, name) for name in LABELS},
             "pool": pool,
             **{column: _option(config, key) for column, key in CONFIG.items()},
             **{name: record.environment.get(name) for name in ENVIRONMENT},

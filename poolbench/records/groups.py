@@ -7,6 +7,7 @@ from typing import Any
 
 from poolbench.dotted import flatten
 from poolbench.records.identity import digest, identity
+from poolbench.records.labels import label
 from poolbench.records.probes import probed_text
 
 # What decides how much a net is trained, and on how many images.
@@ -24,8 +25,8 @@ def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
     # One pool may bear several labels, as a class of the user's own that later got a name: the shortest is its name.
     names: dict[tuple[str, str], str] = {}
     for config in configs:
-        one, label = (group_hash(config), digest(pool_of(config))), str(config["names"].get("pool") or "unnamed")
-        names[one] = min(names.get(one, label), label, key=lambda text: (len(text), text))
+        one, called = (group_hash(config), digest(pool_of(config))), str(config["names"].get("pool") or "unnamed")
+        names[one] = min(names.get(one, called), called, key=lambda text: (len(text), text))
     keys = []
     for config in configs:
         group, pool = group_hash(config), digest(pool_of(config))
@@ -47,7 +48,7 @@ def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     texts = {}
     for group, config in groups.items():
         # What is compared is no part of the setting, and has no label; the pool may be one: see records.compared.
-        labels = [str(label) for key in ("with", "model", "head", "data") if (label := config["names"].get(key))]
+        labels = [text for key in ("with", "model", "head", "data") if (text := label(config, key))]
         epochs = config["trainer"].get("epochs")
         budget = [] if epochs is None else [f"{epochs} epoch{'' if epochs == 1 else 's'}"]
         tuned = ["tuned"] if config.get("view") else []  # see records.tuning
@@ -76,7 +77,7 @@ def alike_but_samples(configs: Iterable[Mapping[str, Any]]) -> dict[str, tuple[s
     keys = {group: digest(found)[:8] for group, found in options.items()}
     plain = {}
     for group, key in keys.items():
-        labels = [str(groups[group]["names"].get(name, "")) for name in ("model", "head", "data")]
+        labels = [label(groups[group], name) for name in ("model", "head", "data")]
         plain[key] = ", ".join([*labels[:2], data_set(labels[2])])
     differing = _differing({keys[group]: found for group, found in options.items()}.values())
     texts = {

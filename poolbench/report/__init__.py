@@ -31,7 +31,7 @@ from poolbench.report.page import Page, write_page
 from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
 from poolbench.report.speeds import with_times
-from poolbench.report.summary import by, check_baseline, finished, plain, summarise, usual_baseline
+from poolbench.report.summary import by, check_baseline, finished, plain, summarise, usual_baselines
 from poolbench.report.tables import latex, markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
 
@@ -151,7 +151,7 @@ def write_report(
     Args:
         source: records, or any mixture of folders, run directories and archives.
         baseline: the label of the pool that the others are compared with; None: ``native`` where each group has it,
-            else ``max``.
+            else ``max``, and ``native`` in a group without that.
         archive: also write the records themselves, as ``records.jsonl``.
         formats: of :data:`FORMATS`: tables as CSV, ``summary.md``, ``index.html``, ``summary.tex``, and each figure
             also as PDF.
@@ -191,23 +191,24 @@ def make_report(
     trials = len(records) - len(read)
     cells = collect(reported)
     if baseline is not None:
-        check_baseline(cells["pool"], baseline, factor_words(factor))
+        check_baseline(cells["pool"], baseline, word=factor_words(factor))
+        control = baseline
     elif factor == POOL:
-        baseline = usual_baseline(set(own) for _, own in cells.groupby("group")["pool"])
+        control = usual_baselines(set(own) for _, own in cells.groupby("group")["pool"])
     else:
-        baseline = usual_baseline_of(cells["pool"], factor)
+        control = usual_baseline_of(cells["pool"], factor)
     members = by(plain(cells), "group")
-    summary, times = with_times(summarise(cells, baseline), members, records, timed)
+    summary, times = with_times(summarise(cells, control), members, records, timed)
     tuned = tuned_notes(reported)
     said = by(plain(summary), "group")
     outcomes = {record.run_id: record.outcomes for record in reported if record.outcomes}
     groups = []
     for group, rows in summary.groupby("group", sort=False):
-        about = [*notes(members[group], said[group], baseline), *times.get(str(group), [])]
-        groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, baseline)]))
+        about = [*notes(members[group], said[group], control), *times.get(str(group), [])]
+        groups.append((rows, [*tuned.get(str(group), []), *about, *image_notes(members[group], outcomes, control)]))
     over = over_all_nets(summary if not {"model", "data"}.intersection(factor) else summary.iloc[:0])
     over_sizes = over_samples(cells, alike_but_samples(record.config for record in reported))
-    more = {"nets": over, "classes": by_class(cells, reported, baseline), "probes": by_probe(cells, baseline)}
+    more = {"nets": over, "classes": by_class(cells, reported, control), "probes": by_probe(cells, control)}
     more["samples"] = by_samples(over_sizes)
     shown = set(cells.loc[cells["run_id"].isin(over_sizes["run_id"]), "group"])  # by one figure for all of them
     others = [rows for rows, _ in groups if rows["group"].iloc[0] not in shown]

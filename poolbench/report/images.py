@@ -11,12 +11,12 @@ import pandas as pd
 from poolbench.messages import counted
 from poolbench.records.outcomes import right_bits
 from poolbench.records.read import Record
-from poolbench.report.summary import Row, by, counting, find_baseline, plain
+from poolbench.report.summary import Baseline, Row, by, counting, find_baseline, plain
 
 CLASSES = ("group", "setting", "pool", "class", "images", "cells", "accuracy", "difference")  # fractions
 
 
-def by_class(cells: pd.DataFrame, records: Iterable[Record], baseline: str) -> pd.DataFrame:
+def by_class(cells: pd.DataFrame, records: Iterable[Record], baseline: Baseline) -> pd.DataFrame:
     """A row for each pool and class: the mean accuracy over its cells, and the mean difference to the baseline's over
     the seeds that both have. Empty without outcomes.
 
@@ -46,7 +46,7 @@ def by_class(cells: pd.DataFrame, records: Iterable[Record], baseline: str) -> p
     return pd.DataFrame(rows, columns=list(CLASSES))
 
 
-def image_notes(cells: Iterable[Row], outcomes: Mapping[str, Any], baseline: str) -> list[str]:
+def image_notes(cells: Iterable[Row], outcomes: Mapping[str, Any], baseline: Baseline) -> list[str]:
     """What the images tell of one group: where the most accurate pool and the baseline part, and how far other test
     images would move the differences.
 

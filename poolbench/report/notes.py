@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from poolbench.messages import counted
-from poolbench.report.summary import Row, counting
+from poolbench.report.summary import Baseline, Row, counting
 from poolbench.statistics.comparisons import LEAST_PAIRS
 
 RULE = (
@@ -25,7 +25,7 @@ FEW_STEPS, MUCH_LEFT_OUT = 20, 0.1  # of an epoch
 _MOST_NAMED = 4  # run_ids named in a note; the rest is counted
 
 
-def notes(cells: list[Row], rows: list[Row], baseline: str) -> list[str]:
+def notes(cells: list[Row], rows: list[Row], baseline: Baseline) -> list[str]:
     """Sentences about one group.
 
     Args:
@@ -98,10 +98,11 @@ def _seeds(done: list[Row]) -> list[str]:
     return [f"Seed{'s' if len(every) > 1 else ''} {spans(every)}{'; ' + ', '.join(odd) if odd else ''}."]
 
 
-def _pairing(rows: list[Row], baseline: str) -> list[str]:
+def _pairing(rows: list[Row], baseline: Baseline) -> list[str]:
     said = []
     if not any(row["baseline"] and row["seeds"] for row in rows):
-        said.append(f"The baseline {baseline!r} has no finished cell here: no differences, no verdicts.")
+        name = baseline if isinstance(baseline, str) else baseline[0]
+        said.append(f"The baseline {name!r} has no finished cell here: no differences, no verdicts.")
     for row in rows:
         if row["baseline"] or not row["seeds"] or row["blocks"] is None:
             continue

@@ -18,7 +18,7 @@ from poolbench.report import group_drawings, read_all, samples_drawings
 from poolbench.report.drawings import Drawing
 from poolbench.report.samples import over_samples
 from poolbench.report.speeds import with_times
-from poolbench.report.summary import by, check_baseline, plain, summarise, usual_baseline
+from poolbench.report.summary import by, check_baseline, plain, summarise, usual_baselines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ def _of_group(
     cells = cells[cells["group"] == group]
     if choice.baseline is not None:
         check_baseline(cells["pool"], choice.baseline)
-    baseline = choice.baseline or usual_baseline([set(cells["pool"])])
+    baseline = choice.baseline or usual_baselines([set(cells["pool"])])
     timed, _ = find_speeds(choice.speeds, (record.path.parent for record in records))
     rows, _ = with_times(summarise(cells, baseline), by(plain(cells), "group"), records, timed)
     rows = rows[_wanted(rows, choice.pools)]

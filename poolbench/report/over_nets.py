@@ -2,11 +2,12 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 
 import pandas as pd
 
 from poolbench.records.groups import data_set
-from poolbench.report.summary import Row, best, by, plain
+from poolbench.report.summary import NATIVE, Row, best, by, plain
 from poolbench.statistics.blocks import Difference
 from poolbench.statistics.comparisons import ALPHA, CANNOT_TELL, HIGHER, LEAST_PAIRS, LOWER, holm, two_sided
 from poolbench.statistics.nets import over_nets, together
@@ -32,20 +33,34 @@ def over_all_nets(summary: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(OVER)).astype({"among_best": "boolean"})
 
 
+def compared(row: Row, least: int) -> bool:
+    """Whether a row of the summary is of a pool that met the baseline in ``least`` blocks, with a spread that is
+    known."""
+    return row["blocks"] is not None and row["blocks"] >= least and bool(row["difference_error"])
+
+
+def by_net(rows: Iterable[Row]) -> dict[Net, Difference]:
+    """One pool's difference to the baseline in each net: the mean of what its ``rows`` of the summary say, of several
+    settings."""
+    found: dict[Net, list[Difference]] = defaultdict(list)
+    for row in rows:
+        one = Difference(row["difference"], row["blocks"], row["difference_error"], row["difference_df"], pooled=True)
+        found[str(row["model"]), data_set(str(row["data"]))].append(one)
+    return {net: together(own) for net, own in found.items()}
+
+
 def _with_view(rows: list[Row]) -> list[Row]:
     return [{**row, "tuned": str(row["setting"]).endswith(", tuned")} for row in rows]
 
 
 def _rows(tuned: bool, members: list[Row]) -> list[Row]:
     baselines = {row["pool"] for row in members if row["baseline"]}
-    found: dict[str, dict[Net, list[Difference]]] = defaultdict(lambda: defaultdict(list))
-    for row in members:
-        if row["blocks"] is not None and row["blocks"] >= LEAST_PAIRS and row["difference_error"]:
-            one = Difference(
-                row["difference"], row["blocks"], row["difference_error"], row["difference_df"], pooled=True
-            )
-            found[row["pool"]][str(row["model"]), data_set(str(row["data"]))].append(one)
-    nets = {pool: {net: together(own) for net, own in by_net.items()} for pool, by_net in found.items()}
+    if len(baselines) > 1 and NATIVE in baselines:  # another pool in each net: what groups without the other one have
+        baselines -= {NATIVE}
+        others = {row["group"] for row in members if row["baseline"] and row["pool"] == NATIVE}
+        members = [row for row in members if row["group"] not in others]
+    told_rows = [row for row in members if compared(row, LEAST_PAIRS)]
+    nets = {pool: by_net(own) for pool, own in by(told_rows, "pool").items()}
     effects = {pool: over_nets(list(own.values())) for pool, own in nets.items()}
     told = {pool: one for pool, one in effects.items() if one is not None}
     if not told or len(baselines) != 1:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from poolbench.records.probes import is_of_probe, is_share
-from poolbench.report.summary import blocks, by, counting, find_baseline, plain
+from poolbench.report.summary import Baseline, blocks, by, counting, find_baseline, plain
 from poolbench.report.tables import DASH, plain_markdown
 from poolbench.statistics.blocks import between, fit_or_none
 from poolbench.statistics.estimates import mean_interval
@@ -29,13 +29,13 @@ _HEADLINES = (
 )
 
 
-def by_probe(cells: pd.DataFrame, baseline: str) -> pd.DataFrame:
+def by_probe(cells: pd.DataFrame, baseline: Baseline) -> pd.DataFrame:
     """A row for each pool of a group and each number that a probe read: its mean over seeds with the 95 % interval,
     and the difference to the baseline within blocks, with the spread that all pools leave over, as in the tables.
 
     Args:
         cells: the tidy table.
-        baseline: the label of the pool that the others are compared with.
+        baseline: the label of the pool that the others are compared with, or several of which a group has one.
     """
     numbers = [name for name in cells.columns if is_of_probe(name) and cells[name].notna().any()]
     rows = []

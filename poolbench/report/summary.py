@@ -14,7 +14,7 @@ from poolbench.statistics.blocks import Values, accuracy_floor, fit_or_none
 from poolbench.statistics.comparisons import LEAST_PAIRS, Comparison, compare
 from poolbench.statistics.estimates import Estimate, mean_interval
 
-USUAL_BASELINE = "max"
+USUAL_BASELINE, NATIVE = "max", "native"
 CONSTANT = ("head", "model", "data", "optimizer", "schedule", "epochs", "batch_size", "precision", "validation")
 _MEDIANS = tuple(field.name for field in costs())
 # Time of a pass over the baseline's in the same round, median and quartiles: see poolbench.report.speeds.
@@ -33,9 +33,10 @@ _OWN_LOSS = ("capsule",)  # heads of ours whose loss is not cross-entropy; a new
 
 
 Row = dict[str, Any]
+Baseline = str | tuple[str, ...]  # a label, or several of which the first counts that a group has
 
 
-def summarise(cells: pd.DataFrame, baseline: str = USUAL_BASELINE) -> pd.DataFrame:
+def summarise(cells: pd.DataFrame, baseline: Baseline = USUAL_BASELINE) -> pd.DataFrame:
     """One row per group and pool from the tidy table of cells, most accurate first within each group.
 
     A pool of which no cell has finished has its row too, at the end. Costs are medians over a pool's finished cells;
@@ -75,31 +76,36 @@ def counting(cells: Iterable[Row]) -> list[Row]:
     return list(done.values())
 
 
-def find_baseline(pools: Any, baseline: str) -> str | None:
-    """The pool that ``baseline`` names: the label itself, or the only one that adds options to it: ``max(k=3)``."""
-    if baseline in pools:
-        return baseline
-    alike = [pool for pool in pools if pool.startswith(f"{baseline}(")]
-    return alike[0] if len(alike) == 1 else None
+def find_baseline(pools: Any, baseline: Baseline) -> str | None:
+    """The pool that ``baseline`` names: the label itself, or the only one that adds options to it: ``max(k=3)``; of
+    several names the first that names one."""
+    for name in (baseline,) if isinstance(baseline, str) else baseline:
+        if name in pools:
+            return name
+        alike = [pool for pool in pools if pool.startswith(f"{name}(")]
+        if len(alike) == 1:
+            return alike[0]
+    return None
 
 
-def usual_baseline(groups: Iterable[Collection[str]]) -> str:
-    """What pools are compared with where nothing else is said: the net as its author built it, where each of
-    ``groups`` of pools has that, else ``max``."""
+def usual_baselines(groups: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """What pools are compared with where nothing else is said, a group each with the first of these that it has: the
+    net as its author built it, where each of ``groups`` of pools has that, else ``max``, else the former."""
     groups = list(groups)
-    return "native" if groups and all("native" in pools for pools in groups) else USUAL_BASELINE
+    everywhere = groups and all(NATIVE in pools for pools in groups)
+    return (NATIVE,) if everywhere else (USUAL_BASELINE, NATIVE)
 
 
-def check_baseline(pools: Any, baseline: str, word: str = "pool") -> None:
-    """See that ``baseline`` names one of ``pools``, or of what ``word`` says. Raises: ValueError with the nearest and
-    all that there are."""
+def check_baseline(pools: Any, baseline: str, option: str = "--baseline", word: str = "pool") -> None:
+    """See that ``baseline``, given by ``option``, names one of ``pools``, or of what ``word`` says. Raises: ValueError
+    with the nearest and all that there are."""
     pools = sorted({str(pool) for pool in pools})
     if not pools or find_baseline(pools, baseline) is not None:
         return
     if alike := [pool for pool in pools if pool.startswith(f"{baseline}(")]:
-        raise ValueError(f"--baseline {baseline!r} stands for several {word}s: {', '.join(alike)}; say which")
+        raise ValueError(f"{option} {baseline!r} stands for several {word}s: {', '.join(alike)}; say which")
     hint = nearest(baseline, pools)
-    raise ValueError(f"--baseline: there is no {word} {baseline!r} here.{hint} There are: {', '.join(pools)}")
+    raise ValueError(f"{option}: there is no {word} {baseline!r} here.{hint} There are: {', '.join(pools)}")
 
 
 def finished(cells: pd.DataFrame) -> pd.DataFrame:

@@ -26,6 +26,7 @@ class OverNets:
         mean: estimated over all nets, whether tried or not; error: its standard error; df: degrees of freedom.
         between: standard deviation from net to net, noise apart.
         low, high: the 95 % interval for the true difference in a net not tried; NaN for fewer than five nets.
+        above: the chance that it is above 0 there, a share of what ``low`` and ``high`` are quantiles of; NaN likewise.
     """
 
     nets: int
@@ -35,6 +36,7 @@ class OverNets:
     between: float
     low: float
     high: float
+    above: float
 
     @property
     def difference(self) -> Difference:
@@ -66,10 +68,14 @@ def over_nets(differences: Sequence[Difference]) -> OverNets | None:
     mean = float(np.sum(weights * means) / weights.sum())
     # Hartung and Knapp's factor is 1 where a spread between nets was found, and below 1 where none was.
     error = 1 / math.sqrt(weights.sum())
-    low, high = _elsewhere(means, within) if len(known) >= LEAST_TO_PREDICT else (math.nan, math.nan)
+    low = high = above = math.nan
+    if len(known) >= LEAST_TO_PREDICT:
+        drawn = _elsewhere(means, within)
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        above = float(np.mean(drawn > 0))
     told = (float(f"{value:.9g}") for value in (mean, error, math.sqrt(variance), low, high))
     mean, error, between, low, high = told
-    return OverNets(len(known), mean, error, len(known) - 1.0, between, low, high)
+    return OverNets(len(known), mean, error, len(known) - 1.0, between, low, high, above)
 
 
 def _between(means: np.ndarray, within: np.ndarray) -> float:
@@ -93,8 +99,8 @@ def _squares(means: np.ndarray, within: np.ndarray, variances: np.ndarray) -> tu
     return centres, (weights * (means - centres[:, None]) ** 2).sum(axis=1), total
 
 
-def _elsewhere(means: np.ndarray, within: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval for the true difference in another net.
+def _elsewhere(means: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """Draws of the true difference in another net, each as likely as the others.
 
     If v is the variance between nets, the weighted squares at v are a chi-square's: each draw of one gives a v. Given
     v, the mean over nets is a t's, and a net differs from it by a normal with variance v.
@@ -109,6 +115,4 @@ def _elsewhere(means: np.ndarray, within: np.ndarray) -> tuple[float, float]:
     variances = np.interp(-stats.chi2.ppf(chi, df), -squares, grid)
     centres, squares, total = _squares(means, within, variances)
     errors = np.sqrt(np.maximum(1.0, squares / df) / total)
-    drawn = centres + stats.t.ppf(t, df) * errors + stats.norm.ppf(normal) * np.sqrt(variances)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return centres + stats.t.ppf(t, df) * errors + stats.norm.ppf(normal) * np.sqrt(variances)

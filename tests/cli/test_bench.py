@@ -6,7 +6,10 @@ import pytest
 
 from poolbench.cli import bench
 from poolbench.cli.main import main
+from poolbench.cli.nets import baselines_of, distinct_nets, left_out
 from poolbench.measure import net_speed
+from poolbench.measure.net_speed import Net
+from poolbench.records.speeds import read_speeds
 from poolbench.sweep.plan import make_plan
 
 QUICK = ["--shape", "2,4,8,8", "--rounds", "1"]
@@ -65,7 +68,7 @@ def test_a_pool_that_fails_is_told_and_the_others_are_timed(tmp_path, monkeypatc
 
 
 def nets_of(*overrides):
-    return bench.distinct_nets(make_plan(overrides).cells)
+    return distinct_nets(make_plan(overrides).cells)
 
 
 @pytest.fixture
@@ -83,7 +86,8 @@ def test_nets_are_compared_with_the_baseline_and_written_with_their_spread(tmp_p
     first = [line.split()[0] for line in text.splitlines() if line.strip()]
     assert first.count("max") == first.count("strided_conv") == 2  # multiples, then numbers
     content = json.loads(path.read_text())
-    assert content["baseline"] == "max"
+    assert list(content["baselines"].values()) == ["max"]
+    assert content["left_out"] == {}
     assert content["machine"]["torch"]
     assert content["schema_version"] == 1
     assert content["settings"]["batches"] == [1, 2, 4]
@@ -119,6 +123,60 @@ def test_each_group_has_a_table_and_a_baseline_of_its_own(no_memory, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("x lp") for line in lines) == 2
     assert sum("16x16, 10 classes; cpu, 1 thread; 2 rounds" in line for line in lines) == 2
+
+
+MIXED = """
+defaults: [grid]
+blocks:
+- product: {model: [convnet_small], pool: [max, lp]}
+- product: {model: [lenet], pool: [native, lp]}
+- product: {model: [nin], pool: [native]}
+"""
+
+
+def test_a_group_without_max_has_a_baseline_of_its_own_and_a_net_alone_is_left_out(tmp_path, no_memory, capsys):
+    (tmp_path / "conf/sweep").mkdir(parents=True)
+    (tmp_path / "conf/sweep/mixed.yaml").write_text(MIXED)
+    (tmp_path / "runs").mkdir()
+    sweep = ["sweep=mixed", "data=shapes", "--config-dir", str(tmp_path / "conf")]
+    path = tmp_path / "runs/speeds.json"
+    assert main(["bench", "nets", *sweep, *SHORT, "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "note: left out, one net alone: nin, native, 32x32, 10 classes" in text
+    content = json.loads(path.read_text())
+    assert list(content["baselines"].values()) == ["max", "native"]
+    assert [row["pool"] for row in content["rows"]] == ["max", "lp", "native", "lp"]
+    assert list(content["left_out"].values()) == ["one net alone"]
+    assert [row["train"]["ratio_rounds"] for row in content["rows"]][::2] == [[1, 1], [1, 1]]
+    assert len(read_speeds(path).nets) == 4
+
+
+def labelled(**groups):
+    return [Net(label, group, None, (32, 32), 10) for group, labels in groups.items() for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("groups", "given", "baselines", "left"),
+    [
+        ({"a": ["max", "lp"], "b": ["native", "lp"]}, None, {"a": "max", "b": "native"}, {}),
+        ({"a": ["max", "native"], "b": ["native", "lp"]}, None, {"a": "native", "b": "native"}, {}),
+        ({"a": ["max", "lp"], "b": ["max"], "c": ["lp"]}, None, {"a": "max"}, dict.fromkeys("bc", "one net alone")),
+        ({"a": ["max(p=1)", "lp"]}, None, {"a": "max(p=1)"}, {}),
+        ({"a": ["max"], "b": ["spectral"]}, None, {"a": "max", "b": "spectral"}, {}),
+        (
+            {"a": ["max", "lp"], "b": ["soft", "lip"]},
+            None,
+            {"a": "max"},
+            {"b": "no pool called max or native among soft, lip"},
+        ),
+        ({"a": ["max", "lp"], "b": ["max", "lip"]}, "lp", {"a": "lp"}, {"b": "no pool called lp among max, lip"}),
+        ({"a": ["lp"], "b": ["lip"]}, "lip", {"b": "lip"}, {"a": "no pool called lip among lp"}),
+    ],
+)
+def test_the_baseline_of_a_group_is_that_of_the_reports_table(groups, given, baselines, left):
+    assert baselines_of(labelled(**groups), given) == (baselines, left)
+    said = " ".join(left_out(left))
+    assert all(why in said for why in left.values())
 
 
 def test_nets_that_only_train_otherwise_are_one(no_memory):

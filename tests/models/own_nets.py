@@ -65,3 +65,32 @@ def no_module(num_classes: int) -> str:
 
 def a_map(num_classes: int) -> nn.Module:
     return nn.Conv2d(3, num_classes, 3)
+
+
+def shrinking(num_classes: int = 10) -> nn.Module:
+    """Leaves one pixel of 64: its global pool sees a map of more only for larger images."""
+    convolutions = [nn.Conv2d(3 if not n else 4 + n, 5 + n, 3, stride=2, padding=1) for n in range(6)]
+    return nn.Sequential(*convolutions, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(10, num_classes))
+
+
+def class_maps(num_classes: int = 10) -> nn.Module:
+    """Its classifier is a convolution that makes a map of each class, before the global pool."""
+    body = [nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*body, nn.Conv2d(6, num_classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class _Lending(nn.Module):
+    """A layer that is never called: its weights alone are used."""
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.lent, self.average = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1)
+        self.mix, self.fc = nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(x, self.lent.weight, self.lent.bias, stride=2, padding=1)
+        return self.fc(self.average(self.mix(x)).flatten(1))
+
+
+def lending(num_classes: int = 10) -> nn.Module:
+    return _Lending(num_classes)

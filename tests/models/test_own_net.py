@@ -88,6 +88,18 @@ def test_a_head_takes_the_place_of_the_global_pool_and_the_classifier(top, pool)
     assert not any("fc" in name for name, _ in net.named_parameters())
 
 
+@pytest.mark.parametrize(
+    ("builder", "channels"), [(own_nets.shrinking, 10), (own_nets.class_maps, 6), (own_nets.lending, 8)]
+)
+def test_the_last_map_is_that_before_the_global_pool_and_before_a_classifier_of_maps(builder, channels):
+    net = made(builder, head="gem", classes=7, image=(64, 64))
+    assert net.channels == net.head.channels == channels
+    logits = net(images(image=(64, 64)))
+    assert logits.shape == (4, 7)
+    logits.sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []  # what follows is gone, no more
+
+
 def test_of_a_mean_and_a_classifier_the_head_global_average_is_the_net_itself():
     native = made(own_nets.small, top="mean").eval()
     ours = made(own_nets.small, head="global_average", top="mean").eval()

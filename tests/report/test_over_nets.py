@@ -76,6 +76,17 @@ def test_two_nets_are_too_few_and_settings_of_one_net_are_one(tmp_path):
     assert (tmp_path / "out/nets.csv").exists()
 
 
+def test_nets_without_max_are_told_against_native_and_count_in_no_row_over_max(tmp_path):
+    make(tmp_path / "runs", list(GAINS)[:3])
+    before = write_report(tmp_path / "runs", tmp_path / "out").over
+    for seed in range(4):
+        for pool in ("native", "lp"):
+            write_cell(tmp_path / "runs", make_config(pool, seed, names__model="lenet", model__widths=[99]))
+    report = write_report(tmp_path / "runs", tmp_path / "out")
+    assert set(report.summary[report.summary["baseline"]]["pool"]) == {"max", "native"}
+    pd.testing.assert_frame_equal(report.over, before)
+
+
 def test_a_pool_in_few_nets_has_no_row(tmp_path):
     make(tmp_path / "runs", list(GAINS)[:3], pools=("max", "lp"))
     make(tmp_path / "runs", list(GAINS)[:2], pools=("average",))

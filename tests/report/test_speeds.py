@@ -53,6 +53,19 @@ def test_ratios_are_taken_within_rounds_to_the_baseline_of_the_table(work):
     assert rows.loc["max"].tolist() == pytest.approx([10 / 9, 10 / 9, 10 / 9])
 
 
+def test_a_table_without_max_is_told_against_native(work):
+    make_runs(work / "runs", ["native", "lp"], 3, model__widths=[8], names__model="lenet")
+    speeds_file(work / "kept.json", {"lp": [15.0, 30.0], "native": [10.0, 20.0]}, model__widths=[8])
+    report = reported(work, speeds=[work / "kept.json"])
+    rows = report.summary.set_index(["model", "pool"])
+    assert rows[rows["baseline"]].index.tolist() == [("convnet", "max"), ("lenet", "native")]
+    assert rows.loc[("lenet", "lp"), "train_time_ratio"] == pytest.approx(1.5)
+    assert rows.loc[("lenet", "lp"), "blocks"] == 3
+    assert pd.isna(rows.loc[("convnet", "lp"), "train_time_ratio"])
+    alone = reported(work, baseline="max").summary.set_index(["model", "pool"])
+    assert not alone.loc[("lenet", "native"), "baseline"]  # what is named is what is meant
+
+
 def test_the_median_and_quartiles_over_rounds_are_shown(work):
     speeds_file(work / "runs/speeds.json", {"max": [10.0] * 5, "lp": [10.0, 11.0, 12.5, 13.0, 200.0]})
     report = reported(work)

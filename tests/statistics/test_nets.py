@@ -69,3 +69,17 @@ def test_a_net_that_was_left_out_lies_in_the_interval(count, between):
     mean, another = covered(count, between, draws, seed=3)
     assert 1 - mean <= most
     assert 1 - another <= most
+
+
+def test_the_chance_in_another_net_is_of_the_distribution_that_its_interval_is_of():
+    means = 0.5 + stats.norm.ppf((np.arange(200) + 0.5) / 200)  # so many that mean and spread are known
+    found = over_nets(nets(list(means), [1e-6] * 200))
+    assert found.above == pytest.approx(stats.norm.cdf(0.5 / means.std(ddof=1)), abs=0.01)
+    few = [0.1, 0.2, 0.3, -0.1, 0.4]
+    assert over_nets(nets([-mean for mean in few], [0.1] * 5)).above == pytest.approx(
+        1 - over_nets(nets(few, [0.1] * 5)).above, abs=0.02
+    )
+    sure = over_nets(nets([1.0, 1.1, 0.9, 1.05, 0.95, 1.0], [0.01] * 6))
+    assert sure.low > 0
+    assert sure.above > 0.975
+    assert math.isnan(over_nets(nets(few[:4], [0.1] * 4)).above)
