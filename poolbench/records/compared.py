@@ -11,6 +11,7 @@ from typing import Any
 
 from poolbench.dotted import flatten
 from poolbench.records.identity import digest, identity
+from poolbench.records.labels import label
 from poolbench.records.read import Record
 from poolbench.registry import nearest
 
@@ -88,7 +89,9 @@ def _seen(record: Record, factor: tuple[str, ...]) -> Record:
     arm: dict[str, Any] = {}
     labels = []
     for name in factor:
-        labels.append(str(names.get(name) or "unnamed") if name in KINDS else _shown(name, _options(config).get(name)))
+        labels.append(
+            (label(record.config, name) or "unnamed") if name in KINDS else _shown(name, _options(config).get(name))
+        )
         for key in (name, *_BESIDE.get(name, ())):
             arm[key], config = _taken(config, key)
         if name in names:
