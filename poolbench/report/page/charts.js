@@ -37,12 +37,18 @@ function forest(rows) {
   const cut = shown.length > MOST_LINES;
   shown = shown.sort((a, b) => b.difference.mean - a.difference.mean).slice(0, MOST_LINES);
   const several = new Set(shown.map((row) => row.s)).size > 1;
-  const values = shown.map((row) => ({ arm: row.arm, name: several ? `${row.arm} · ${DATA.settings[row.s].text}` : row.arm,
+  const taken = new Map();
+  const nameOf = (row) => { // settings whose short texts are alike stay two rows
+    const name = several ? `${row.arm} · ${shortest(row.s)}` : row.arm, times = (taken.get(name) || 0) + 1;
+    taken.set(name, times);
+    return times > 1 ? `${name} (${times})` : name;
+  };
+  const values = shown.map((row) => ({ arm: row.arm, name: nameOf(row), setting: DATA.settings[row.s].text,
     mean: 100 * row.difference.mean, low: 100 * row.difference.low, high: 100 * row.difference.high,
     verdict: row.difference.verdict, blocks: row.difference.blocks }));
   const { color, shape } = scales(armsOf(shown));
   const y = { field: "name", type: "nominal", sort: null, axis: { title: null, labelLimit: several ? 420 : 200, grid: true } };
-  const tooltip = ["name", "mean", "low", "high", "verdict", "blocks"].map((field) => ({ field, ...(typeof values[0][field] === "number" && field !== "blocks" ? { format: "+.2f" } : {}) }));
+  const tooltip = ["arm", "setting", "mean", "low", "high", "verdict", "blocks"].map((field) => ({ field, ...(typeof values[0][field] === "number" && field !== "blocks" ? { format: "+.2f" } : {}) }));
   return { title: `Difference to ${controlText(rows)}, points of test accuracy, 95 % intervals${cut ? ` (the first ${MOST_LINES})` : ""}`, values,
     spec: { width: several ? Math.max(200, width() - 280) : width(), height: { step: 22 }, layer: [
       { data: { values: [{ zero: 0 }] }, mark: { type: "rule", opacity: 0.5 }, encoding: { x: { field: "zero", type: "quantitative" } } },
@@ -85,6 +91,12 @@ function pareto(rows) {
   return { title: several ? "Difference to the control against cost" : "Accuracy against cost; dashed: no other is both cheaper and better", values,
     choose: { name: "cost", label: "cost", options: Object.entries(COSTS).filter(([, one]) => rows.some((row) => one.value(row) !== null)).map(([id, one]) => [id, one.title]) },
     spec: { width: width(), height: 380, layer } };
+}
+
+// A setting as charts have room for it: a long one is told by the end of its text, where settings differ.
+function shortest(place) {
+  const text = DATA.settings[place].text;
+  return text.length <= 70 ? text : `${text.slice(0, 40)} … ${text.slice(-26)}`;
 }
 
 const oneSetting = (rows) => {

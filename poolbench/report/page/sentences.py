@@ -29,7 +29,7 @@ def _best(setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
     mean, low, high = first["test_accuracy"]
     interval = f" ({100 * low:.1f} to {100 * high:.1f})" if low is not None else ""
     among = [row["arm"] for row in rows if row["best"] and row is not first]
-    said = f"In {setting['text']}, {first['arm']} has the highest accuracy of {len(rows)}: {100 * mean:.1f} %{interval}"
+    said = f"In {_short(setting)} {first['arm']} has the highest accuracy of {len(rows)}: {100 * mean:.1f} %{interval}"
     if all(row["best"] is None for row in rows):
         return [f"{said}. Too few seeds to say which others may be as good."]
     if first["best"] and not among:
@@ -80,6 +80,14 @@ def _claims(claims: Sequence[Mapping[str, Any]]) -> list[str]:
     decided = sum(found[verdict] for verdict in (_SUPPORTS, _SMALL, _CONTRADICTS))
     parts += [f"{len(headline) - decided} not decided"] if decided < len(headline) else []
     return [f"Of {counted(len(headline), 'headline claim')} of the papers: {', '.join(parts)}."]
+
+
+def _short(setting: Mapping[str, Any]) -> str:
+    """Net, data and budget; of what is compared itself there is nothing to name."""
+    parts = [f"{setting[name]}" for name in ("model", "data") if setting[name]]
+    epochs = setting["epochs"]
+    budget = "" if epochs is None else f" ({counted(epochs, 'epoch')}{', tuned' if setting['tuned'] else ''})"
+    return f"{' on '.join(parts) or setting['text']}{budget}"
 
 
 def _named(arms: Sequence[str]) -> str:

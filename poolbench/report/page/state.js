@@ -71,7 +71,9 @@ const number = (value, digits) => value === null || value === undefined ? "–" 
   { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const percent = (value, digits = 2) => value === null || value === undefined ? "–" : number(100 * value, digits);
 const signed = (value, digits = 2) => value === null ? "–" : (value < 0 ? "−" : "+") + number(Math.abs(100 * value), digits);
-const halfOf = (low, high) => low === null || low === undefined ? "–" : number(Math.ceil(5000 * (high - low) - 1e-6) / 100, 2);
+const halfOf = (low, high) => number(Math.ceil(5000 * (high - low) - 1e-6) / 100, 2);
+
+const withMargin = (text, low, high) => low === null ? text : `${text} ± ${halfOf(low, high)}`;
 
 function element(name, attributes = {}, ...children) {
   const one = document.createElement(name);

@@ -2,12 +2,12 @@
 const MULTIPLE = { numeric: true, digits: 2 };
 const COLUMNS = [
   { id: "arm", title: DATA.factor, value: (row) => row.arm, cell: armCell },
-  { id: "setting", title: "setting", value: (row) => DATA.settings[row.s].text, wide: true },
+  { id: "setting", title: "setting", value: (row) => DATA.settings[row.s].text, kind: () => "setting", tip: true },
   { id: "accuracy", title: "accuracy %", numeric: true, value: (row) => row.test_accuracy[0],
-    text: (row) => `${percent(row.test_accuracy[0])} ± ${halfOf(row.test_accuracy[1], row.test_accuracy[2])}` },
+    text: (row) => withMargin(percent(row.test_accuracy[0]), row.test_accuracy[1], row.test_accuracy[2]) },
   { id: "interval", title: "95 % interval", bar: (row) => row.test_accuracy, wide: true },
   { id: "difference", title: "difference", numeric: true, value: (row) => row.difference && row.difference.mean,
-    text: (row) => row.difference ? `${signed(row.difference.mean)} ± ${halfOf(row.difference.low, row.difference.high)}`
+    text: (row) => row.difference ? withMargin(signed(row.difference.mean), row.difference.low, row.difference.high)
       : controlOf(row) === row.arm ? "control" : "–" },
   { id: "drawn", title: "difference, 95 % interval", zero: true, wide: true,
     bar: (row) => row.difference ? [row.difference.mean, row.difference.low, row.difference.high] : [null, null, null] },
@@ -106,7 +106,7 @@ function spanOf(column, rows) {
 }
 
 function drawTable(rows) {
-  const columns = columnsOf(rows), spans = {};
+  const columns = columnsOf(rows), spans = {}, settings = new Set(rows.map((row) => row.s));
   for (const column of columns) if (column.bar) spans[column.id] = spanOf(column, rows);
   const head = element("tr", {}, ...columns.map((column) => {
     const way = STATE.sort === column.id ? (STATE.down ? "descending" : "ascending") : null;
@@ -116,19 +116,18 @@ function drawTable(rows) {
       element("button", { type: "button", "data-sort": column.id, onclick: () => sortBy(column) }, column.title));
   }));
   const body = sorted(rows).map((row) => {
-    const classes = [row.base ? "base" : "", controlOf(row) === row.arm ? "control" : ""].join(" ").trim();
+    const classes = [row.base ? "base" : "", settings.size === 1 && controlOf(row) === row.arm ? "control" : ""].join(" ").trim();
     return element("tr", { class: classes, "data-arm": row.arm }, ...columns.map((column) => {
       if (column.cell) return column.cell(row);
       if (column.bar) return barCell(column, row, spans[column.id]);
       const kind = [column.numeric ? "n" : "", column.wide ? "wide" : "", column.kind ? column.kind(row) : ""].join(" ").trim();
-      return element("td", { class: kind }, textOf(column, row));
+      return element("td", { class: kind, title: column.tip ? column.value(row) : null }, textOf(column, row));
     }));
   });
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
   const focused = document.activeElement && document.activeElement.dataset.sort;
   document.getElementById("live-table").replaceChildren(table);
   if (focused) table.querySelector(`[data-sort="${focused}"]`)?.focus();
-  const settings = new Set(rows.map((row) => row.s));
   document.getElementById("count").textContent = rows.length
     ? `${rows.length} ${rows.length === 1 ? "row" : "rows"} of ${DATA.rows.length}, ${settings.size} ${settings.size === 1 ? "setting" : "settings"}`
     : "Nothing passes these filters.";

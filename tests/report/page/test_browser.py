@@ -8,7 +8,7 @@ from poolbench.report import Page, make_report
 from poolbench.report.page import write_page
 from tests.report.page.browsing import CHROMIUM, MISSING, browser, opened
 from tests.report.page.test_page import CLAIM
-from tests.report.synthetic import make_runs
+from tests.report.synthetic import make_config, make_runs, write_cell
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
@@ -157,3 +157,19 @@ def test_without_scripts_the_tables_are_there(chromium, path):
         assert one.page.locator("#static table:visible").count() == 2
         assert one.page.locator("#tools:visible").count() == 0
         assert "max (baseline)" in one.page.inner_text("#static")
+
+
+def test_settings_with_one_short_name_have_rows_of_their_own(chromium, tmp_path):
+    words = "a_net_with_a_name_that_is_far_too_long_for_any_chart_" * 2
+    for lr in (0.1, 0.2):
+        for pool in ("max", "lp"):
+            for seed in range(3):
+                config = make_config(pool, seed, optimizer__lr=lr)
+                config["names"]["model"] = words
+                config["run_id"] = f"{pool}-{lr}-{seed}"
+                write_cell(tmp_path / "runs", config)
+    path = write_page(make_report(tmp_path / "runs"), tmp_path, Page())
+    with opened(chromium, path, "setting=") as one:
+        assert one.arms() == ["lp", "lp", "max", "max"]
+        labels = one.page.eval_on_selector_all("#chart-forest svg text", "texts => texts.map(text => text.textContent)")
+        assert len([label for label in labels if label.startswith("lp")]) == 2
