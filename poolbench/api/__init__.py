@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -87,24 +88,31 @@ def sweep(
     return result
 
 
-def report(*paths: Place, baseline: str | None = None, speeds: Places = (), output: Place | None = None) -> Reported:
+def report(
+    *paths: Place,
+    baseline: str | None = None,
+    speeds: Places = (),
+    compare: str | None = None,
+    output: Place | None = None,
+) -> Reported:
     """Tables and figures from records alone: ``poolbench report``. Nothing is written unless ``output`` says where.
 
     Args:
         paths: folders of records, single ones, archives; the folder ``runs`` without any.
         baseline: as for :func:`sweep`.
         speeds: times of nets, files that ``poolbench bench nets --json FILE`` writes.
-        output: a folder for the tables and plots.
+        compare: ``"head"``, ``"trainer.epochs"``, ``"pool,head"`` ...; pools without, or what alone varies.
+        output: a folder for the tables, the plots and the page.
     Returns: ``tables``, name -> DataFrame; ``figures``, name -> figure of matplotlib; ``text``; ``latex``; ``files``.
     Raises: ValueError when there is no record, none of the ``baseline``, or no such file among ``speeds``; OSError when
-        ``output`` cannot be written to.
+        ``output`` cannot be written to, before any work.
     """
-    from poolbench.report import make_report, write_report
+    from poolbench.report import check_writable, make_report, write_made
 
-    source, timed = as_paths(paths or "runs"), as_paths(speeds)
-    if output is None:
-        return Reported(make_report(source, baseline, timed))
-    return Reported(write_report(source, output, baseline, speeds=timed))
+    if output is not None:
+        check_writable(Path(output))
+    made = make_report(as_paths(paths or "runs"), baseline, as_paths(speeds), compare)
+    return Reported(made if output is None else write_made(made, output))
 
 
 def reproduce(

@@ -17,10 +17,12 @@ from poolbench.claims.words import RULE as CLAIMS_RULE
 from poolbench.claims.words import interval_text, paper_words
 from poolbench.cli.plan import Ahead
 from poolbench.messages import counted
+from poolbench.records.compared import factor_words
 from poolbench.records.read import told
 from poolbench.report import Report
 from poolbench.report.canvas import drawing
 from poolbench.report.drawings import Drawing
+from poolbench.report.factor import about, named
 from poolbench.report.html import escaped, listed, summary_html, table
 from poolbench.report.notes import RULE
 from poolbench.report.tables import latex
@@ -29,6 +31,7 @@ from poolbench.report.tuned import left_out
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_ALWAYS = ("summary", "cells")  # of the tables, whether there is anything in them
 _MOST_ROWS = 60  # of a plan that a notebook shows; its frame has all
 
 
@@ -100,8 +103,9 @@ class Reported:
     def tables(self) -> dict[str, pd.DataFrame]:
         """``summary``, a row for each group and pool; ``cells``, a row for each cell; and those of ``nets``,
         ``classes``, ``probes`` and ``samples`` that there is something to tell in."""
-        more = {name: rows for name, rows in self.report.more.items() if len(rows)}
-        return {"summary": self.report.summary, "cells": self.report.cells, **more}
+        tables = {"summary": self.report.summary, "cells": self.report.cells, **self.report.more}
+        factor, pools = self.report.factor, self.report.pools
+        return {name: named(rows, factor, pools) for name, rows in tables.items() if len(rows) or name in _ALWAYS}
 
     @cached_property
     def figures(self) -> "dict[str, Figure]":
@@ -116,7 +120,7 @@ class Reported:
     @property
     def latex(self) -> str:
         """A ``tabular`` for each group, for the package booktabs."""
-        return latex(self.report.groups)
+        return latex(self.report.groups, factor_words(self.report.factor))
 
     @property
     def files(self) -> list[Path]:
@@ -129,7 +133,8 @@ class Reported:
     def _repr_html_(self) -> str:
         more = [left_out(self.report.trials)] if self.report.trials else []
         more += [f"Not read: {problem}" for problem in told([*self.report.problems, *self.report.no_speeds])]
-        return summary_html(self.report.groups, RULE, self.report.over, more)
+        rule, factor = about(RULE, self.report.factor), factor_words(self.report.factor)
+        return summary_html(self.report.groups, rule, self.report.over, more, factor)
 
 
 class Swept(Reported):

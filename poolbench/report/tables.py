@@ -160,7 +160,7 @@ def _table(rows: pd.DataFrame, columns: Iterable[Column], factor: str) -> Any:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         fold = {"overflow": "fold"} if not column.numeric else {"justify": "right", "no_wrap": True}
-        table.add_column(_title(column, factor), **fold)
+        table.add_column(column_title(column, factor), **fold)
     for row in rows.to_dict("records"):
         style = "bold" if row["baseline"] else ""
         table.add_row(*(Text(text, style=colours.get(text, style)) for text in (c.text(row) for c in columns)))
@@ -202,7 +202,7 @@ def _by_view(over: pd.DataFrame | None) -> list[pd.DataFrame]:
 
 
 def _markdown_table(rows: pd.DataFrame, columns: Sequence[Column], factor: str) -> list[str]:
-    lines = [f"| {' | '.join(_title(column, factor) for column in columns)} |"]
+    lines = [f"| {' | '.join(column_title(column, factor) for column in columns)} |"]
     lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
     for row in rows.to_dict("records"):
         texts = (plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
@@ -224,14 +224,19 @@ def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]], factor: str = "pool"
     for rows, _ in groups:
         columns = (*ACCURACY, *_costs(rows))
         lines += [f"% {title(rows)}", rf"\begin{{tabular}}{{{''.join('r' if c.numeric else 'l' for c in columns)}}}"]
-        lines += [r"\toprule", " & ".join(_escaped(_title(column, factor)) for column in columns) + r" \\", r"\midrule"]
+        lines += [
+            r"\toprule",
+            " & ".join(_escaped(column_title(column, factor)) for column in columns) + r" \\",
+            r"\midrule",
+        ]
         for row in rows.to_dict("records"):
             lines.append(" & ".join(_escaped(column.text(row)) for column in columns) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join(lines)
 
 
-def _title(column: Column, factor: str) -> str:
+def column_title(column: Column, factor: str) -> str:
+    """What stands over ``column`` in a table that compares ``factor``."""
     return factor if column is ACCURACY[0] else column.title
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from poolbench import api
 from poolbench.cli.main import main
 from tests.report.synthetic import make_config, write_cell
+from tests.report.test_compare import write_heads
 from tests.sweep.tiny import TINY
 
 
@@ -127,6 +128,16 @@ def test_latex_is_one_tabular_for_each_group(recorded):
     text = api.report().latex
     assert text.count(r"\begin{tabular}") == 1
     assert r"test acc. \%" in text
+
+
+def test_a_report_compares_what_it_is_asked_to(tmp_path):
+    found = api.report(write_heads(tmp_path / "runs", pools=("max", "lp")), compare="head", output=tmp_path / "out")
+    assert set(found.tables["summary"]["head"]) == {"gem", "global_average", "flatten"}
+    assert set(found.tables["cells"]["pool"]) == {"max", "lp"}
+    html = found._repr_html_()
+    assert ">head</th>" in html
+    assert "A head is called higher" in html
+    assert (tmp_path / "out/index.html") in found.files
 
 
 def test_records_are_the_tidy_table_of_collect(recorded, capsys):

@@ -44,6 +44,8 @@ def test_what_fell_at_each_look_follows_from_the_records(folder):
 def test_the_test_set_was_read_of_those_alone_that_were_left(folder):
     arms, _, rows = raced(folder)
     for arm, records in arms.items():
-        read = [record for record in records if "test_accuracy" in record.numbers or record.probes]
+        assert all(record.result["test_accuracy"] is None for record in records)
+        read = [record for record in records if record.probes]
+        assert len(read) == int(rows[arm]["test_cells"])
         assert bool(read) == (rows[arm]["left"] == "True")
         assert all(record.environment["dirty"] is False for record in records)
