@@ -15,9 +15,10 @@ function drawTools() {
   const parts = [["search", search]];
   if (DATA.settings.length > 1) parts.push(["setting", chooser("setting", [[ALL, `all ${DATA.settings.length}`], ...byText])]);
   parts.push(["differences to", chooser("control", [[ALL, "the baseline"], ...arms.map((arm) => [arm, arm])])]);
+  const filters = [];
   for (const name of Object.keys(FILTERS)) {
     const values = [...new Set(DATA.rows.map((row) => about(row, name)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-    if (values.length > 1) parts.push([name === "tuned" ? "recipe" : name, chooser(name, [[ALL, "all"], ...values.map((value) => [value, value])])]);
+    if (values.length > 1) filters.push([name === "tuned" ? "recipe" : name, chooser(name, [[ALL, "all"], ...values.map((value) => [value, value])])]);
   }
   const boxes = COLUMNS.filter((column) => column.id !== "arm").map((column) => element("label", {}, element("input", { type: "checkbox", name: `column-${column.id}`,
     checked: !STATE.hide.includes(column.id), onchange: (event) => {
@@ -28,7 +29,10 @@ function drawTools() {
     element("button", { type: "button", onclick: () => download(`poolbench.${end}`, type, make(shownRows())) }, text));
   const reset = element("button", { type: "button", onclick: () => { Object.assign(STATE, DEFAULT, { hide: [...DEFAULT.hide], theme: STATE.theme }); drawTools(); update(); } }, "start again");
   const tools = document.getElementById("tools");
-  tools.replaceChildren(...parts.map(([text, one]) => element("label", {}, text, one)),
+  const labelled = ([text, one]) => element("label", {}, text, one);
+  const open = Object.keys(FILTERS).some((name) => STATE[name] !== ALL) || matchMedia("(min-width: 640px)").matches;
+  tools.replaceChildren(...parts.map(labelled),
+    filters.length ? element("details", { class: "filters", open }, element("summary", {}, "filters"), element("div", {}, ...filters.map(labelled))) : "",
     element("details", {}, element("summary", {}, "columns"), element("div", {}, ...boxes)), element("span", {}, ...files), reset);
   tools.onsubmit = (event) => event.preventDefault();
 }

@@ -20,7 +20,11 @@ def headlines(content: Mapping[str, Any]) -> list[str]:
     rows = [row for row in content["rows"] if row["s"] == content["start"] and row["seeds"]]
     said = []
     if len(rows) > 1:
-        said += [*_best(setting, rows), *_against_baseline(setting, rows, content["pairs"][content["start"]])]
+        said += [
+            *_best(setting, rows),
+            *_cost(rows),
+            *_against_baseline(setting, rows, content["pairs"][content["start"]]),
+        ]
     return [*said, *_claims(content["claims"])]
 
 
@@ -35,6 +39,24 @@ def _best(setting: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list
     if first["best"] and not among:
         return [f"{said}. All others are surely less accurate."]
     return [f"{said}. Not told apart from the best: {_named([first['arm'], *among] if first['best'] else among)}."]
+
+
+def _cost(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the best of a setting costs: in time, where nets were timed in turn, else in FLOPs."""
+    first = max(rows, key=lambda row: row["test_accuracy"][0])
+    control = next((row for row in rows if row["base"]), None)
+    if control is None or first is control:
+        return []
+    time, flops, of = first["train_time_ratio"][0], first["forward_flops"], control["forward_flops"]
+    parts = [] if time is None else [f"{time:.2f} times the training time"]
+    parts += [] if flops is None or not of else [f"{flops / of:.2f} times the FLOPs"]
+    more = (first["parameters"] or 0) - (control["parameters"] or 0)
+    parts += [f"{more:,} more weights"] if more > 0 else []
+    return [f"Compared with {control['arm']} it takes {_listed(parts)}."] if parts else []
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 def _against_baseline(

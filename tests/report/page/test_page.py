@@ -71,10 +71,14 @@ def test_a_cell_of_an_archive_is_named_with_its_place(runs, tmp_path):
 
 
 def test_headlines_are_made_of_verdicts(report):
-    first, second, third = headlines(page_content(report, [CLAIM, {**CLAIM, "verdict": "cannot tell"}]))
+    first, cost, second, third = headlines(page_content(report, [CLAIM, {**CLAIM, "verdict": "cannot tell"}]))
     best = report.summary.iloc[0]
     assert f"{best['pool']} has the highest accuracy of 4: {100 * best['test_accuracy']:.1f} %" in first
     rows = report.summary.set_index("pool")
+    flops = rows["forward_flops"]
+    more = rows["parameters"][best["pool"]] - rows["parameters"]["max"]
+    times = f"{flops[best['pool']] / flops['max']:.2f} times the FLOPs"
+    assert cost == f"Compared with max it takes {times} and {more:,.0f} more weights."
     for arm, verdict in rows["verdict"].dropna().items():
         part = {"higher": "surely more accurate: ", "lower": "surely less: ", "cannot tell": "cannot tell: "}[verdict]
         (found,) = [text for text in second.rstrip(".").split("; ") if part in text]
@@ -84,7 +88,7 @@ def test_headlines_are_made_of_verdicts(report):
 
 def test_one_seed_says_nothing_of_the_best(tmp_path):
     content = page_content(make_report(make_runs(tmp_path, ["max", "lp"], 1)))
-    (said,) = headlines(content)
+    said = headlines(content)[0]
     assert said.endswith("Too few seeds to say which others may be as good.")
     assert content["pairs"][0]["half"] == [[None, None], [None, None]]
 
