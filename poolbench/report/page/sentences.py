@@ -50,7 +50,7 @@ def _cost(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     time, flops, of = first["train_time_ratio"][0], first["forward_flops"], control["forward_flops"]
     parts = [] if time is None else [f"{time:.2f} times the training time"]
     parts += [] if flops is None or not of else [f"{flops / of:.2f} times the FLOPs"]
-    more = (first["parameters"] or 0) - (control["parameters"] or 0)
+    more = round((first["parameters"] or 0) - (control["parameters"] or 0))
     parts += [f"{more:,} more weights"] if more > 0 else []
     return [f"Compared with {control['arm']} it takes {_listed(parts)}."] if parts else []
 
