@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from poolbench.dotted import flatten
-from poolbench.records.identity import digest, identity
+from poolbench.records.groups import pool_hash
+from poolbench.records.identity import OUTSIDE, digest, identity
 from poolbench.records.labels import label
+from poolbench.records.once import once
 from poolbench.records.read import Record
 from poolbench.registry import nearest
 
@@ -44,8 +46,8 @@ def parse_factor(text: str, records: Iterable[Record]) -> tuple[str, ...]:
 
 def usual_factor(records: Iterable[Record]) -> tuple[str, ...]:
     """What is compared where nothing is said: pools; where there is one pool only and one other thing varies, that."""
-    configs = {digest(identity({**record.config, "seed": 0})): record.config for record in records}.values()
-    pools = {digest(identity({"pool": config["pool"]})["pool"]) for config in configs}
+    configs = {_hash_of(_but_seed(record.config)): record.config for record in records}.values()
+    pools = {pool_hash(config) for config in configs}
     if len(configs) < 2 or len(pools) > 1:
         return POOL
     told = [_options(config) for config in configs]
@@ -82,6 +84,16 @@ def usual_baseline_of(labels: Iterable[str], factor: Sequence[str]) -> str:
 def factor_words(factor: Sequence[str]) -> str:
     """``pool``, ``trainer.epochs``, ``pool + head``."""
     return " + ".join(factor)
+
+
+@once
+def _hash_of(config: dict[str, Any]) -> str:
+    return digest(identity({**config, "seed": 0}))
+
+
+def _but_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` without what tells cells apart that are the same but for the seed."""
+    return {key: value for key, value in config.items() if key != "seed" and key not in OUTSIDE}
 
 
 def _seen(record: Record, factor: tuple[str, ...]) -> Record:

@@ -6,17 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from poolbench.dotted import flatten
-from poolbench.records.identity import digest, identity
+from poolbench.records.identity import OUTSIDE, digest, identity
 from poolbench.records.labels import label
+from poolbench.records.once import once
 from poolbench.records.probes import probed_text
 
 # What decides how much a net is trained, and on how many images.
 _AMOUNT = ("data.train_samples", "trainer.epochs")
+_NOT_OF_GROUP = {*OUTSIDE, "pool", "seed"}  # they change no group: without them more configs are the same
 
 
 def group_hash(config: Mapping[str, Any]) -> str:
     """8 hex digits, equal for the configs of cells that may be compared."""
-    return digest(_group_options(config))[:8]
+    return _hash_of({key: value for key, value in config.items() if key not in _NOT_OF_GROUP})
 
 
 def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
@@ -24,15 +26,16 @@ def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
     sharing: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
     # One pool may bear several labels, as a class of the user's own that later got a name: the shortest is its name.
     names: dict[tuple[str, str], str] = {}
-    for config in configs:
-        one, called = (group_hash(config), digest(pool_of(config))), str(config["names"].get("pool") or "unnamed")
+    ones = [(group_hash(config), pool_hash(config)) for config in configs]
+    for one, config in zip(ones, configs, strict=True):
+        called = str(config["names"].get("pool") or "unnamed")
         names[one] = min(names.get(one, called), called, key=lambda text: (len(text), text))
     keys = []
-    for config in configs:
-        group, pool = group_hash(config), digest(pool_of(config))
+    for (group, pool), config in zip(ones, configs, strict=True):
         place = group, names[group, pool]
         keys.append((place, pool))
-        sharing[place][keys[-1][1]] = flatten(pool_of(config))
+        if pool not in sharing[place]:
+            sharing[place][pool] = flatten(pool_of(config))
     differing = {place: _differing(pools.values()) for place, pools in sharing.items()}
     return [_with_options(place[1], sharing[place][pool], differing[place]) for place, pool in keys]
 
@@ -40,6 +43,11 @@ def pool_labels(configs: list[Mapping[str, Any]]) -> list[str]:
 def pool_of(config: Mapping[str, Any]) -> Any:
     """What tells the pool from others, whatever version wrote the config: its part of the identity."""
     return identity({"pool": config["pool"]})["pool"]
+
+
+def pool_hash(config: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits, equal for the configs of the same pool."""
+    return _pool_hash_of(config["pool"])
 
 
 def settings(configs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -92,6 +100,16 @@ def alike_but_samples(configs: Iterable[Mapping[str, Any]]) -> dict[str, tuple[s
 def _group_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """What cells of one group share: all that can change a result but the pool and the seed."""
     return flatten({key: value for key, value in identity(dict(config)).items() if key not in ("pool", "seed")})
+
+
+@once
+def _hash_of(config: dict[str, Any]) -> str:
+    return digest(_group_options(config))[:8]
+
+
+@once
+def _pool_hash_of(pool: Any) -> str:
+    return digest(pool_of({"pool": pool}))
 
 
 def _told_apart(text: str, groups: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from poolbench.options import DEFAULTS, names
+from poolbench.records.once import once
 from poolbench.records.probes import DEFAULTS as NO_PROBES
 from poolbench.records.probes import counting
 
 SCHEMA_VERSION = 1
 
 # Where things lie and what they run on: never part of a cell's identity.
-_OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep", "tuned"}
+OUTSIDE = {"names", "run_id", "runs_dir", "report_dir", "sweep", "tuned"}
 _OUTSIDE_TRAINER = set(names(counts="never"))
 _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: data_fingerprint
 # Options that came after the first records were published, with the value that means what was done before: they count
@@ -38,7 +39,7 @@ _ADDED_TRAINER = {name: DEFAULTS[name] for name in names(counts="unless_default"
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a completed config that can change the cell's result."""
-    kept = {key: value for key, value in config.items() if key not in _OUTSIDE}
+    kept = {key: value for key, value in config.items() if key not in OUTSIDE}
     trainer = {k: v for k, v in kept.get("trainer", {}).items() if k not in _OUTSIDE_TRAINER}
     kept["trainer"] = _less(trainer, _ADDED_TRAINER)
     if isinstance(kept.get("model"), dict) and "weights_content" in kept["model"]:
@@ -91,8 +92,7 @@ def _more(block: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
 
 def digest(value: Any) -> str:
     """Ten hexadecimal digits of plain data, the same however its keys are ordered and whether it says 2 or 2.0."""
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+    return _digest_of(_canonical(value))
 
 
 def run_id(config: dict[str, Any]) -> str:
@@ -103,14 +103,25 @@ def run_id(config: dict[str, Any]) -> str:
     # Names become folders: only letters, digits and a few signs, and never a path.
     slug = "-".join(re.sub(r"[^A-Za-z0-9_.+=]+", "-", word).strip("-.") or "x" for word in words)
     seed = f"-s{config['seed']}"  # is never cut off
-    return (
-        f"{slug[: 80 - len(seed)].rstrip('-')}{seed}-{digest({'schema': SCHEMA_VERSION, 'config': identity(config)})}"
-    )
+    shared = _shared({key: value for key, value in config.items() if key != "seed" and key not in OUTSIDE})
+    own = {"schema": SCHEMA_VERSION, "config": {**shared, "seed": _canonical(config["seed"])}}
+    return f"{slug[: 80 - len(seed)].rstrip('-')}{seed}-{_digest_of(own)}"
 
 
 def cell_hash(run_id: str) -> str:
     """The hash at the end of ``run_id``: one cell has one, in whatever words it is named."""
     return run_id.rpartition("-")[2]
+
+
+@once
+def _shared(config: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a config without its seed, which cells that differ in that alone share; ready for a digest."""
+    return _canonical(identity(config))
+
+
+def _digest_of(canonical: Any) -> str:
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 def _canonical(value: Any) -> Any:

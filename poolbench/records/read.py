@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from poolbench.foreign import Unreadable, opened, parsed_json, parsed_yaml, read_bytes, read_text
+from poolbench.foreign import Unreadable, opened, parsed_json, read_bytes, read_text
+from poolbench.records.config_text import parsed_config
 from poolbench.records.identity import SCHEMA_VERSION
 from poolbench.records.kinds import sound_status, wrong_kind
 from poolbench.records.later import PATTERN as PROBES
@@ -329,7 +330,7 @@ def _mapping(parse: Callable[[], Any], name: str) -> dict[str, Any]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    return _mapping(lambda: parsed_yaml(read_bytes(path, inside=path.parent)), path.name)
+    return _mapping(lambda: parsed_config(read_bytes(path, inside=path.parent)), path.name)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

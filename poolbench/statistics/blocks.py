@@ -41,19 +41,20 @@ class Difference:
 
     def above(self, value: float) -> float:
         """One-sided p that the true difference is ``value`` or less. NaN without a spread."""
-        from scipy import stats
+        # What scipy.stats.t.sf comes to, which takes thirty times as long; a report of 10,000 cells asks 50,000 times.
+        from scipy.special import stdtr
 
         if self.exact:
             return float(self.mean <= value)
-        return float(stats.t.sf((self.mean - value) / self.error, self.df)) if self.error > 0 else math.nan
+        return float(stdtr(self.df, -((self.mean - value) / self.error))) if self.error > 0 else math.nan
 
     def below(self, value: float) -> float:
         """One-sided p that the true difference is ``value`` or more. NaN without a spread."""
-        from scipy import stats
+        from scipy.special import stdtr
 
         if self.exact:
             return float(self.mean >= value)
-        return float(stats.t.cdf((self.mean - value) / self.error, self.df)) if self.error > 0 else math.nan
+        return float(stdtr(self.df, (self.mean - value) / self.error)) if self.error > 0 else math.nan
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The two-sided interval at ``level``; NaN without a spread."""
@@ -155,7 +156,7 @@ def accuracy_floor(accuracy: float, images: int) -> float:
 def _variance(own: list[float], squares: float, df: int) -> tuple[float, float, bool]:
     """Of one value's noise, as two arms whose differences are ``own`` have it; its degrees of freedom; and whether the
     rest had a say."""
-    from scipy import stats
+    from scipy.special import fdtrc  # which scipy.stats.f.sf comes to
 
     own_df = max(0, len(own) - 1)
     own_squares = float(np.square(np.array(own) - np.mean(own)).sum()) / 2 if own else 0.0
@@ -163,7 +164,7 @@ def _variance(own: list[float], squares: float, df: int) -> tuple[float, float, 
     if rest_df <= 0:
         return (own_squares / own_df, float(own_df), False) if own_df else (math.nan, 0.0, False)
     rest = max(0.0, squares - own_squares) / rest_df
-    if own_df and rest > 0 and stats.f.sf(own_squares / own_df / rest, own_df, rest_df) < UNEQUAL:
+    if own_df and rest > 0 and fdtrc(own_df, rest_df, own_squares / own_df / rest) < UNEQUAL:
         return own_squares / own_df, float(own_df), False
     # The others know no more of the two arms' spread than spreads are alike, nor than they were measured.
     prior = 1 / (1 / PRIOR_DF + 1 / rest_df)

@@ -14,7 +14,8 @@ from typing import Any
 from poolbench.checks import is_number
 from poolbench.options import names
 from poolbench.records.environment import available_cores, cpu_name, torch_build
-from poolbench.records.identity import digest, identity
+from poolbench.records.identity import OUTSIDE, digest, identity
+from poolbench.records.once import once
 from poolbench.records.overview import share_done
 from poolbench.records.read import Record, RecordError, read_json, read_records
 from poolbench.records.state import DONE, INTERRUPTED, RUNNING
@@ -153,8 +154,12 @@ def _of(record: Record, seconds: float) -> _Known:
 
 def _keys(config: Mapping[str, Any]) -> tuple[str, ...]:
     """What cells have in common that are alike in one of the ways that there are, the closest first."""
-    same = identity(dict(config))
-    but_seed = {key: value for key, value in same.items() if key != "seed"}
+    return _keys_of({key: value for key, value in config.items() if key != "seed" and key not in OUTSIDE})
+
+
+@once
+def _keys_of(config: dict[str, Any]) -> tuple[str, ...]:
+    same = identity(config)
     kind = {
         "head": same["head"],
         "model": same["model"],
@@ -162,7 +167,7 @@ def _keys(config: Mapping[str, Any]) -> tuple[str, ...]:
         "optimizer": same["optimizer"].get("_target_"),
         "trainer": {key: value for key, value in same["trainer"].items() if key not in names(cheap=True)},
     }
-    return digest(but_seed), digest({**kind, "pool": same["pool"]}), digest(kind)
+    return digest(same), digest({**kind, "pool": same["pool"]}), digest(kind)
 
 
 def _work(epochs: Any, samples: Any) -> float | None:

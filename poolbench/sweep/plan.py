@@ -1,17 +1,18 @@
 """The plan of a sweep: its cells, completed and named, and how far each is. Made before anything starts."""
 
-import copy
+import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from poolbench.checks import checked
 from poolbench.config_files import experiments_dir, read_file
 from poolbench.configuration import COMPONENTS, Composer, ConfigError, composer
 from poolbench.foreign import read_text
-from poolbench.limits import check, check_components, check_with_data
+from poolbench.limits import LIMITS, check, check_components, check_with_data
 from poolbench.messages import described
-from poolbench.records.groups import group_hash, pool_labels, pool_of
+from poolbench.records.groups import group_hash, pool_hash, pool_labels
 from poolbench.records.identity import cell_hash, digest, identity, run_id
 from poolbench.records.kinds import wrong_config
 from poolbench.registry import component, nearest
@@ -65,6 +66,7 @@ def make_plan(
         cells: dict[str, Cell] = {}
         merged: list[tuple[Cell, Cell]] = []
         completed: dict[tuple[str, ...], dict[str, Any]] = {}
+        held: dict[tuple[str, ...], tuple[str, int | None]] = {}
         named = _Names()
         for combination, block in combinations.items():
             # Composing costs more than all else; cells that differ in their seed alone share it.
@@ -76,13 +78,18 @@ def make_plan(
                     completed[rest] = complete(compose, [*rest, *shared])
                     _check_trust(completed[rest], trust, known)
                     check_components(completed[rest])
-                config = copy.deepcopy(completed[rest])
+                # The parts of a config are shared by the cells that differ in their seed alone: nobody changes them.
+                config = {**completed[rest]}
                 for text in combination:
                     if text.startswith("seed="):
                         config["seed"] = _seed(text.partition("=")[2])
-                check(config, complete=True)
                 options = config.pop("sweep")  # of the sweep, not of the cell
-                cell = named.cell(config, combination)
+                if rest in held:
+                    checked("seed", config["seed"], LIMITS["seed"], ConfigError)
+                else:
+                    check({**config, "sweep": options}, complete=True)
+                    held[rest] = named.told_by_data(config)
+                cell = named.cell(config, combination, *held[rest])
                 if reason := wrong_config(cell.run_id, config):
                     raise ConfigError(f"{reason}: its record could not be read again")
             # By its hash: in other words it would be another name, and trained twice.
@@ -190,14 +197,15 @@ def _of_merged(pairs: list[tuple[Cell, Cell]]) -> list[str]:
 
 def _refuse_one_name_for_two(cells: Iterable[Cell]) -> None:
     """Raises: ConfigError when two pools that are not the same would stand under one label in a table's row."""
-    without_seed: dict[str, Cell] = {}
+    without_seed: dict[bytes, Cell] = {}
     for cell in cells:  # those that differ in their seed have one label
-        without_seed.setdefault(repr({k: v for k, v in cell.config.items() if k not in ("seed", "run_id")}), cell)
+        shared = {k: v for k, v in cell.config.items() if k not in ("seed", "run_id")}
+        without_seed.setdefault(pickle.dumps(shared), cell)
     distinct = list(without_seed.values())
     meant: dict[tuple[str, str], Cell] = {}
     for cell, label in zip(distinct, pool_labels([cell.config for cell in distinct]), strict=True):
         other = meant.setdefault((group_hash(cell.config), label), cell)
-        if digest(pool_of(other.config)) != digest(pool_of(cell.config)):
+        if pool_hash(other.config) != pool_hash(cell.config):
             targets = " and ".join(_targets(each.config["pool"]) for each in (other, cell))
             raise ConfigError(f"the name {label!r} would stand for two pools in a table: {targets}; rename one")
 
@@ -232,13 +240,18 @@ class _Names:
         self._data: dict[str, tuple[Any, Any]] = {}  # data block -> its source, and what that says of itself
         self._records: dict[str, dict[str, str]] = {}  # runs_dir -> hash -> run_id
 
-    def cell(self, config: dict[str, Any], overrides: tuple[str, ...]) -> Cell:
-        """Add what the data holds, and with it the cell's name, to ``config``."""
+    def told_by_data(self, config: dict[str, Any]) -> tuple[str, int | None]:
+        """The fingerprint of a config's data and its training images; see that it asks for no more than these hold."""
         source, info = self._look_at(config)
         check_with_data(config, source, info)
-        config["data_fingerprint"] = info.fingerprint
         samples, split = getattr(info, "train_samples", None), getattr(source, "split_sizes", None)
-        train_samples = split(samples)[0] if samples and split else samples
+        return info.fingerprint, split(samples)[0] if samples and split else samples
+
+    def cell(
+        self, config: dict[str, Any], overrides: tuple[str, ...], fingerprint: str, train_samples: int | None
+    ) -> Cell:
+        """Add what the data holds, and with it the cell's name, to ``config``."""
+        config["data_fingerprint"] = fingerprint
         config["run_id"] = run_id(config)
         # A cell reached in other words (model=convnet_small, or its widths spelt out) is the same by its hash: its
         # record keeps the name that it got first.
@@ -248,7 +261,8 @@ class _Names:
 
     def notes(self, cells: Iterable[Cell]) -> list[str]:
         """What the data of ``cells`` should have told of it, each once."""
-        sources = {id(source): source for source, _ in (self._look_at(cell.config) for cell in cells)}
+        configs = {id(cell.config["data"]): cell.config for cell in cells}  # of which many share one block
+        sources = {id(source): source for source, _ in map(self._look_at, configs.values())}
         told = [note for source in sources.values() for note in getattr(source, "notes", list)()]
         return list(dict.fromkeys(told))
 

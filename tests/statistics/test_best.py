@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from poolbench.statistics.best import _draws, _share, not_told_apart
+from poolbench.statistics.best import _share, not_told_apart
 from poolbench.statistics.blocks import fit
 from poolbench.statistics.simulation import Design, best_left_out
 
@@ -29,7 +29,7 @@ def test_of_two_arms_it_is_the_one_sided_test(seed):
 def test_the_share_of_an_error_is_dunnetts():
     # Complete blocks: any two comparisons with one arm have a correlation of a half. The multivariate t is scipy's.
     arms, df = 5, 20
-    share = _share(_draws(np.eye(arms) / 6), 0, [1, 2, 3, 4], df, 0.05)
+    share = _share((np.eye(arms) / 6).tobytes(), 0, (1, 2, 3, 4), df, 0.05)
     correlation = np.full((arms - 1, arms - 1), 0.5) + 0.5 * np.eye(arms - 1)
     quantile = stats.t.isf(share, df)
     inside = stats.multivariate_t.cdf(np.full(arms - 1, quantile), shape=correlation, df=df, random_state=0)

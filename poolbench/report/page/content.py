@@ -204,8 +204,9 @@ def _curves(curves: pd.DataFrame, settings: Sequence[Mapping[str, Any]]) -> dict
     """Place of a setting -> arm -> epochs and means over seeds of what was measured at their end."""
     places = {setting["id"]: place for place, setting in enumerate(settings)}
     found: dict[int, dict[str, Any]] = {}
-    for (group, arm), own in curves.groupby(["group", "pool"], sort=True):
-        over = own.groupby("epoch")[["train_accuracy", "validation_accuracy"]].mean()
+    means = curves.groupby(["group", "pool", "epoch"], sort=True)[["train_accuracy", "validation_accuracy"]].mean()
+    for (group, arm), over in means.groupby(level=["group", "pool"], sort=True):
+        over = over.droplevel(["group", "pool"])
         over = over.iloc[_spread(len(over), _MOST_EPOCHS)]
         kinds = {kind: [rounded(value) for value in over[kind]] for kind in over if over[kind].notna().any()}
         if kinds and group in places:
