@@ -2,7 +2,7 @@
 
   poolbench report runs
   poolbench report runs --compare head
-  poolbench report runs --format csv,latex,pdf
+  poolbench report runs --format csv,latex,pdf --columns pool,seeds,accuracy,difference,verdict
   poolbench report runs --compare pool,trainer.epochs --baseline "max + epochs=5"
   poolbench report --published 2012_overlapping      what came with poolbench; with PATH, your own beside it
 
@@ -13,6 +13,7 @@ beside the records, or in the folder that holds them, is found, and others are n
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from poolbench.cli.options import USUAL_PATHS, add_paths
@@ -49,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="what is written beside the figures: csv, md, html, latex, and pdf for figures as PDF too (csv,md,html)",
     )
+    parser.add_argument(
+        "--columns",
+        type=_columns,
+        default=(),
+        metavar="LIST",
+        help="of the tables in the terminal, in Markdown and in LaTeX, in this order, as pool,seeds,accuracy,verdict",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -66,9 +74,20 @@ def main(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path("report") / name
     page = Page(f"Report of {', '.join(names)}")
     formats = arguments.format or USUAL_FORMATS
+    report = replace(report, columns=arguments.columns)
     write_made(report, output, formats=formats, page=page).show()
     print(f"Tables and plots: {output}/" + (f", all in one page: {output / 'index.html'}" if "html" in formats else ""))
     return 0
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    """The columns of ``pool,seeds``. Raises: ArgumentTypeError naming those that there are."""
+    from poolbench.report.tables import parse_columns
+
+    try:
+        return parse_columns(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _formats(text: str) -> tuple[str, ...]:
