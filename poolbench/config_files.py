@@ -25,21 +25,22 @@ class ConfigError(ValueError):
 
 def config_dir() -> Path:
     """The folder of configs: ``conf/`` of the checkout when it stands beside the package, else the wheel's copy."""
-    return _shipped("conf")
+    return shipped("conf")
 
 
 def experiments_dir() -> Path:
     """``./experiments`` of the working folder where it exists, else the checkout's or the wheel's."""
     local = Path("experiments")
-    return local.resolve() if local.is_dir() else _shipped("experiments")
+    return local.resolve() if local.is_dir() else shipped("experiments")
 
 
 def pictures_dir() -> Path:
     """The folder of the pools' pictures, and of what is said of each, ``pools.json``."""
-    return _shipped("docs/pools")
+    return shipped("docs/pools")
 
 
-def _shipped(folder: str) -> Path:
+def shipped(folder: str) -> Path:
+    """``folder`` of the checkout when it stands beside the package, else the wheel's copy."""
     package = Path(__file__).resolve().parent
     checkout = package.parent / folder
     return checkout if (package.parent / "pyproject.toml").is_file() and checkout.is_dir() else package / folder

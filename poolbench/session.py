@@ -17,7 +17,7 @@ from poolbench import accelerator
 from poolbench.assembly import Parts, assemble, build_model, prepare
 from poolbench.data.augment import Batches, plain_batches
 from poolbench.limits import check
-from poolbench.measure.cost import cost
+from poolbench.measure.cost import cost, seen_flops
 from poolbench.measure.readings import read_measures
 from poolbench.measure.subject import Subject
 from poolbench.models.sites import Trunk, derive
@@ -164,7 +164,7 @@ class Session:
 
     def _flops(self, side: int | None) -> int:
         size = self.size if side is None else resized_size(self.size, side)
-        return int((self.costs if size == tuple(self.size) else cost(self.model, size))["forward_flops"])
+        return seen_flops(self.costs if size == tuple(self.size) else cost(self.model, size))
 
     def _during(self, done: float, row: dict[str, Any]) -> None:
         epoch = self.course.epochs[row["epoch"] - 1]
@@ -229,7 +229,7 @@ class Session:
             "validation_accuracy": held_out and held_out.accuracy,
             "validation_loss": held_out and held_out.loss,
             **self.costs,
-            "train_flops": self.course.train_flops(progress.epoch),
+            "train_flops": None if self.costs["forward_flops"] is None else self.course.train_flops(progress.epoch),
             "images_seen": progress.images,
             "epochs": progress.epoch,
             "train_seconds": progress.seconds,

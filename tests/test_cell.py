@@ -1,6 +1,7 @@
 """What a cell does before the first step and after the last: a model prepared, weights averaged, a head fitted."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,35 @@ def test_a_head_is_fitted_after_the_last_epoch_and_kept(tmp_path):
     assert again["test_accuracy"] == result["test_accuracy"]
     untrained = poolbench.create_head("mop", channels=64, num_classes=10, centres=4)
     assert result["pool_flops"] > untrained.flops((4, 4))
+
+
+OWN = """
+from torch import nn
+class Plain(nn.MaxPool2d):
+    def __init__(self, channels):
+        super().__init__(2)
+"""
+
+
+def test_a_net_whose_pool_says_no_flops_is_not_counted_and_nothing_shows_a_number(tmp_path):
+    (tmp_path / "ours.py").write_text(OWN)
+    options = [*SMALL, "model=fast_cnn_tiny", "trainer.sizes=[16,32]"]
+    done = run_poolbench(tmp_path, "run", *options, "pool=custom", "pool._target_=ours.Plain")
+    assert done.returncode == 0, done.stderr
+    assert "parameters, FLOPs not counted: a pool says none, trained in" in done.stdout
+    run_poolbench(tmp_path, "run", *options, "pool=max")
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
+    own, counted = sorted(results, key=lambda result: result["forward_flops"] is not None)
+    assert {own[name] for name in ("forward_flops", "pool_flops", "train_flops")} == {None}
+    assert own["seen_flops"] < counted["forward_flops"]
+    assert "seen_flops" not in counted
+    done = run_poolbench(tmp_path, "report", "runs", "--output", "told")
+    assert "not counted" in done.stdout
+    table = pd.read_csv(tmp_path / "told/summary.csv").set_index("pool")
+    assert table["forward_flops"].isna().to_dict() == {"Plain": True, "max": False}
+    assert "not counted, so not drawn: Plain" in (tmp_path / "told/cost.svg").read_text()
+    page = (tmp_path / "told/index.html").read_text()
+    assert re.search(r'<th scope="row">Plain</th>.*not counted</td>', page)
 
 
 def run_again(folder, *arguments):

@@ -24,8 +24,8 @@ from poolbench.report.canvas import drawing
 from poolbench.report.drawings import Drawing
 from poolbench.report.factor import about, named
 from poolbench.report.html import escaped, listed, summary_html, table
+from poolbench.report.latex import latex
 from poolbench.report.notes import RULE
-from poolbench.report.tables import latex
 from poolbench.report.tuned import left_out
 
 if TYPE_CHECKING:

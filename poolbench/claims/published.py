@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from poolbench.config_files import ConfigError, experiments_dir
+from poolbench.config_files import ConfigError, experiments_dir, shipped
 from poolbench.records.identity import cell_hash
 from poolbench.records.read import ARCHIVE, Problem, Record, read_records
 from poolbench.records.speeds import FILE as SPEEDS
@@ -27,8 +27,28 @@ def experiments_with_claims(name: str = "all") -> dict[str, Path]:
 
 
 def results_dir() -> Path:
-    """``results/`` beside the experiments; it need not exist, as in a wheel."""
+    """``results/`` beside the experiments; it need not exist. The wheel's holds records and times alone."""
     return experiments_dir().parent / "results"
+
+
+def published_archives(name: str = "all") -> list[Path]:
+    """The records that are published of the experiment called ``name``, or of all.
+
+    They lie in ``results/`` beside the experiments, or, where that has none, as beside experiments of one's own, in the
+    checkout's or the wheel's.
+    Raises: ConfigError for a name of which nothing is published.
+    """
+    found: dict[str, Path] = {}
+    for folder in (results_dir(), shipped("results")):
+        found = found or {path.parent.name: path for path in sorted(folder.glob(f"*/{ARCHIVE}"))}
+    if not found:
+        raise ConfigError(f"there is no {ARCHIVE} in a folder of {results_dir()}; name records by their paths")
+    if name == "all":
+        return list(found.values())
+    if name not in found:
+        known = ", ".join(["all", *found])
+        raise ConfigError(f"nothing is published of {name!r}.{nearest(name, list(found))} There are: {known}")
+    return [found[name]]
 
 
 def published_speeds(folder: Path) -> list[Path]:

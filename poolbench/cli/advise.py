@@ -58,15 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     _check(arguments)
+    from poolbench.claims.published import published_archives
     from poolbench.records.files import json_ready
     from poolbench.records.read import read_records, told
     from poolbench.records.speeds import find_speeds
     from poolbench.report.advice import evidence, surely_worse
 
-    records, problems = read_records(arguments.records or _published())
+    places = arguments.records or published_archives()
+    records, problems = read_records(places)
     if not records:
         reasons = "".join(f"\n  {problem}" for problem in told(problems))
-        raise ValueError(f"there is no record in {', '.join(map(str, arguments.records or _published()))}{reasons}")
+        raise ValueError(f"there is no record in {', '.join(map(str, places))}{reasons}")
     speeds, no_speeds = find_speeds([], (record.path.parent for record in records))
     for problem in told([*problems, *no_speeds]):
         print(f"poolbench: left out: {problem}", file=sys.stderr)
@@ -91,17 +93,6 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, option)
         if value is not None and value < 1:
             raise ValueError(f"--{option.replace('_', '-')} must be a whole number of at least 1, got {value}")
-
-
-def _published() -> list[Path]:
-    """Raises: ValueError where nothing is published."""
-    from poolbench.claims.published import results_dir
-    from poolbench.records.read import ARCHIVE
-
-    found = sorted(results_dir().glob(f"*/{ARCHIVE}"))
-    if not found:
-        raise ValueError(f"there is no {ARCHIVE} in a folder of {results_dir()}; name records by --records PATH")
-    return found
 
 
 def _choice(told: "Told", arguments: argparse.Namespace) -> Choice:

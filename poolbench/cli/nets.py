@@ -163,15 +163,22 @@ def net_lines(rows: Sequence[dict[str, Any]], baseline: str, setting: "NetSettin
             continue
         text = "".join(f"{one['ms']:>9.2f}" for one in (row["train"], *(_forward(row, batch) for batch in shown)))
         memory = "-" if row["memory_bytes"] is None else _short(row["memory_bytes"] / 1e6)
-        text += f"{row['images_per_second']:>10.0f}{memory:>8}{row['forward_flops'] / 1e6:>9.2f}"
-        text += f"{row['pool_flops'] / 1e6:>9.2f}{row['parameters']:>12,}{row['pool_bytes'] / 1e6:>8.2f}"
+        text += f"{row['images_per_second']:>10.0f}{memory:>8}{_millions(row['forward_flops']):>9}"
+        text += f"{_millions(row['pool_flops']):>9}{row['parameters']:>12,}{row['pool_bytes'] / 1e6:>8.2f}"
         lines += _named(row["pool"], text)
-    return [*lines, "", f"train (batch {setting.largest}), fwd: ms a pass; images/s: fwd; memory, moved: MB"]
+    lines += ["", f"train (batch {setting.largest}), fwd: ms a pass; images/s: fwd; memory, moved: MB"]
+    if any("error" not in row and row["forward_flops"] is None for row in rows):
+        lines.append("MFLOPs -: not counted, a pool of the net says none")
+    return lines
 
 
 def _named(pool: str, text: str) -> list[str]:
     """A line of the table; a name that is too long has one of its own."""
     return [f"{pool:<{_NAME}}{text}"] if len(pool) < _NAME else [pool, f"{'':<{_NAME}}{text}"]
+
+
+def _millions(count: float | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.2f}"
 
 
 def _forward(row: dict[str, Any], batch: int) -> dict[str, Any]:

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+USUAL_PATHS = [Path("runs")]  # it is this very list where the user names none
+
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Options of a config, ``pool=max trainer.epochs=3``, and further folders of configs."""
@@ -35,7 +37,7 @@ def add_paths(
         "paths",
         nargs="*",
         type=Path,
-        default=[Path("runs")],
+        default=USUAL_PATHS,
         metavar="PATH",
         help=f"{what} (default: runs)",
     )

@@ -9,12 +9,14 @@ from rich.live import Live
 from rich.table import Table
 
 from poolbench.cli.words import duration, percent
-from poolbench.records.labels import label
+from poolbench.records.labels import cell_name, shortened, told_apart
 from poolbench.records.overview import share_done
 from poolbench.records.printable import printable
 from poolbench.sweep.cells import Cell, Plan
 from poolbench.sweep.workers import RETRIED, read_status
 
+_WIDTH = 80  # of a line, in columns
+_NUMBERS = 40  # columns that the numbers of a table take
 TITLES = ("cell", "epoch", "train", "images/s", "left")
 
 
@@ -81,8 +83,8 @@ class Terminal:
         table.add_column(TITLES[0], ratio=1, no_wrap=True, overflow="ellipsis")  # gives way to the numbers
         for heading, width in zip(TITLES[1:], (8, 7, 8, 7), strict=True):
             table.add_column(heading, justify="right", width=width, no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
+        for name, *numbers in rows:
+            table.add_row(shortened(name, max(16, self.live.console.width - _NUMBERS)), *numbers)
         self.live.update(table, refresh=True)
 
 
@@ -109,6 +111,7 @@ class SweepProgress:
         self.before: dict[str, float] = {}  # run_id -> what was done of it before this session
         self.epochs: dict[str, int] = {}
         self.shown = 0.0
+        self.names = told_apart({cell.run_id: cell_name(cell.config) for cell in plan.cells})
         self.screen = screen or usual_screen()
 
     def __enter__(self) -> Self:
@@ -123,16 +126,19 @@ class SweepProgress:
 
     def ended(self, cell: Cell, state: str, reason: str) -> None:
         if state == "damaged":
-            self._print(f"{cell.run_id}: {reason}")
+            self._print(f"{self.names[cell.run_id]}: {reason}")
             return
         self.running.pop(cell.run_id, None)
         if state == RETRIED:
-            self._print(f"{cell.run_id}: {reason}; it is tried again later")
+            self._print(f"{self.names[cell.run_id]}: {reason}; it is tried again later")
             return
         self.fresh += 1 - self.before.pop(cell.run_id, 0.0)
         self.done += state == "done"
         self.failed += state == "failed"
-        self._print(f"[{self.done + self.failed}/{self.total}] {cell.run_id} {state}{': ' + reason if reason else ''}")
+        count, name = f"[{self.done + self.failed}/{self.total}]", self.names[cell.run_id]
+        if not reason and self.screen.redraws:
+            name = shortened(name, _WIDTH - len(f"{count}  {state}"))
+        self._print(f"{count} {name} {state}{': ' + reason if reason else ''}")
 
     def tick(self) -> None:
         if time.monotonic() - self.shown < (0.5 if self.screen.redraws else 1.0):
@@ -148,7 +154,7 @@ class SweepProgress:
             if status.get("state") == "running" and epoch > self.epochs.get(run_id, 0):
                 self.epochs[run_id] = epoch
                 self._print(
-                    f"[{self.done + self.failed}/{self.total}] {run_id}  epoch {epoch}/{status['epochs']}  "
+                    f"[{self.done + self.failed}/{self.total}] {self.names[run_id]}  epoch {epoch}/{status['epochs']}  "
                     f"train {percent(status['train_accuracy'])}  {self._left(statuses)} left in all"
                 )
 
@@ -159,7 +165,7 @@ class SweepProgress:
             speed = status.get("images_per_second")
             rows.append(
                 (
-                    _short(self.running[run_id]),
+                    printable(self.names[run_id]),
                     f"{status.get('epoch') or 0:.1f}/{status.get('epochs', '?')}",
                     percent(status.get("train_accuracy")),
                     f"{speed:.0f}" if speed else "-",
@@ -182,9 +188,3 @@ class SweepProgress:
 
     def _print(self, text: str) -> None:
         self.screen.line(printable(text))
-
-
-def _short(cell: Cell) -> str:
-    """What tells the cell from others first: what follows may be cut off."""
-    pool, model, data = (label(cell.config, group) for group in ("pool", "model", "data"))
-    return f"{pool}, seed {cell.config['seed']}, {model}, {data}"

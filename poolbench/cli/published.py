@@ -25,6 +25,7 @@ from poolbench.report import Page, make_report, write_report
 from poolbench.report.page import write_page
 from poolbench.report.probes import probe_table
 from poolbench.report.samples import samples_table
+from poolbench.report.tables import FIGURES
 from poolbench.sweep.cells import Plan
 from poolbench.sweep.plan import make_plan
 
@@ -160,7 +161,7 @@ def _table(name: str, page: Path) -> str:
     path = Path("results") / name / "summary.md"
     if not path.exists():
         raise ConfigError(f"{path} is named in {page} and is not there")
-    lines = _text(path).strip().splitlines()
+    lines = _text(path).partition(f"{FIGURES}\n")[0].strip().splitlines()  # its figures lie elsewhere
     # The page has headings of its own.
     kept = [f"**{line[3:]}**" if line.startswith("## ") else line for line in lines if not line.startswith("# ")]
     return "\n".join(kept).strip() + "\n"

@@ -2,8 +2,9 @@
 
   poolbench report runs
   poolbench report runs --compare head
-  poolbench report runs --format csv,latex,pdf
+  poolbench report runs --format csv,latex,pdf --columns pool,seeds,accuracy,difference,verdict
   poolbench report runs --compare pool,trainer.epochs --baseline "max + epochs=5"
+  poolbench report --published 2012_overlapping      what came with poolbench; with PATH, your own beside it
 
 Pools are compared, or what --compare names; where there is one pool only and one other thing varies, that.
 
@@ -12,13 +13,21 @@ beside the records, or in the folder that holds them, is found, and others are n
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from poolbench.cli.options import add_paths
+from poolbench.cli.options import USUAL_PATHS, add_paths
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_paths(parser)
+    parser.add_argument(
+        "--published",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the published records of an experiment, or all; in place of runs, or beside each PATH",
+    )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="(report/all; what compares no pools: report/by-WHAT)"
     )
@@ -41,22 +50,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="what is written beside the figures: csv, md, html, latex, and pdf for figures as PDF too (csv,md,html)",
     )
+    parser.add_argument(
+        "--columns",
+        type=_columns,
+        default=(),
+        metavar="LIST",
+        help="of the tables in the terminal, in Markdown and in LaTeX, in this order, as pool,seeds,accuracy,verdict",
+    )
 
 
 def main(arguments: argparse.Namespace) -> int:
+    from poolbench.claims.published import published_archives
     from poolbench.records.compared import POOL
     from poolbench.report import USUAL_FORMATS, Page, check_writable, make_report, write_made
 
     if arguments.output is not None:
         check_writable(arguments.output)
-    report = make_report(arguments.paths, arguments.baseline, arguments.speeds, arguments.compare)
+    own = [] if arguments.published and arguments.paths is USUAL_PATHS else arguments.paths
+    paths = [*(path for name in arguments.published for path in published_archives(name)), *own]
+    names = [*(f"published {name}" for name in arguments.published), *(path.as_posix() for path in own)]
+    report = make_report(paths, arguments.baseline, arguments.speeds, arguments.compare)
     name = "all" if report.factor == POOL else f"by-{'-'.join(report.factor)}"
     output = arguments.output or Path("report") / name
-    page = Page(f"Report of {', '.join(path.as_posix() for path in arguments.paths)}")
+    page = Page(f"Report of {', '.join(names)}")
     formats = arguments.format or USUAL_FORMATS
+    report = replace(report, columns=arguments.columns)
     write_made(report, output, formats=formats, page=page).show()
     print(f"Tables and plots: {output}/" + (f", all in one page: {output / 'index.html'}" if "html" in formats else ""))
     return 0
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    """The columns of ``pool,seeds``. Raises: ArgumentTypeError naming those that there are."""
+    from poolbench.report.tables import parse_columns
+
+    try:
+        return parse_columns(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _formats(text: str) -> tuple[str, ...]:

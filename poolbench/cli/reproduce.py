@@ -1,15 +1,16 @@
 """Run a comparison of the history, or all of them, and say what the paper's claims come to here.
 
-  poolbench reproduce all                    what is committed under results/ is not trained again
+  poolbench reproduce all                    judges what is published and trains nothing
   poolbench reproduce 2012_overlapping seeds=10
   poolbench reproduce 2012_overlapping data=shapes model=fast_cnn_tiny seeds=3    offline, minutes
   poolbench reproduce all scale=paper --plan                    cells and cost, without training
 
-Each is a folder of experiments/: the sweep, the claims with the paper's numbers, and the story. Killed at any moment,
-the same command goes on. Tables, the figure and the records go to report/NAME/; --publish adds the records to results/
-and brings the README files up to date. How verdicts are made: docs/claims.md. The exit code is 0 when every cell is
-done, whatever the verdicts. Seeds that most likely leave a headline claim open are refused, where published cells tell
-the spread (docs/power.md).
+Each is a folder of experiments/: the sweep, the claims with the paper's numbers, and the story. What is published, in
+results/ or in the installed package, is not trained again; of an experiment that is published in part `all`, as it is
+declared, leaves the rest untrained and says so. Killed at any moment, the same command goes on. Tables, the figure and
+the records go to report/NAME/; --publish adds the records to results/ and brings the README files up to date. How
+verdicts are made: docs/claims.md. The exit code is 0 when every cell that was asked for is done, whatever the verdicts.
+Seeds that most likely leave a headline claim open are refused, where published cells tell the spread (docs/power.md).
 """
 
 import argparse
@@ -104,8 +105,9 @@ def designs(
             _refuse_others(one, plan)
         said = declared(folder, plan.scale, _declared_seeds(one, plan, overrides))
         known, problems = published(plan.name, (cell.run_id for cell in plan.cells))
-        design = Design(folder, plan, claims, known, said, problems)
-        if not underpowered:
+        kept = name == "all" and known and _as_declared(one, plan, overrides)
+        design = Design(folder, plan, claims, known, said, problems, trains=not kept)
+        if design.trains and not underpowered:
             _refuse_underpowered(design)
         chosen.append(design)
     return launcher, chosen
@@ -119,6 +121,7 @@ class Design:
         folder: of the experiment; plan, claims: at its scale; known: run_id -> what is published of its cells.
         declared: its seeds and looks, whatever is asked for now.
         problems: what could not be read of the published cells.
+        trains: whether what is neither done nor published is to be trained.
     """
 
     folder: Path
@@ -127,6 +130,7 @@ class Design:
     known: Mapping[str, "Record"]
     declared: "Declared"
     problems: "Sequence[Problem]"
+    trains: bool = True
 
     @property
     def seeds(self) -> int:
@@ -147,6 +151,17 @@ def _declared_seeds(name: str, plan: "Plan", overrides: Sequence[str]) -> frozen
     if any(text.partition("=")[0].lstrip("+~") in ("seed", "seeds", "sweep.sample") for text in overrides):
         plan = make_plan([f"sweep={name}", *([f"scale={plan.scale}"] if plan.scale else [])])
     return frozenset(cell.config["seed"] for cell in plan.cells)
+
+
+def _as_declared(name: str, plan: "Plan", overrides: Sequence[str]) -> bool:
+    """Whether the cells of ``plan`` are those that the experiment declares at its usual scale, or some of them."""
+    from poolbench.records.identity import cell_hash
+    from poolbench.sweep.plan import make_plan
+
+    if not overrides:
+        return True
+    declared = {cell_hash(cell.run_id) for cell in make_plan([f"sweep={name}"]).cells}
+    return all(cell_hash(cell.run_id) in declared for cell in plan.cells)
 
 
 def _refuse_underpowered(design: Design) -> None:
@@ -245,14 +260,24 @@ def train_missing(design: Design, launcher: list[str], screen: "Screen | None" =
     # One's own records come first: whoever trains a cell wants to see what came out.
     states = plan.states()
     rest = tuple(cell for cell in plan.cells if states[cell.run_id] == DONE or cell.run_id not in known)
+    left = [cell for cell in rest if states[cell.run_id] != DONE]
+    if not design.trains:
+        rest = tuple(cell for cell in rest if states[cell.run_id] == DONE)
     failed: dict[str, str] = {}
     mine = dataclasses.replace(plan, cells=rest)
-    if rest:
+    if left and not design.trains:
+        have = len(plan.cells) - len(left)
+        screen.line(
+            f"sweep {plan.name}: {have} of {counted(len(plan.cells), 'cell')} published or done, none is trained now: "
+            f"poolbench reproduce {plan.name} trains the rest"
+        )
+    elif rest:
         failed = train(mine, launcher, len(plan.cells) - len(rest), screen)
     else:
-        screen.line(f"sweep {plan.name}: {counted(len(plan.cells), 'cell')}, all published under results/")
+        screen.line(f"sweep {plan.name}: {counted(len(plan.cells), 'cell')}, all published")
     mine_done, unread = read_records([cell.folder for cell in rest if (cell.folder / "result.json").exists()])
-    records = [*mine_done, *(known[cell.run_id] for cell in plan.cells if cell not in rest)]
+    taken = [cell.run_id for cell in plan.cells if cell.run_id in known and states[cell.run_id] != DONE]
+    records = [*mine_done, *(known[run_id] for run_id in taken)]
     return Trained(mine, failed, records, unread)
 
 

@@ -46,10 +46,14 @@ def main(arguments: argparse.Namespace) -> int:
     result = read_record(cell.folder).result or {}
     print(
         f"test accuracy {percent(result['test_accuracy'])}, train {percent(result['train_accuracy'])}, "
-        f"{result['parameters']:,} parameters, {result['forward_flops'] / 1e6:.1f} MFLOPs an image, "
+        f"{result['parameters']:,} parameters, {_flops(result['forward_flops'])}, "
         f"trained in {duration(result['train_seconds'])}\n{cell.folder}"
     )
     return 0
+
+
+def _flops(count: float | None) -> str:
+    return "FLOPs not counted: a pool says none" if count is None else f"{count / 1e6:.1f} MFLOPs an image"
 
 
 def train_here(config: dict[str, Any]) -> str:

@@ -4,15 +4,17 @@
   poolbench status sweep=demo           the cells of a sweep, also those not begun; takes what `plan` takes
   poolbench status sweep=demo --watch   redraws every second, and ends when nothing runs and nothing is queued
 
+A cell is shown by what it trains and by the end of its run_id, which `poolbench logs` and `show` take. --watch waits
+for the first cell.
 An interrupted cell was killed and goes on with its sweep; one set aside had a record that could not be read and was
 trained again. Time left comes from what running cells say and from done cells of the same config. Cells per hour are
 those that ended in the last hour of work.
 
-`--json` gives a list with an object a cell: run_id, state (running, queued, interrupted, failed, damaged, unreadable,
-set aside, done), folder, epoch, epochs, share_done (of the FLOPs of its training), train_accuracy, seconds_left,
-images_per_second, test_accuracy, cell_seconds and finished (of done cells), host (of others), error; null where there
-is none. With `--totals` it is one object for all: cells, counts (state to number), images_per_second, cells_per_hour,
-seconds_left.
+`--json` gives a list with an object a cell: run_id, name, state (running, queued, interrupted, failed, damaged,
+unreadable, set aside, done), folder, epoch, epochs, share_done (of the FLOPs of its training), train_accuracy,
+seconds_left, images_per_second, test_accuracy, cell_seconds and finished (of done cells), host (of others), error;
+null where there is none. With `--totals` it is one object for all: cells, counts (state to number), images_per_second,
+cells_per_hour, seconds_left.
 """
 
 import argparse
@@ -26,12 +28,15 @@ from typing import Any
 from poolbench.cli.options import add_config_dir, add_trust, take_in_working_folder
 from poolbench.cli.words import duration, percent
 from poolbench.messages import counted
+from poolbench.records.labels import cell_name, shortened
 from poolbench.records.printable import printable
 
 REDRAW_SECONDS = 1.0
 # One cell has ended and the sweep has not begun the next: a folder alone does not say that there is one.
 PATIENCE_SECONDS = 5.0
 
+_WAITING = "waiting for the first cell"
+_HASH = 6  # letters of the end of a run_id
 _OPEN = ("queued", "interrupted")
 _TROUBLE = ("failed", "damaged", "unreadable", "set aside")
 
@@ -80,11 +85,11 @@ def _look(arguments: argparse.Namespace) -> tuple[Look, str, bool]:
         if len(folders) > 1:
             raise ValueError(f"one folder of records at a time, got {', '.join(folders)}")
         runs_dir = Path(folders[0] if folders else "runs")
-        if not runs_dir.is_dir():
+        if not runs_dir.is_dir() and not arguments.watch:
             raise ValueError(f"there is no folder {runs_dir}: nothing was trained here, or runs_dir= was another")
 
         def look_at_folder() -> tuple[list[dict[str, Any]], dict[str, Any]]:
-            rows = folder_rows(runs_dir, known)
+            rows = folder_rows(runs_dir, known) if runs_dir.is_dir() else []
             return rows, totals(rows)
 
         return look_at_folder, str(runs_dir), False
@@ -102,7 +107,7 @@ def _look(arguments: argparse.Namespace) -> tuple[Look, str, bool]:
     alike = {c.run_id: digest({k: v for k, v in identity(c.config).items() if k != "seed"}) for c in plan.cells}
 
     def look_at_plan() -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        rows = [cell_row(cell.folder, known) for cell in plan.cells]
+        rows = [{**cell_row(cell.folder, known), "name": cell_name(cell.config)} for cell in plan.cells]
         whole, blocks = whole_blocks(plan, {row["run_id"]: row["state"] for row in rows})
         return rows, {**totals(rows, alike, at_once), "whole_blocks": whole, "blocks": blocks}
 
@@ -129,10 +134,10 @@ def _watch(look: Look, name: str, knows_queue: bool) -> None:
                 live.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)), refresh=True)
             elif totals["counts"] != said:
                 said = totals["counts"]
-                print("; ".join(_in_all(totals)), flush=True)
+                print("; ".join(_in_all(totals)) if rows else f"{printable(name)}: {_WAITING}", flush=True)
             if "running" in totals["counts"]:
                 quiet_since, has_run = time.monotonic(), True
-            elif not (knows_queue and any(state in totals["counts"] for state in _OPEN)):
+            elif rows and not (knows_queue and any(state in totals["counts"] for state in _OPEN)):
                 patience = 0.0 if knows_queue or not has_run else PATIENCE_SECONDS
                 if time.monotonic() - quiet_since >= patience:
                     return
@@ -146,7 +151,7 @@ def _watch(look: Look, name: str, knows_queue: bool) -> None:
 
 def _screen(name: str, rows: list[dict[str, Any]], totals: dict[str, Any], width: int, height: int) -> list[str]:
     """As much as a screen of ``height`` lines holds: all in all, what runs, what went wrong, what was done last."""
-    lines = [printable(name), *_in_all(totals)]
+    lines = [printable(name), *(_in_all(totals) if rows else [_WAITING])]
     done = sorted((row for row in rows if row["state"] == "done"), key=lambda row: str(row["finished"]), reverse=True)
     for some in (
         [row for row in rows if row["state"] == "running"],
@@ -194,18 +199,16 @@ def _lines(row: dict[str, Any], width: int | None) -> list[str]:
         tail = f"test {percent(row['test_accuracy'])}"
     else:
         tail = printable(row["error"] or (epoch if row["epoch"] else ""))
-    name = printable(row["run_id"])
+    name = printable(row["name"] or row["run_id"])
+    # With the end of its hash: that is what `poolbench logs` and `show` take.
+    end = f"  {printable(row['run_id'][-_HASH:])}" if row["name"] else ""
     if width is None:
-        return [f"{state:<12}{name:<44}  {tail}".rstrip()]
-    if row["error"] and state != "running":
-        return [f"{state:<12}{_shortened(name, width - 12)}", f"{'':<12}{tail[: width - 12]}"]
-    room = max(16, width - 12 - (len(tail) + 2 if tail else 0))
-    return [f"{state:<12}{_shortened(name, room):<{room}}  {tail}".rstrip()[:width]]
-
-
-def _shortened(name: str, room: int) -> str:
-    """``name`` without its middle where it is too long: it is known by its beginning, and by the hash at its end."""
-    return name if len(name) <= room else f"{name[: room - 7]}…{name[-6:]}"
+        return [f"{state:<12}{name:<44}{end}  {tail}".rstrip()]
+    room = max(16, width - 12 - len(end) - (len(tail) + 2 if tail else 0))
+    if tail and (len(name) > room or (row["error"] and state != "running")):  # a line of its own for each
+        room = max(16, width - 12 - len(end))
+        return [f"{state:<12}{shortened(name, room)}{end}"[:width], f"{'':<12}{tail}"[:width]]
+    return [f"{state:<12}{shortened(name, room):<{room}}{end}  {tail}".rstrip()[:width]]
 
 
 def _width() -> int | None:

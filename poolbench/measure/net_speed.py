@@ -92,7 +92,8 @@ def measure_nets(
     ``quartiles_ms``, ``rounds_ms``, ``ratio``, ``ratio_quartiles``, ``ratio_rounds``; ``images_per_second`` (forward,
     largest batch) and its ``_quartiles``; ``memory_bytes`` (peak of a training pass at the largest batch beyond what
     was in use before it; None where it cannot be read), ``forward_flops``, ``pool_flops``, ``parameters``,
-    ``pool_bytes``, each with its ``_ratio`` (None where the baseline's is 0); or ``error``.
+    ``pool_bytes``, each with its ``_ratio`` (None where the baseline's is 0, or a pool
+    says none of its own, see :func:`poolbench.measure.cost.cost`); or ``error``.
 
     Raises: ValueError when a baseline is missing or fails, or a net cannot be built.
     """
@@ -319,7 +320,8 @@ def _costs(own: dict[str, int | None], base: dict[str, int | None]) -> dict[str,
     for name in COSTS:
         value, unit = own[name], base[name]
         ratios[f"{name}_ratio"] = value / unit if value is not None and unit else None
-    return {**{name: own[name] for name in COSTS}, **ratios}
+    seen = {"seen_flops": own["seen_flops"]} if "seen_flops" in own else {}
+    return {**{name: own[name] for name in COSTS}, **ratios, **seen}
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ class Pool(nn.Module):
         return None if each is None else self.channels * height * width * each
 
     def flops_per_window(self) -> int | None:
-        """Operations for one output value. Subclasses say theirs; None: they do not, and torch's counter is asked."""
+        """Operations for one output value. Subclasses say theirs; None: they do not, and its nets are not counted."""
         return None
 
     def extra_repr(self) -> str:

@@ -61,6 +61,8 @@ FIELDS: dict[str, Field] = {
         Field("resumed", "count", measured=True),  # how often it was taken up again
         Field("mixed_environment", "truth", measured=True),
         Field("finished", "text", measured=True),  # when
+        # In place of the three numbers of operations where a pool says none of its own: without the pools that do not.
+        Field("seen_flops", "operations", column=False),
         Field("epochs", "count", column=False),  # the config has it too
     )
 }

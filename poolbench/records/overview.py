@@ -7,13 +7,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from poolbench.foreign import Unreadable, parsed_yaml, read_bytes
 from poolbench.records.files import os_reason
+from poolbench.records.labels import cell_name
 from poolbench.records.read import RecordError, read_json, read_record
 from poolbench.records.state import DAMAGED, DONE, FAILED, INTERRUPTED, NEW, RUNNING, cell_state
 
 QUEUED, SET_ASIDE, UNREADABLE = "queued", "set aside", "unreadable"
 STATES = (RUNNING, QUEUED, INTERRUPTED, FAILED, DAMAGED, UNREADABLE, SET_ASIDE, DONE)
-FIELDS = (
+FIELDS = (  # beside run_id, name, state and folder
     *("epoch", "epochs", "share_done", "train_accuracy", "seconds_left", "test_accuracy", "error"),
     *("images_per_second", "cell_seconds", "finished", "host"),
 )
@@ -84,8 +86,17 @@ def _done(folder: Path, result: Mapping[str, Any]) -> Row:
 
 
 def _row(folder: Path, state: str, values: Mapping[str, Any] | None = None) -> Row:
-    row = {"run_id": folder.name, "state": state, "folder": str(folder)}
+    row = {"run_id": folder.name, "name": _name(folder), "state": state, "folder": str(folder)}
     return {**row, **{name: (values or {}).get(name) for name in FIELDS}}
+
+
+def _name(folder: Path) -> str | None:
+    """What the cell in ``folder`` is called where people read it; None where its config does not tell."""
+    try:
+        config = parsed_yaml(read_bytes(folder / "config.yaml", inside=folder))
+        return cell_name(config)
+    except (OSError, Unreadable, KeyError, TypeError, AttributeError):
+        return None  # it has just begun, or it is broken
 
 
 def totals(rows: Iterable[Row], kinds: Mapping[str, str] | None = None, at_once: int = 1) -> dict[str, Any]:

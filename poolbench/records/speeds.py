@@ -61,10 +61,12 @@ def net_of(config: Mapping[str, Any], numbers: Mapping[str, Any]) -> str | None:
 
     Args:
         config: completed; its ``trainer`` may hold less.
-        numbers: of the result, with ``parameters`` and ``forward_flops`` of one image.
+        numbers: of the result, with ``parameters`` and ``forward_flops`` of one image, or ``seen_flops`` where a
+            pool says none.
     Returns: None where these are not known.
     """
-    counts = [numbers.get(name) for name in ("parameters", "forward_flops")]
+    flops = numbers.get("forward_flops")
+    counts = [numbers.get("parameters"), numbers.get("seen_flops") if flops is None else flops]
     if None in counts:
         return None
     trainer = {**DEFAULTS, **config["trainer"]}

@@ -25,6 +25,7 @@ from poolbench.report.curves import curves_figure
 from poolbench.report.drawings import MEMORY, Drawing, bring_up_to_date, compared_before
 from poolbench.report.factor import about, counted_arms, named
 from poolbench.report.images import by_class, image_notes
+from poolbench.report.latex import latex
 from poolbench.report.notes import RULE, notes, spans
 from poolbench.report.over_nets import over_all_nets
 from poolbench.report.page import Page, write_page
@@ -32,7 +33,7 @@ from poolbench.report.probes import by_probe, probe_sections
 from poolbench.report.samples import by_samples, in_order, over_samples, samples_section
 from poolbench.report.speeds import with_times
 from poolbench.report.summary import by, check_baseline, finished, plain, summarise, usual_baselines
-from poolbench.report.tables import latex, markdown, print_summary
+from poolbench.report.tables import markdown, print_summary
 from poolbench.report.tuned import left_out, tuned_notes
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Report:
             :mod:`poolbench.records.compared`; pools: group -> its pool, where that is no arm.
         trials: cells that are in no table, since they did not read the test set, as those of a search.
         problems: records that could not be read; no_speeds: files of times of nets that could not.
+        columns: of the tables for people, names of :data:`poolbench.report.tables.COLUMNS`; empty for the usual ones.
         output: the folder written to; None where nothing was written.
         replaced: what the report compared that was there before, where it was something else.
         files: everything the report consists of, in the order of writing; figures that were up to date are among them.
@@ -88,6 +90,7 @@ class Report:
     trials: int = 0
     problems: list[Problem] = field(default_factory=list)
     no_speeds: list[Problem] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
     output: Path | None = None
     replaced: str = ""
     files: list[Path] = field(default_factory=list)
@@ -111,7 +114,8 @@ class Report:
 
         if console is None:
             console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH)
-        print_summary(self.groups, about(RULE, self.factor), console, self.over, factor_words(self.factor))
+        rule, words = about(RULE, self.factor), factor_words(self.factor)
+        print_summary(self.groups, rule, console, self.over, words, self.columns)
         if self.trials:
             console.print(Text(left_out(self.trials)))
         if self.replaced:
@@ -241,23 +245,24 @@ def write_made(
         files += _where_any(output, {f"{name}.csv": named(table, factor, pools) for name, table in tables.items()})
     sections = samples_section(more["samples"]) + probe_sections(more["probes"])
     sections += f"\n{left_out(trials)}\n" if trials else ""
+    before = compared_before(output)
+    replaced = before if before != factor_words(factor) else ""
+    all_drawings = [*drawings, *report.drawings]
+    figures, drawn = bring_up_to_date(output, all_drawings, plots.endings("pdf" in formats), factor_words(factor))
     if "md" in formats:
         files.append(output / "summary.md")
-        text = markdown(report.groups, about(RULE, factor), len(report.problems), over, factor_words(factor))
-        write_text(files[-1], text + sections)
+        words, shown = factor_words(factor), {f"{one.name}.png": one.title for one in all_drawings}
+        shown = {path.name: shown[path.name] for path in figures if path.name in shown}
+        rule = f"{about(RULE, factor)}\n{sections}".rstrip("\n")
+        write_text(files[-1], markdown(report.groups, rule, len(report.problems), over, words, report.columns, shown))
     if "csv" in formats:
         files += _where_any(output, {f"{name}.csv": named(table, factor, pools) for name, table in more.items()})
     if "latex" in formats:
         files.append(output / "summary.tex")
-        write_text(files[-1], latex(report.groups, factor_words(factor)))
+        write_text(files[-1], latex(report.groups, factor_words(factor), report.columns))
     if archive:
         files.append(output / "records.jsonl")
         write_archive(report.records, files[-1])
-    before = compared_before(output)
-    replaced = before if before != factor_words(factor) else ""
-    figures, drawn = bring_up_to_date(
-        output, [*drawings, *report.drawings], plots.endings("pdf" in formats), factor_words(factor)
-    )
     files += [*figures, output / MEMORY]
     files += [write_page(report, output, page)] if "html" in formats and report.groups else []
     return replace(report, output=output, files=files, drawn=drawn, replaced=replaced)

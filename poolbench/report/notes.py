@@ -39,6 +39,7 @@ def notes(cells: list[Row], rows: list[Row], baseline: Baseline) -> list[str]:
         *_pairing(rows, baseline),
         *_alike(done, rows),
         *_few(rows),
+        *_uncounted(done),
         *_missing(cells, done),
         *_environments(done, rows),
     ]
@@ -63,6 +64,14 @@ def _budget(done: list[Row]) -> list[str]:
     parts += [f"{first['optimizer']} with {first['schedule']}"]
     parts.append(f"{_range(done, 'train_flops', '{:.3g}')} training FLOPs a cell")
     return [f"Budget: {', '.join(parts)}. Test set: {_range(done, 'test_samples', '{:,.0f}')} images, read once."]
+
+
+def _uncounted(done: list[Row]) -> list[str]:
+    pools = dict.fromkeys(cell["pool"] for cell in done if cell["forward_flops"] is None and cell["parameters"])
+    if not pools:
+        return []
+    says, its = ("says", "its") if len(pools) == 1 else ("say", "their")
+    return [f"FLOPs not counted of {', '.join(pools)}, which {says} none of {its} own by flops(size)."]
 
 
 def _thin(done: list[Row]) -> list[str]:

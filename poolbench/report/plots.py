@@ -5,6 +5,7 @@ Axes of accuracy do not start at 0, because points and lines, unlike bars, claim
 """
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ _MOST_LABELS = 10  # more pools than this are named in a legend instead of besid
 _LEAST_POINTS = 0.5  # that an axis of accuracies shows
 _LEAST_RATIOS = (0.8, 1.25)  # that an axis of ratios shows: a percent must not fill the panel
 _LOGARITHMIC = 5.0  # an axis of ratios is where the largest is more than so many times the smallest
+_NOTE_WIDTH = 64  # letters of a line under a panel
 _DASHED = {"color": "#999999", "lw": 1, "ls": (0, (4, 3)), "zorder": 2}
 _BAR = {"lw": 1.4, "alpha": 0.7, "zorder": 3}
 
@@ -192,6 +194,8 @@ def _costs(rows: pd.DataFrame) -> dict[str, list[tuple[float, float, float]]]:
             text = f"forward FLOPs with pooling, baseline = 1 ({unit / 1e6:.3g}M per image)"
         else:
             unit, text = 1e6, "forward MFLOPs per image, pooling counted"
+        if uncounted := list(rows["pool"][flops.isna()]):
+            text = "\n".join([text, *textwrap.wrap(f"not counted, so not drawn: {', '.join(uncounted)}", _NOTE_WIDTH)])
         found[text] = [(float("nan"), value / unit, float("nan")) for value in flops]
     if rows["train_time_ratio"].notna().any():
         times = rows[[f"train_time_ratio{end}" for end in ("_low", "", "_high")]]

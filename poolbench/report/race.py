@@ -12,7 +12,7 @@ from poolbench.records.files import write_text
 from poolbench.report.canvas import GREY, drawing, fitted, mark, measuring, new_figure, wrapped
 from poolbench.report.colours import styles
 from poolbench.report.drawings import Drawing, bring_up_to_date
-from poolbench.report.tables import DASH, plain_markdown, plus_minus
+from poolbench.report.tables import DASH, NOT_COUNTED, plain_markdown, plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,10 +55,15 @@ def texts(row: Row) -> tuple[str, ...]:
         behind(row),
         plus_minus(row, "validation_accuracy"),
         plus_minus(row, "test_accuracy"),
-        DASH if row["forward_flops"] is None else f"{row['forward_flops'] / 1e6:.3g}",
+        _flops(row) if row["forward_flops"] is None else f"{row['forward_flops'] / 1e6:.3g}",
         DASH if row["parameters"] is None else f"{row['parameters']:,}",
         str(row["cells"]),
     )
+
+
+def _flops(row: Row) -> str:
+    """Of an arm whose net has no count: nothing, or that its pool says none."""
+    return DASH if row["parameters"] is None else NOT_COUNTED
 
 
 def ended(row: Row) -> str:

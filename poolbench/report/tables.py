@@ -1,4 +1,4 @@
-"""The summary for people: a table on the terminal, Markdown and LaTeX. The numbers themselves come from `summary`."""
+"""The summary for people: a table on the terminal, and Markdown. The numbers themselves come from `summary`."""
 
 import math
 import re
@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from poolbench.messages import counted
-from poolbench.records.fields import costs
+from poolbench.records.fields import Field, costs
+from poolbench.registry import nearest
 from poolbench.statistics.comparisons import CANNOT_TELL, HIGHER, LOWER
 from poolbench.statistics.nets import LEAST_TO_PREDICT
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DASH = "–"
+DASH, NOT_COUNTED = "–", "not counted"
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,16 @@ TESTS = (
     Column("diff. loss", lambda row: _loss_difference(row)),
     Column("by loss", lambda row: _BY_LOSS.get(row["loss_verdict"], DASH), numeric=False),
 )
-COST = tuple(
-    Column(field.title, lambda row, field=field: _number(row[field.name], field.form, field.per))
-    for field in costs()
-    if field.title
-)
+COST = tuple(Column(field.title, lambda row, field=field: _cost(row, field)) for field in costs() if field.title)
 TIMES = {  # column of the summary -> of a table in which some row has it
     f"{kind}_time_ratio": Column(f"{kind} time x", lambda row, kind=kind: _multiple(row, f"{kind}_time_ratio"))
     for kind in ("train", "forward")
+}
+COLUMNS = {  # that may be asked for, by name
+    **dict(zip(("pool", "seeds", "accuracy", "difference", "verdict", "best", "gap"), ACCURACY, strict=True)),
+    **dict(zip(("blocks", "p", "loss", "loss_difference", "by_loss"), TESTS, strict=True)),
+    **dict(zip(("parameters", "flops"), COST, strict=True)),
+    **dict(zip(("train_time", "forward_time"), TIMES.values(), strict=True)),
 }
 OVER_NETS = (
     ACCURACY[0],
@@ -87,8 +91,8 @@ OVER_RULE = (
     "spread, Hartung and Knapp's interval). In another net: where the true difference of a net not tried should lie "
     f"(95 %), from {LEAST_TO_PREDICT} nets on. Verdicts and best? go by how pools differ from net to net."
 )
-_LATEX = {letter: f"\\{letter}" for letter in "%&_#{}$"}
-_LATEX |= {"\\": r"\textbackslash ", "^": r"\textasciicircum ", "~": r"\textasciitilde ", "±": r"$\pm$", DASH: "--"}
+FIGURES = "## Figures"
+_NO_BREAK = "\u00a0"
 _WIDE, _WIDER = 112, 180  # Below, the costs stand in a table of their own; from the second on, the tests have room.
 _TIME = 12  # that a column of times takes on top
 
@@ -109,12 +113,14 @@ def print_summary(
     console: "Console",
     over: pd.DataFrame | None = None,
     factor: str = "pool",
+    columns: Sequence[str] = (),
 ) -> None:
     """Print each group's rows and notes to ``console``, as one table or two, whichever its width allows.
 
     Args:
         over: rows over all nets, a table each for ``tuned``.
-        factor: what is compared, the title of the first column.
+        factor: what is compared, the title of the column of arms.
+        columns: names of :data:`COLUMNS`, in their order; without, as many as there is room for.
     """
     from rich.table import Table
     from rich.text import Text
@@ -122,12 +128,14 @@ def print_summary(
     for rows, notes in groups:
         console.print(Text(title(rows), style="bold"))
         costs, room = _costs(rows), console.width - _TIME * len(_times(rows))
-        if room >= _WIDE:
+        if columns:
+            parts = [chosen_columns(rows, columns)]
+        elif room >= _WIDE:
             parts = [(*ACCURACY, *(TESTS if room >= _WIDER else ()), *costs)]
         else:
             parts = [ACCURACY, (ACCURACY[0], *costs)]
-        for columns in parts:
-            console.print(_table(rows, columns, factor))
+        for shown in parts:
+            console.print(_table(rows, shown, factor))
         listed = Table.grid(padding=(0, 1))
         for note in notes:
             listed.add_row("*", Text(note))
@@ -140,6 +148,23 @@ def print_summary(
         console.print(Text(OVER_RULE))
         console.print()
     console.print(Text(rule))
+
+
+def chosen_columns(rows: pd.DataFrame, columns: Sequence[str] = ()) -> tuple[Column, ...]:
+    """The columns of these names, in this order; without names those that a page has room for."""
+    return tuple(COLUMNS[name] for name in columns) if columns else (*ACCURACY, *_costs(rows))
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """The names in ``pool,seeds,accuracy``. Raises: ValueError naming those that there are."""
+    names = tuple(part.strip() for part in text.split(","))
+    for place, name in enumerate(names):
+        if name not in COLUMNS:
+            there = f"There are: {', '.join(COLUMNS)}"
+            raise ValueError(f"there is no column {name!r}.{nearest(name, list(COLUMNS))} {there}")
+        if name in names[:place]:
+            raise ValueError(f"the column {name!r} is named twice")
+    return names
 
 
 def _times(rows: pd.DataFrame) -> list[Column]:
@@ -173,19 +198,23 @@ def markdown(
     problems: int = 0,
     over: pd.DataFrame | None = None,
     factor: str = "pool",
+    columns: Sequence[str] = (),
+    figures: Mapping[str, str] | None = None,
 ) -> str:
     """All groups as Markdown: a heading, a table and notes each.
 
     Args:
         problems: how many records were not readable; over: rows over all nets, which come first.
-        factor: what is compared, the title of the first column.
+        factor: what is compared, the title of the column of arms.
+        columns: names of :data:`COLUMNS`, in their order; all without.
+        figures: file beside the text -> what it shows; they come last.
     """
     lines = ["# Summary", ""]
     for rows in _by_view(over):
         lines += [f"## {over_title(rows)}", "", *_markdown_table(rows, OVER_NETS, factor), ""]
     lines += [OVER_RULE, ""] if _by_view(over) else []
     for rows, notes in groups:
-        shown = (*ACCURACY, *TESTS, *_costs(rows))
+        shown = chosen_columns(rows, columns) if columns else (*ACCURACY, *TESTS, *_costs(rows))
         lines += [f"## {plain_markdown(title(rows))}", "", *_markdown_table(rows, shown, factor)]
         lines += ["", *(f"- {plain_markdown(note)}" for note in notes), ""]
     if problems:
@@ -193,7 +222,13 @@ def markdown(
             f"**{counted(problems, 'record')} could not be read and {'is' if problems == 1 else 'are'} left out.**",
             "",
         ]
-    return "\n".join([*lines, rule, ""])
+    shown = [line for file, text in (figures or {}).items() for line in (f"![{_alt(text)}]({quote(file)})", "")]
+    return "\n".join([*lines, rule, "", *([FIGURES, "", *shown] if shown else [])])
+
+
+def _alt(text: str) -> str:
+    """What a picture shows, in a line; a bracket would end it."""
+    return plain_markdown(text.replace("\n", ": ").translate({ord("["): "(", ord("]"): ")"}))
 
 
 def _by_view(over: pd.DataFrame | None) -> list[pd.DataFrame]:
@@ -205,9 +240,14 @@ def _markdown_table(rows: pd.DataFrame, columns: Sequence[Column], factor: str) 
     lines = [f"| {' | '.join(column_title(column, factor) for column in columns)} |"]
     lines.append(f"|{'|'.join('---:' if column.numeric else '---' for column in columns)}|")
     for row in rows.to_dict("records"):
-        texts = (plain_markdown(column.text(row)).replace("|", "\\|") for column in columns)
+        texts = (_unbroken(plain_markdown(column.text(row)).replace("|", "\\|")) for column in columns)
         lines.append(f"| {' | '.join(texts)} |")
     return lines
+
+
+def _unbroken(text: str) -> str:
+    """``text`` in which a number and its margin stay in one line."""
+    return text.replace(" ± ", f"{_NO_BREAK}±{_NO_BREAK}")
 
 
 def plain_markdown(text: str) -> str:
@@ -216,23 +256,6 @@ def plain_markdown(text: str) -> str:
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
     return re.sub(r"\](?=[(\[:])", r"\\]", text)
-
-
-def latex(groups: Iterable[tuple[pd.DataFrame, list[str]]], factor: str = "pool") -> str:
-    """One ``tabular`` per group (package booktabs), without the notes."""
-    lines = []
-    for rows, _ in groups:
-        columns = (*ACCURACY, *_costs(rows))
-        lines += [f"% {title(rows)}", rf"\begin{{tabular}}{{{''.join('r' if c.numeric else 'l' for c in columns)}}}"]
-        lines += [
-            r"\toprule",
-            " & ".join(_escaped(column_title(column, factor)) for column in columns) + r" \\",
-            r"\midrule",
-        ]
-        for row in rows.to_dict("records"):
-            lines.append(" & ".join(_escaped(column.text(row)) for column in columns) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}", ""]
-    return "\n".join(lines)
 
 
 def column_title(column: Column, factor: str) -> str:
@@ -271,8 +294,11 @@ def _span(low: float, high: float) -> str:
     return DASH if _absent(low) else f"{100 * low:+.2f} to {100 * high:+.2f}"
 
 
-def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+def _cost(row: Mapping[str, Any], field: Field) -> str:
+    """Of finished cells whose pool says no operations of its own the net's are not counted: no number is too small."""
+    if field.kind == "operations" and row["seeds"] and _absent(row[field.name]):
+        return NOT_COUNTED
+    return _number(row[field.name], field.form, field.per)
 
 
 def _number(value: float, form: str, per: float = 1) -> str:

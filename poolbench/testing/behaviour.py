@@ -95,7 +95,7 @@ def flops(make: Maker) -> None:
     """Its ``flops(size)`` is a whole number that grows with the area and the channels."""
     pool = new(make)
     if not hasattr(pool, "flops") or pool.flops((16, 16)) is None:
-        raise Skipped("it says no flops(size): the cost report counts what torch's counter sees in it")
+        raise Skipped("it says no flops(size): the FLOPs of nets with it are not counted")
     small, large, more = pool.flops((16, 16)), pool.flops((32, 16)), new(make, channels=8).flops((16, 16))
     if not isinstance(small, int) or small < 0:
         raise Failed(f"flops((16, 16)) must be a whole number of at least 0, got {small!r}")

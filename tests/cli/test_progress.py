@@ -1,8 +1,12 @@
 """What a sweep shows while it runs, where it cannot redraw the terminal: a line an epoch, a line a finished cell."""
 
-import pytest
+import io
+import re
 
-from poolbench.cli.progress import SweepProgress
+import pytest
+from rich.console import Console
+
+from poolbench.cli.progress import SweepProgress, Terminal
 from poolbench.records.files import write_json
 from poolbench.sweep.plan import make_plan
 
@@ -28,7 +32,7 @@ def test_a_finished_epoch_is_told_once_with_the_time_left(shown, capsys):
     assert capsys.readouterr().out == ""
     status(shown, cell, 1.25)
     line = capsys.readouterr().out
-    assert line.startswith(f"[0/2] {cell.run_id}")
+    assert line.startswith("[0/2] max, seed 0, convnet, shapes  epoch")
     assert "epoch 1/4" in " ".join(line.split())
     assert "train 25.0 %" in " ".join(line.split())
     assert "left in all" in " ".join(line.split())
@@ -43,8 +47,29 @@ def test_a_cell_that_ends_is_counted(shown, capsys):
     shown.ended(first, "done", "")
     shown.ended(second, "failed", "no luck")
     text = " ".join(capsys.readouterr().out.split())
-    assert f"[1/2] {first.run_id} done" in text
-    assert f"[2/2] {second.run_id} failed: no luck" in text
+    assert "[1/2] max, seed 0, convnet, shapes done" in text
+    assert "[2/2] average, seed 0, convnet, shapes failed: no luck" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_shows_a_cell_in_a_line_with_its_seed(width):
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    screen = Terminal(console)
+    name = "strided_conv(kernel_size=2,norm=false,activation=false), seed 17, convnet(25-46,depths=2-2), shapes"
+    with screen:
+        screen.table("3 of 6 done", [(name, "12.5/20", "98.7 %", "12345", "1:02:03")])
+        text = console.file.getvalue()
+    assert ", seed 17" in text
+    assert "1:02:03" in text
+    assert max(len(line) for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()) <= width
+
+
+def test_cells_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(["pool=max", "optimizer.lr=0.1,0.2"])
+    names = SweepProgress(plan, done=0).names
+    assert len(set(names.values())) == 2
+    assert all(name.startswith("max, seed 0, convnet, shapes, ") for name in names.values())
 
 
 def test_time_left_is_reckoned_by_work_and_by_that_of_this_session(shown, capsys, monkeypatch):

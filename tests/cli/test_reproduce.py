@@ -117,6 +117,38 @@ def test_what_is_published_is_not_trained_again_and_says_the_same(place, capsys)
     assert "chance to decide with 3 seeds" in planned
 
 
+def test_all_as_declared_judges_what_is_published_in_part_and_trains_nothing(place, capsys):
+    assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0
+    shutil.rmtree("runs")
+    capsys.readouterr()
+    for words in ([], ["report_dir=elsewhere"]):
+        assert main(["reproduce", "all", *words]) == 0
+        said = capsys.readouterr().out
+        assert "4 of 6 cells published or done, none is trained now: poolbench reproduce 1999_ours trains" in said
+        assert "verdict " in said
+        assert not (place / "runs").exists()
+    assert main(["reproduce", "all", "seeds=4"]) == 0  # other cells than those declared: they are asked for
+    assert len(results(place)) == 4
+
+
+def test_of_all_an_experiment_without_published_records_is_trained(place, capsys):
+    assert main(["reproduce", "all"]) == 0
+    assert len(results(place)) == 6
+
+
+def test_published_records_are_found_beside_experiments_of_ones_own(place, capsys):
+    assert main(["report", "--published", "2012_overlapping", "--output", "own", "--format", "csv"]) == 0  # ours
+    pools = set(pd.read_csv("own/summary.csv")["pool"])
+    assert "overlapping" in pools
+    assert main(["reproduce", "1999_ours", "--publish"]) == 0
+    capsys.readouterr()
+    assert main(["report", "--published", "all", "--output", "own", "--format", "csv"]) == 0
+    assert set(pd.read_csv("own/summary.csv")["pool"]) == {"average", "max"}
+    assert main(["report", "--published", "1999_our"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing is published of '1999_our'. Did you mean 1999_ours" in said.replace("'1999_ours'", "1999_ours")
+
+
 def test_times_of_nets_beside_what_is_published_stand_in_the_tables(place, monkeypatch, capsys):
     monkeypatch.setattr("poolbench.measure.net_speed.resident_growth", lambda net, setting: None)
     assert main(["reproduce", "1999_ours", "seeds=2", "--publish"]) == 0

@@ -35,7 +35,12 @@ def test_a_folder_is_listed_with_reasons_and_totals(runs, capsys):
     assert main(["status"]) == 0
     text = capsys.readouterr().out
     assert "\x1b" not in text
-    for words in ("epoch 2.2/8  train 50.0 %  1,234/s  1:40 left", "failed      average-s0", "it broke", "set aside"):
+    for words in (
+        "epoch 2.2/8  train 50.0 %  1,234/s  1:40 left",
+        "failed      average, seed 0",
+        "it broke",
+        "set aside",
+    ):
         assert words in text, words
     assert "4 cells: 1 running, 1 interrupted, 1 failed, 1 set aside, 1 done" in text
     assert "about 1:40 left" in text
@@ -47,9 +52,9 @@ def test_a_terminal_gets_lines_of_its_width(runs, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     (line,) = [line for line in lines if line.startswith("running")]
-    assert "lp-convnet" in line
+    assert line.startswith("running     lp, seed 1, convnet, cifar10")
     assert "abcdef" in line  # the hash tells cells apart
-    assert "1:40 left" in line
+    assert "1:40 left" in lines[lines.index(line) + 1]  # beside the name there is no room
 
 
 def test_scripts_get_a_list_of_cells_or_the_totals(runs, capsys):
@@ -58,7 +63,7 @@ def test_scripts_get_a_list_of_cells_or_the_totals(runs, capsys):
     keys = (
         "run_id state folder epoch epochs share_done train_accuracy seconds_left test_accuracy error images_per_second"
     )
-    assert all(set(row) == {*keys.split(), "cell_seconds", "finished", "host"} for row in rows)
+    assert all(set(row) == {*keys.split(), "name", "cell_seconds", "finished", "host"} for row in rows)
     assert {row["state"] for row in rows} == {"done", "failed", "running", "interrupted", "set aside"}
     assert main(["status", "--json", "--totals"]) == 0
     totals = json.loads(capsys.readouterr().out)
@@ -96,6 +101,37 @@ def test_a_sweep_shows_exactly_its_cells_with_those_not_begun(tmp_path, monkeypa
 def test_what_cannot_be_looked_at_is_said(runs, words, message, capsys):
     assert main(["status", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_no_line_is_wider_than_a_terminal_and_no_seed_is_cut_off(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(status, "_width", lambda: 80)
+    pool = "strided_conv(kernel_size=2,norm=false,activation=false,padding=1,bias=false)"
+    for seed in (0, 12):
+        config = make_config(pool, seed, run_id=f"strided-s{seed}-{seed:010}", names__model="convnet(widths=[25,46])")
+        write_cell(tmp_path / "runs", config, state="done" if seed else "failed")
+    assert main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for seed in (0, 12):
+        assert sum(f", seed {seed}" in line and f"{seed:06}" in line for line in lines) == 1
+
+
+def test_watching_waits_for_the_first_cell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            (tmp_path / "runs").mkdir()
+        if len(looks) == 6:
+            make_runs(tmp_path / "runs", ["max"], 1)
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    assert main(["status", "--watch"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "runs: waiting for the first cell"
+    assert len(looks) == 6
 
 
 def finish(runs):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from poolbench import create_model, create_pool
-from poolbench.measure.cost import cost
+from poolbench.measure.cost import cost, seen_flops
 from poolbench.models.sites import is_site
 from poolbench.pooling import POOLS
 
@@ -57,15 +57,21 @@ class Convolution(nn.Module):
         return F.max_pool2d(self.conv(F.pad(x, (0, 1, 0, 1))), 1)
 
 
-def test_a_pool_without_a_formula_counts_as_a_counter_sees_it():
+def test_a_net_with_a_pool_without_a_formula_is_not_counted_and_what_is_seen_is_told_apart():
     nothing = cost(make(pool=lambda channels: nn.MaxPool2d(2)), (16, 16))
-    head = 6 * 4 * 4
-    assert nothing["pool_flops"] == head
     seen = cost(make(pool=Convolution), (16, 16))
+    for costs in (nothing, seen):  # else the first would look cheaper than max
+        assert (costs["forward_flops"], costs["pool_flops"]) == (None, None)
     filters = 2 * 4 * 4 * 4 * 8 * 8 + 2 * 4 * 6 * 6 * 4 * 4
-    assert seen["pool_flops"] == filters + head
-    assert seen["forward_flops"] == nothing["forward_flops"] + filters
+    assert seen_flops(seen) == seen_flops(nothing) + filters
+    assert seen_flops(nothing) < seen_flops(cost(make(), (16, 16)))
     assert seen["parameters"] == nothing["parameters"] + 4 * (4 * 4 + 6 * 6)
+
+
+def test_one_pool_without_a_formula_among_others_is_enough():
+    mixed = cost(make(pool=["max", lambda channels: nn.MaxPool2d(2)]), (16, 16))
+    assert mixed["forward_flops"] is None
+    assert set(cost(make(), (16, 16))) == {"parameters", "forward_flops", "pool_flops"}
 
 
 def test_a_head_without_a_formula_counts_as_a_counter_sees_it():

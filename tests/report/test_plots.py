@@ -302,3 +302,13 @@ def test_errors_stand_on_a_log_axis_with_ticks(accuracies):
 
 def test_without_times_there_is_no_panel_of_times():
     assert len(spent_figure(_spent([0.5, 0.8], np.nan), "title").axes) == 1
+
+
+def test_pools_that_are_not_counted_are_named_under_the_axis_and_not_drawn(tables):
+    rows = tables[0].copy()
+    gone = rows["pool"].iloc[-1]
+    rows.loc[rows["pool"] == gone, "forward_flops"] = None
+    axes = cost_figure(rows, "title").axes[0]
+    assert f"not counted, so not drawn: {gone}" in axes.get_xlabel()
+    assert gone not in {text.get_text() for text in axes.texts}
+    assert "not counted" not in cost_figure(tables[0], "title").axes[0].get_xlabel()

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,12 @@ def test_groups_have_their_own_figures_and_share_the_summary(work):
     assert {path.name for path in report.files if path.suffix == ".png"} == {
         f"{name}-{model}.png" for name in ("accuracy", "curves", "cost") for model in ("convnet", "resnet")
     }
-    assert (work / "out" / "summary.md").read_text().count("\n## ") == 2
+    text = (work / "out" / "summary.md").read_text()
+    tables, shown = text.split("\n## Figures\n")
+    assert tables.count("\n## ") == 2
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", shown)
+    assert pictures == [path.name for path in report.files if path.suffix == ".png"]
+    assert all((work / "out" / picture).is_file() for picture in pictures)
     # The old figure would lie beside a table that it does not match; one that somebody changed is theirs.
     assert not (work / "out" / "accuracy.png").exists()
     assert (work / "out" / "curves.svg").read_text() == "edited by hand"

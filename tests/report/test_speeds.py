@@ -7,7 +7,8 @@ import pytest
 
 from poolbench.cli.main import main
 from poolbench.report import write_report
-from poolbench.report.tables import latex, markdown
+from poolbench.report.latex import latex
+from poolbench.report.tables import markdown
 from tests.report.synthetic import make_config, make_runs, speeds_of, write_cell
 
 TIMES = {  # milliseconds by round: the machine does much else, to all of them alike

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pandas as pd
 import pytest
@@ -6,8 +7,9 @@ from rich.console import Console
 
 from poolbench.records.collect import collect
 from poolbench.records.read import read_records
+from poolbench.report.latex import latex
 from poolbench.report.summary import summarise
-from poolbench.report.tables import latex, markdown, p_value, plus_minus, print_summary
+from poolbench.report.tables import markdown, p_value, parse_columns, plus_minus, print_summary
 from tests.report.synthetic import POOLS, make_config, make_runs, write_cell
 
 
@@ -103,4 +105,53 @@ def test_a_lower_loss_is_better_and_what_may_be_the_best_is_said(rows):
     by_loss, best, margin = ([row[head.index(name)] for row in table] for name in ("by loss", "best?", "diff. loss"))
     assert by_loss[:4] == ["better", "worse", "cannot tell", "–"]
     assert best[:3] == ["maybe", "no", "–"]
-    assert margin[0] == "-0.0125 ± 0.0026"  # rounded up
+    assert margin[0].replace("\u00a0", " ") == "-0.0125 ± 0.0026"  # rounded up
+
+
+@pytest.mark.parametrize("width", [80, 100, 112, 120, 160, 180])
+def test_what_is_not_counted_is_said_and_every_line_still_fits(rows, width):
+    own = rows.assign(forward_flops=rows["forward_flops"].where(rows["pool"] != rows["pool"].iloc[-1]))
+    text = _printed(own, width)
+    assert text.count("not counted") == 1
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert "not counted" in latex([(own, [])])
+    assert "| not counted |" in markdown([(own, [])], "the rule")
+    assert "not counted" not in markdown([(rows, [])], "the rule")
+
+
+def test_columns_are_chosen_and_ordered_alike_everywhere(rows):
+    console = Console(file=io.StringIO(), width=80)
+    print_summary([(rows, [])], "the rule", console, columns=("seeds", "pool", "accuracy"))
+    head = next(line for line in console.file.getvalue().splitlines() if "seeds" in line)
+    assert head.split() == ["seeds", "pool", "test", "acc.", "%"]
+    text = markdown([(rows, [])], "the rule", columns=("seeds", "pool", "accuracy"))
+    assert "| seeds | pool | test acc. % |\n|---:|---|---:|" in text
+    assert parse_columns("seeds, pool") == ("seeds", "pool")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pool,acuracy", "no column 'acuracy'. Did you mean 'accuracy'"),
+        ("pool,pool", "twice"),
+        ("", "There are: pool,"),
+    ],
+)
+def test_a_column_that_is_not_there_is_said_with_those_that_are(text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_columns(text)
+
+
+def test_a_number_and_its_margin_do_not_part_in_markdown_and_a_terminal_has_plain_spaces(rows):
+    text = markdown([(rows, [])], "the rule")
+    for row in rows.to_dict("records"):
+        assert plus_minus(row, "test_accuracy").replace(" ", "\u00a0") in text
+    assert " ± " not in text
+    assert "\u00a0" not in _printed(rows, 120)
+
+
+def test_figures_come_last_and_a_title_cannot_end_its_text(rows):
+    text = markdown([(rows, [])], "the rule", figures={"a b.png": "One](x) [and\ntwo"})
+    assert text.endswith("the rule\n\n## Figures\n\n![One)(x) (and: two](a%20b.png)\n")
+    assert "## Figures" not in markdown([(rows, [])], "the rule")

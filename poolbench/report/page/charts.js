@@ -88,7 +88,9 @@ function pareto(rows) {
     { mark: { type: "point", filled: true, size: 100, opacity: 1 }, encoding: { x, y, color, shape, tooltip } }];
   if (!several) layer.unshift({ transform: [{ filter: "datum.front" }], mark: { type: "line", interpolate: "step-after", opacity: 0.5, strokeDash: [4, 3] }, encoding: { x, y, order: { field: "x" } } });
   if (few) layer.push({ mark: { type: "text", align: "left", dx: 8, dy: -7, fontSize: 12 }, encoding: { x, y, text: { field: "arm" }, color } });
-  return { title: several ? "Difference to the control against cost" : "Accuracy against cost; dashed: no other is both cheaper and better", values,
+  const uncounted = cost === COSTS.forward_flops ? armsOf(rows.filter((row) => cost.value(row) === null && row.test_accuracy[0] !== null)) : [];
+  const without = uncounted.length ? `; not counted, so not drawn: ${uncounted.join(", ")}` : "";
+  return { title: (several ? "Difference to the control against cost" : "Accuracy against cost; dashed: no other is both cheaper and better") + without, values,
     choose: { name: "cost", label: "cost", options: Object.entries(COSTS).filter(([, one]) => rows.some((row) => one.value(row) !== null)).map(([id, one]) => [id, one.title]) },
     spec: { width: width(), height: 380, layer } };
 }
