@@ -4,7 +4,8 @@
 # make test-all everything: all variants in all checks, examples drawn anew, every net of the grid for a step, and what
 #               touches Hydra on its newest pre-release; half an hour, before a change of what it covers is called done
 # make lint     style
-# make results  redraw every table and figure of results/ and README from the committed records
+# make results  redraw every table and figure of results/, README and docs/results.md from the committed records
+# make site     build the documentation into site/, without a warning and without the network (make test does too)
 # make docs     write docs/pools.md (with pictures), heads.md and models.md anew from docstrings and measurements
 #
 # PYTHON=python3.12     the interpreter to build the environment with (3.11 or newer)
@@ -22,7 +23,7 @@ ON_HYDRA := tests/test_configuration.py tests/sweep/test_grammar.py tests/sweep/
 # Else every process of the tests compiles all sources anew, where somebody has set it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-all lint results docs clean
+.PHONY: demo test test-all lint results docs site clean
 
 demo: $(INSTALLED)
 	$(BIN)/poolbench sweep sweep=demo
@@ -45,6 +46,9 @@ results: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python scripts/refresh_docs.py
+
+site: $(INSTALLED)
+	$(BIN)/python -m mkdocs build --strict
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python of 3.11 or newer found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -70,4 +74,4 @@ $(HYDRA_NEXT)/.installed: $(INSTALLED)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build site

@@ -70,5 +70,5 @@ def test_the_page_has_what_the_script_measures():
     lines = measured({path: [record for record in read_records(path)[0] if _counts(record)] for path in paths})
     page = (ROOT / "docs/power.md").read_text()
     assert "\n".join(lines) in page
-    readme = (ROOT / "README.md").read_text()
-    assert f"variance is {number(lines, 'variance of a difference'):.2f} of that without pairs" in readme
+    protocol = (ROOT / "docs/protocol.md").read_text()
+    assert f"variance is {number(lines, 'variance of a difference'):.2f} of that without pairs" in protocol

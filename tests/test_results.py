@@ -15,14 +15,21 @@ ARCHIVES = sorted((ROOT / "results").glob("*/records.jsonl"))
 
 
 def published(root: Path) -> dict[str, bytes]:
-    pages = [root / "README.md", *root.glob("experiments/*/README.md"), *root.glob("results/**/*")]
+    pages = [
+        root / "README.md",
+        *root.glob("docs/*.md"),
+        *root.glob("experiments/*/README.md"),
+        *root.glob("results/**/*"),
+    ]
     return {str(path.relative_to(root)): path.read_bytes() for path in pages if path.is_file()}
 
 
 def test_redrawing_the_results_changes_nothing(tmp_path):
     for name in ("results", "experiments", "scripts"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "README.md", tmp_path)
+    (tmp_path / "docs").mkdir()
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        shutil.copy(page, tmp_path / page.relative_to(ROOT))
     before = published(tmp_path)
     subprocess.run([sys.executable, str(tmp_path / "scripts/refresh_results.py")], check=True, cwd=tmp_path)
     after = published(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from poolbench.claims.answer import answer
 from poolbench.claims.claim import Judgement
 from poolbench.claims.experiment import fill, history, make_experiment, write_judged
 from poolbench.claims.looks import declared
@@ -41,8 +42,8 @@ def refresh(root: Path) -> Iterator[str]:
     ``experiments/*/README.md`` and ``docs/*.md`` what stands between an opening comment and ``<!-- end -->`` is written
     anew. Opening comments are
     ``<!-- results: NAME -->``, ``<!-- claims: NAME -->``, ``<!-- numbers: NAME NUMBER ... -->`` (what probes read),
-    ``<!-- samples: NAME -->`` (over the number of training images), ``<!-- history -->`` (headline claims of papers)
-    and ``<!-- sentences -->`` (of experiments that reproduce no paper).
+    ``<!-- samples: NAME -->`` (over the number of training images), ``<!-- history -->`` (headline claims of papers),
+    ``<!-- answer -->`` (the same, short) and ``<!-- sentences -->`` (of experiments that reproduce no paper).
 
     Yields: a line for each thing that was looked at or changed, for people.
     Raises: ConfigError where a README names results that are not there, and what reports raise.
@@ -88,7 +89,8 @@ def refresh(root: Path) -> Iterator[str]:
         if claimed:
             rows = {name: (name, _heading(folder), judged[name], few[name]) for name, folder in claimed.items()}
             # Experiments of a paper declare its own scale too.
-            parts["history"] = history(row for name, row in rows.items() if "paper" in plans[name].scales)
+            of_papers = [row for name, row in rows.items() if "paper" in plans[name].scales]
+            parts["history"], parts["answer"] = history(of_papers), answer(of_papers)
             parts["sentences"] = history(row for name, row in rows.items() if "paper" not in plans[name].scales)
         pages = [*sorted(Path("experiments").glob("*/README.md")), *sorted(Path("docs").glob("*.md"))]
         for page in [Path("README.md"), *pages]:
@@ -100,9 +102,14 @@ def refresh(root: Path) -> Iterator[str]:
 
 
 def _from_there(parts: dict[str, str], page: Path) -> dict[str, str]:
-    """``parts`` with the links that they have for pages of experiments as ``page`` must have them."""
+    """``parts`` with the links that they have for pages of experiments, or for README, as ``page`` must have them."""
     up = "../" * (len(page.parts) - 1)
-    return {name: part.replace("](../../results/", f"]({up}results/") for name, part in parts.items()}
+
+    def led(part: str) -> str:
+        part = part.replace("](../../results/", f"]({up}results/").replace("](experiments/", f"]({up}experiments/")
+        return part.replace("]: experiments/", f"]: {up}experiments/")
+
+    return {name: led(part) for name, part in parts.items()}
 
 
 def _tables(text: str, page: Path, waiting: Mapping[str, str]) -> dict[str, str]:

@@ -61,7 +61,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         declare()
-        (folder / "README.md").write_text("# All\n\n<!-- history -->\n<!-- end -->\n")
+        (folder / "README.md").write_text("# All\n\n<!-- history -->\n<!-- end -->\n\n<!-- answer -->\n<!-- end -->\n")
         assert main(["reproduce", "1999_ours", "seeds=2"]) == 0
     return folder
 
@@ -181,6 +181,8 @@ def test_publishing_fills_the_pages_and_says_how_much_there_is(place, capsys):
     history = (place / "README.md").read_text()
     idea = "[Averages](experiments/1999_ours) (interim: 4 of 6 cells so far)"
     assert f"| 1999 | {idea} | average beats max. error: 20.00 → 10.00 %" in history
+    assert re.search(r"^\| \[Averages\]: better \| [+-][\d.]+ points[^|]*, so far \| [a-z ]+ \|$", history, flags=re.M)
+    assert "\n[Averages]: experiments/1999_ours\n" in history
     archive = place / "results/1999_ours/records.jsonl"
     before = archive.read_text().splitlines()
     assert len(before) == 4
@@ -415,10 +417,12 @@ def test_pages_wait_for_records_and_link_from_where_they_stand(place):
     list(refresh(place))
     text = (place / "docs/page.md").read_text()
     assert text.count("No record is published yet: `poolbench reproduce 1999_ours` trains 6 cells.") == len(markers)
-    (place / "docs/page.md").write_text("<!-- claims: 1999_ours -->\n<!-- end -->\n")
+    markers = ("claims: 1999_ours", "history", "answer")
+    (place / "docs/page.md").write_text("".join(f"<!-- {one} -->\n<!-- end -->\n" for one in markers))
     assert main(["reproduce", "1999_ours", "seeds=2", "--publish", "--underpowered"]) == 0
-    links = re.findall(r"\]\(([^)]+)\)", (place / "docs/page.md").read_text())
-    assert links
+    links = re.findall(r"\]\(([^)]+)\)|^\[.+\]: (\S+)$", (place / "docs/page.md").read_text(), flags=re.M)
+    links = [within or below for within, below in links]
+    assert links.count("../experiments/1999_ours") == 2
     assert all((place / "docs" / link).exists() for link in links)
     links = re.findall(r"\]\(([^)]+)\)", (place / "experiments/1999_ours/README.md").read_text())
     assert all((place / "experiments/1999_ours" / link).exists() for link in links)
