@@ -127,7 +127,8 @@ def test_all_as_declared_judges_what_is_published_in_part_and_trains_nothing(pla
         assert "4 of 6 cells published or done, none is trained now: poolbench reproduce 1999_ours trains" in said
         assert "verdict " in said
         assert not (place / "runs").exists()
-    assert main(["reproduce", "all", "seeds=4", "--underpowered"]) == 0  # other cells than those declared: they are asked for
+    # Other cells than those that are declared: they are asked for.
+    assert main(["reproduce", "all", "seeds=4", "--underpowered"]) == 0
     assert len(results(place)) == 4
 
 
