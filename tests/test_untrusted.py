@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from poolbench import report as reports
 from poolbench.cli.main import main
 from poolbench.records.collect import collect, write_archive, write_csv
 from poolbench.records.read import RecordError, read_record, read_records
@@ -64,14 +65,14 @@ def _sketched(request, monkeypatch):
     if request.node.get_closest_marker("usefixtures") is not None:
         return
 
-    def sketch(figure, stem):
-        paths = [stem.with_name(stem.name + suffix) for suffix in plots.SUFFIXES]
+    def sketch(figure, stem, suffixes=plots.SUFFIXES):
+        paths = [stem.with_name(stem.name + suffix) for suffix in suffixes]
         for path in paths:
             path.write_bytes(b"")
         return paths
 
-    for name in ("accuracy_figure", "curves_figure", "cost_figure"):
-        monkeypatch.setattr(plots, name, lambda *data: "figure")
+    for room, name in ((plots, "accuracy_figure"), (reports, "curves_figure"), (plots, "cost_figure")):
+        monkeypatch.setattr(room, name, lambda *data: "figure")
     monkeypatch.setattr(plots, "save", sketch)
 
 

@@ -107,12 +107,14 @@ def report(
     Raises: ValueError when there is no record, none of the ``baseline``, or no such file among ``speeds``; OSError when
         ``output`` cannot be written to, before any work.
     """
-    from poolbench.report import check_writable, make_report, write_made
+    from poolbench.report import Page, check_writable, make_report, write_made
 
     if output is not None:
         check_writable(Path(output))
-    made = make_report(as_paths(paths or "runs"), baseline, as_paths(speeds), compare)
-    return Reported(made if output is None else write_made(made, output))
+    source = as_paths(paths or "runs")
+    made = make_report(source, baseline, as_paths(speeds), compare)
+    page = Page(f"Report of {', '.join(path.as_posix() for path in source)}")
+    return Reported(made if output is None else write_made(made, output, page=page))
 
 
 def reproduce(

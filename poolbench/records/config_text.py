@@ -1,6 +1,6 @@
 """Reading config.yaml, quickly: of 10,000 records most say in most of their parts what another one said."""
 
-import pickle
+import copy
 import re
 
 from poolbench.foreign import Unreadable, parsed_yaml, wrong_value
@@ -11,7 +11,7 @@ _TOGETHER = re.compile(rb"\r|<<|^(?:---|\.\.\.|%)", re.MULTILINE)
 # As cells are called: letters and digits, which is text and no number.
 _RUN_ID = re.compile(rb"run_id: ([A-Za-z][A-Za-z0-9_.+=-]*-s[0-9]+-[0-9a-f]+)\n?")
 _MOST = 10_000  # parts that are kept
-_known: dict[bytes, bytes] = {}  # what a part says, pickled: every record gets values of its own
+_known: dict[bytes, dict[str, object]] = {}  # what a part says; every record gets values of its own
 
 
 def parsed_config(data: bytes) -> object:
@@ -42,6 +42,6 @@ def _of_parts(data: bytes) -> dict[str, object] | None:
                 return None
             if len(_known) >= _MOST:
                 _known.clear()
-            _known[part] = pickle.dumps(said)
-        value |= pickle.loads(_known[part])
+            _known[part] = said
+        value |= copy.deepcopy(_known[part])
     return value

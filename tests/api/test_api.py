@@ -91,7 +91,10 @@ def test_a_report_has_the_words_of_the_command_and_writes_where_it_is_told(recor
     assert report.files == []
     assert [path.name for path in recorded.iterdir()] == ["runs"]
     out = printed(capsys, "report", "runs", "--output", "out")
-    assert [line.rstrip() for line in out.splitlines()] == [*report.text.splitlines(), "Tables and plots: out/"]
+    assert [line.rstrip() for line in out.splitlines()] == [
+        *report.text.splitlines(),
+        "Tables and plots: out/, all in one page: out/index.html",
+    ]
     written = api.report("runs", output="mine")
     assert written.text == report.text
     ours, theirs = ({path.name: path.read_bytes() for path in (recorded / name).iterdir()} for name in ("mine", "out"))
