@@ -1,6 +1,5 @@
 """The plan of a sweep: its cells, completed and named, and how far each is. Made before anything starts."""
 
-import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,10 +196,10 @@ def _of_merged(pairs: list[tuple[Cell, Cell]]) -> list[str]:
 
 def _refuse_one_name_for_two(cells: Iterable[Cell]) -> None:
     """Raises: ConfigError when two pools that are not the same would stand under one label in a table's row."""
-    without_seed: dict[bytes, Cell] = {}
+    without_seed: dict[str, Cell] = {}
     for cell in cells:  # those that differ in their seed have one label
         shared = {k: v for k, v in cell.config.items() if k not in ("seed", "run_id")}
-        without_seed.setdefault(pickle.dumps(shared), cell)
+        without_seed.setdefault(repr(shared), cell)
     distinct = list(without_seed.values())
     meant: dict[tuple[str, str], Cell] = {}
     for cell, label in zip(distinct, pool_labels([cell.config for cell in distinct]), strict=True):
