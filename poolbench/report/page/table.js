@@ -1,5 +1,4 @@
 // The table: sorted, filtered, with intervals drawn in it.
-const MULTIPLE = { numeric: true, digits: 2 };
 const COLUMNS = [
   { id: "arm", title: DATA.factor, value: (row) => row.arm, cell: armCell },
   { id: "setting", title: "setting", value: (row) => DATA.settings[row.s].text, kind: () => "setting", tip: true },
