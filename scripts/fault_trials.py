@@ -95,6 +95,7 @@ def try_all(
                 pool.shutdown(cancel_futures=True)
 
 
+_COMMENT = {".py": "#", ".yaml": "#", ".toml": "#", ".js": "//"}  # what begins one; Markdown and the like need nothing
 _copy = Path()  # of the tree, in each of the processes that try faults
 _stamp = 0
 _healthy: dict[tuple[str, str], bool] = {}  # does a test pass where a file has but one comment more?
@@ -144,7 +145,7 @@ def _try(fault: Fault, batches: list[Batch], limit: float, out: Path) -> Outcome
                 left.pop(0)
                 continue
             test = seen.get("test", "")
-            _write(path, source + f"\n{'#' if path.suffix in ('.py', '.yaml', '.toml') else ''} a comment\n")
+            _write(path, source + f"\n{_COMMENT.get(path.suffix, '')} a comment\n")
             if _is_healthy(fault.file, test, paths):
                 return outcome(CAUGHT, test, seen.get("message", f"pytest ended with code {seen['code']}"))
             if not test or test in useless:

@@ -63,11 +63,14 @@ def test_words_and_choices_filter(chromium, path):
 
 
 def test_another_control_turns_differences_round(chromium, path):
+    rows = make_report(path.parent / "runs").summary
+    lp = rows[(rows["pool"] == "lp") & (rows["epochs"] == 8)].iloc[0]
     with opened(chromium, path) as one:
         before = dict(zip(one.arms(), one.column("difference"), strict=True))
         one.page.select_option("select[name=control]", "lp")
         after = dict(zip(one.arms(), one.column("difference"), strict=True))
         assert before["max"] == after["lp"] == "control"
+        assert before["lp"].startswith(f"{100 * lp['difference']:+.2f}".replace("-", "−"))
         turned = before["lp"].replace("+", "?").replace("−", "+").replace("?", "−")
         assert after["max"] == turned
         assert after["average"] != before["average"]
