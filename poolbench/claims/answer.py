@@ -29,10 +29,11 @@ def answer(experiments: Iterable[tuple[str, str, Sequence[Judgement], str]]) -> 
     lines, links = ["| idea: claim | gain here | verdict |", "|---|---|---|"], []
     for name, idea, judgements, so_far in experiments:
         headlines = [judgement for judgement in judgements if judgement.claim.headline]
-        for claim, group in itertools.groupby(headlines, key=lambda judgement: judgement.claim.id):
+        for _, group in itertools.groupby(headlines, key=lambda judgement: judgement.claim.id):
             found = list(group)
             found = [one for one in found if one.over] or found  # that row is the claim's in its family
-            words = claim.replace("_", " ")
+            claim = found[0].claim
+            words = claim.short or claim.id.replace("_", " ")
             label = _cut(idea, MOST_LETTERS - len("[]: ") - min(len(words), 20))
             link = f"[{label}]: experiments/{name}"
             links += [link] if link not in links else []

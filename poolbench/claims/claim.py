@@ -57,6 +57,7 @@ class Claim:
         wider: why the smallest difference of interest is more than the paper's gain, where it is.
         second, second_smallest: a further metric that was declared before the cells were trained, empty without one,
             and its smallest difference of interest.
+        short: a few words in place of the id for narrow tables, beside the name of the idea; empty without.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Claim:
     wider: str = ""
     second: str = ""
     second_smallest: float = math.nan
+    short: str = ""
 
     @property
     def by_second(self) -> "Claim":

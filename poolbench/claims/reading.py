@@ -20,7 +20,7 @@ STATUSES = ("verified", "computed", "from memory")
 GROUPS = (*LABELS, "trainer", "probe")  # of the config; those in LABELS have a name that an arm can ask for
 
 _REQUIRED = ("id", "says", "kind", "metric", "control", "treatment", "paper", "smallest_difference_of_interest")
-_KEYS = (*_REQUIRED, "headline", "direction", "where", "scales", "second", "wider_than_paper")
+_KEYS = (*_REQUIRED, "short", "headline", "direction", "where", "scales", "second", "wider_than_paper")
 # What a claim may say anew for a scale of the sweep.
 _AT_SCALE = ("says", "control", "treatment", "where", "metric", "paper")
 _PAPER_KEYS = ("metric", "better", "control", "treatment", "gain", "where", "status", "unknown")
@@ -141,6 +141,7 @@ def _claim(item: Mapping[str, Any], where: str) -> Claim:
         wider=wider,
         second=second,
         second_smallest=second_smallest,
+        short=_text(item, "short", where) if item.get("short") is not None else "",
     )
 
 

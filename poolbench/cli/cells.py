@@ -7,6 +7,7 @@ from pathlib import Path
 
 from poolbench.cli.progress import Screen, SweepProgress, usual_screen
 from poolbench.messages import counted
+from poolbench.records.labels import cell_name
 from poolbench.records.ownership import tidy
 from poolbench.records.printable import printable
 from poolbench.records.state import DONE, INTERRUPTED
@@ -55,7 +56,7 @@ def what_is_left(plan: Plan, failed: Mapping[str, str], config_dir: Iterable[Pat
     lines = []
     for cell in plan.cells:
         if cell.run_id in failed:
-            lines.append(printable(f"failed: {cell.run_id}: {failed[cell.run_id]}"))
+            lines.append(printable(f"failed: {cell_name(cell.config)}: {failed[cell.run_id]}"))
             again = [*(f"--config-dir={folder}" for folder in config_dir), *cell.overrides]
             lines.append(f"  again: poolbench run {shlex.join(again)}")
             for name in ("error.txt", "log.txt"):

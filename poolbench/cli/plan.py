@@ -28,6 +28,9 @@ from typing import TYPE_CHECKING, Any
 from poolbench.cli.options import add_overrides
 from poolbench.cli.words import duration
 from poolbench.messages import counted
+from poolbench.records.identity import cell_hash
+from poolbench.records.labels import cell_name
+from poolbench.records.printable import printable
 
 if TYPE_CHECKING:
     from poolbench.claims.chances import Chance
@@ -153,14 +156,17 @@ def _cell_lines(plan: "Plan", states: Mapping[str, str], width: int) -> list[str
     common, others = _parted(plan)
     lines = _wrapped(f"all cells: {shlex.join(common)}", width, " " * 11) if common else []
     own = {run_id: shlex.join(texts) for run_id, texts in others.items()}
-    longest = max(len(cell.run_id) for cell in plan.cells)
+    names = {cell.run_id: printable(cell_name(cell.config)) for cell in plan.cells}
+    longest = max(map(len, names.values()))
     for cell in plan.cells:
-        head = f"{states[cell.run_id]:<{_STATE}}{cell.run_id}"
-        line = f"{head:<{_STATE + longest}}  {own[cell.run_id]}".rstrip()
+        # The hash is the end of the folder's name, and what `poolbench logs` and `show` take.
+        name = f"{names[cell.run_id]:<{longest}}  {cell_hash(cell.run_id)}"
+        head = f"{states[cell.run_id]:<{_STATE}}{name}"
+        line = f"{head}  {own[cell.run_id]}".rstrip()
         if not width or len(line) <= width:
             lines.append(line)
         else:
-            lines += [head] if len(head) <= width else [states[cell.run_id], f"  {cell.run_id}"]
+            lines += [head] if len(head) <= width else [states[cell.run_id], *_wrapped(f"  {name}", width, "  ")]
             lines += [*_wrapped(" " * _STATE + own[cell.run_id], width, " " * _STATE)]
     return lines
 

@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 from poolbench.cli.options import add_trust, take_in_working_folder
+from poolbench.records.labels import cell_name
 from poolbench.records.printable import printable
 
 
@@ -55,7 +56,7 @@ def main(arguments: argparse.Namespace) -> int:
     if folder.resolve() == old.path.resolve():
         raise ValueError(f"{folder} is the record itself: --into says where another may be")
     if (folder / "result.json").exists():
-        print(f"{config['run_id']} was trained there before; another --into trains it once more.")
+        print(f"{printable(cell_name(config))} was trained there before; another --into trains it once more.")
     from poolbench.cli.run import train_here
     from poolbench.sweep.workers import writable
 

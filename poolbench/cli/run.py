@@ -12,6 +12,8 @@ from typing import Any
 
 from poolbench.cli.options import add_overrides
 from poolbench.cli.words import duration, percent
+from poolbench.records.labels import cell_name
+from poolbench.records.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
         print(yaml.safe_dump(cell.config, sort_keys=False), end="")
         return 0
     if cell.state() == DONE:
-        print(f"{cell.run_id} is done already.")
+        print(f"{_name(cell.config)} is done already.")
     else:
         from poolbench.sweep.workers import writable
 
@@ -41,7 +43,8 @@ def main(arguments: argparse.Namespace) -> int:
             from poolbench.sweep.workers import read_status
 
             reason = (read_status(cell.folder) or {}).get("error")
-            print(f"poolbench: {cell.run_id} failed: {reason} ({cell.folder / 'error.txt'} has more)", file=sys.stderr)
+            who = f"{_name(cell.config)} failed"
+            print(f"poolbench: {who}: {reason} ({cell.folder / 'error.txt'} has more)", file=sys.stderr)
             return 1
     result = read_record(cell.folder).result or {}
     print(
@@ -50,6 +53,10 @@ def main(arguments: argparse.Namespace) -> int:
         f"trained in {duration(result['train_seconds'])}\n{cell.folder}"
     )
     return 0
+
+
+def _name(config: dict[str, Any]) -> str:
+    return printable(cell_name(config))
 
 
 def _flops(count: float | None) -> str:
@@ -63,7 +70,7 @@ def train_here(config: dict[str, Any]) -> str:
     from poolbench.records.environment import code_version
 
     assemble(config).source.prepare()  # what cannot work is said before anything is written
-    print(config["run_id"])
+    print(_name(config))
     line = _Line()
     code = code_version()
     while (state := train_cell(config, code, announce=line.show)) == "busy":

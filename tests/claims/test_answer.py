@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from poolbench.claims.answer import MOST_LETTERS, answer
 from poolbench.statistics.nets import OverNets
+from tests.claims.claimed import make_claims
 from tests.claims.judged import make_claim, make_judgement
 
 VERDICTS = ("supports", "supports, but too small to matter", "contradicts", "cannot tell")
@@ -53,6 +54,15 @@ def test_a_word_that_all_settings_have_is_said_once_and_without_records_there_is
     rows, _ = rows_of(answer([("1999_e", "Idea", [*small, none], "none of 6 cells so far")]))
     assert rows[0][1:] == ["+0.10 to +0.15 points, 2 settings, so far", "too small to matter"]
     assert rows[1] == ["[Idea]: beats max", "–", "no record"]
+
+
+def test_the_short_words_of_a_claim_stand_in_place_of_its_id(tmp_path):
+    short, plain = make_claims(
+        tmp_path, {"id": "stride_alone_costs_c", "short": "a bare stride is worse"}, {"id": "beats_average"}
+    )
+    told = [make_judgement(claim, [0.8] * 3, [0.81] * 3) for claim in (short, plain)]
+    rows, _ = rows_of(answer([("1999_e", "Idea", told, "")]))
+    assert [row[0] for row in rows] == ["[Idea]: a bare stride is worse", "[Idea]: beats average"]
 
 
 def test_only_headlines_are_told_and_over_nets_the_row_over_them():
