@@ -10,8 +10,10 @@ HEADS = Registry(
     table={
         "global_average": "poolbench.heads.global_average:GlobalAverage",
         "global_max": "poolbench.heads.global_max:GlobalMax",
+        "average_max": "poolbench.heads.average_max:AverageMax",
         "lp": "poolbench.heads.lp:GlobalLp",
         "gem": "poolbench.heads.gem:GeM",
+        "log_sum_exp": "poolbench.heads.log_sum_exp:LogSumExp",
         "spp": "poolbench.heads.spp:SpatialPyramid",
         "mop": "poolbench.heads.mop:Mop",
         "netvlad": "poolbench.heads.netvlad:NetVlad",

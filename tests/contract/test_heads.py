@@ -57,6 +57,7 @@ SAME_GRAPH = {
     "lp p=3.5",
     "lp norm=sum",
     "gem p=0.5 eps=0.001",
+    "log_sum_exp sharpness=0.5",
     "spp bins=paper",
     "netvlad centres=1",
     "capsule types=3 iterations=1",
