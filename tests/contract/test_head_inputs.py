@@ -105,6 +105,10 @@ def test_half_precision_is_float32_rounded():
                         assert (one.isfinite() | ~other.to(dtype).isfinite()).all(), case
                         if name == "gradients" and "bilinear" in words and "dimension=None" not in words:
                             continue  # the layers in front, torch's own, round what the covariance then sees
+                        if name == "gradients" and "sim_pool" in words and "gamma=None" not in words and level == 0:
+                            # Without contrast it is 0: what is left is rounding, times 1000 by the normalisation.
+                            assert max(one.abs().max(), other.abs().max()) < 1e-4, case
+                            continue
                         near = 16 * limits.eps * other.abs().max() + 64 * limits.tiny * limits.eps
                         assert (one.float() - other.to(dtype).float()).nan_to_num(0).abs().max() <= near, case
 
