@@ -57,10 +57,13 @@ SAME_GRAPH = {
     "lp p=3.5",
     "lp norm=sum",
     "gem p=0.5 eps=0.001",
+    "log_sum_exp sharpness=0.5",
     "spp bins=paper",
     "netvlad centres=1",
     "capsule types=3 iterations=1",
     "attention kind=class blocks=1 layer_scale=1.0",
+    "sim_pool gamma=1.25",
+    "efficient_probe queries=1",
     "bilinear dimension=4 iterations=1",
 }
 GRAPHS = [case for case in UNFITTED + FITTED if str(case) not in SAME_GRAPH and (case.fitted or case.name != "mop")]
