@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import poolbench
-from poolbench import create_head
+from poolbench import create_head, create_model
 from poolbench.heads import HEADS
+from poolbench.measure.cost import cost
 from poolbench.models.sites import initialise
 from tests.width import ALL
 
@@ -327,10 +328,18 @@ def test_it_is_reached_by_its_name_and_its_class_and_documented(name):
 
 
 @every_case
-def test_its_cost_is_a_number(case):
-    flops = make(case).flops(SIZE)
+def test_its_cost_is_a_number_and_is_counted_in_a_net(case):
+    head = make(case)
+    flops = head.flops(SIZE)
     assert isinstance(flops, int)
     assert flops >= 0
+    net = create_model("convnet", widths=(4, head.channels), depths=(1, 1))
+    plain, net.head = cost(net, (4 * SIZE[0], 4 * SIZE[1])), head
+    trained = [p.requires_grad for p in net.parameters()]
+    told = cost(net, (4 * SIZE[0], 4 * SIZE[1]))
+    assert told["forward_flops"] > 0.9 * plain["forward_flops"]
+    assert told["pool_flops"] >= flops
+    assert [p.requires_grad for p in net.parameters()] == trained
 
 
 def test_an_unknown_name_is_met_with_the_nearest():
