@@ -52,6 +52,13 @@ def takes(pool: nn.Module, size: tuple[int, int]) -> bool:
     return True
 
 
+def steps(pool: nn.Module) -> tuple[int, int] | None:
+    """The pool's whole steps down and along the map, None if it does not say them."""
+    stride = getattr(pool, "stride", None)
+    pair = tuple(stride) if isinstance(stride, tuple | list) else (stride, stride)
+    return pair if len(pair) == 2 and all(isinstance(one, int) for one in pair) else None
+
+
 def distinct(*shape: int) -> Tensor:
     """Numbers of both signs with no two near each other or near 0, where maxima and norms have kinks."""
     start_draws(3)
