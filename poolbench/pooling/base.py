@@ -38,6 +38,11 @@ def half_before(kernel_size: int | tuple[int, int]) -> int | tuple[int, int]:
     return joined((rows - 1) // 2, (columns - 1) // 2)
 
 
+def one_column(pool: "Pool") -> bool:
+    """Whether each column is pooled by itself: then a learned filter has no left and right."""
+    return pair(pool.kernel_size)[1] == pair(pool.stride)[1] == 1
+
+
 class Pool(nn.Module):
     """Base of the local operators: windows of ``kernel_size`` pixels every ``stride`` pixels.
 

@@ -59,7 +59,8 @@ class BlurConv2d(Pool):
         self.conv = nn.Conv2d(channels, channels, self.kernel_size, padding=border, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
-        self.mirrors = self.bounded = False
+        self.mirrors &= pair(self.kernel_size)[1] == 1
+        self.bounded = False
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
     def pool(self, x: Tensor) -> Tensor:

@@ -31,7 +31,12 @@ class BlurMaxPool2d(Pool):
     """
 
     rectangles = bounded = homogeneous = follows_offset = keeps_sign = True
-    variants = ({"filter_size": 4}, {"kernel_size": 3, "filter_size": 5, "border": "zero"}, {"filter_size": 1})
+    variants = (
+        {"filter_size": 4},
+        {"kernel_size": 3, "filter_size": 5, "border": "zero"},
+        {"filter_size": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1), "filter_size": (3, 1)},
+    )
 
     def __init__(
         self, channels: int, kernel_size: Sides = 2, stride: Sides = 2, filter_size: Sides = 3, border: str = "reflect"

@@ -37,7 +37,10 @@ class CarafePool2d(Pool):
 
     rectangles = mixes_channels = keeps_sign = True
     treats_channels_alike = False
-    variants = ({"kernel_size": 3, "compressed_channels": 4, "encoder_kernel_size": 1},)
+    variants = (
+        {"kernel_size": 3, "compressed_channels": 4, "encoder_kernel_size": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1)},
+    )
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class CarafePool2d(Pool):
             compressed_channels, area(self.kernel_size), encoder_kernel_size, self.stride, encoder_kernel_size // 2
         )
         sides = zip(pair(self.kernel_size), pair(self.stride), strict=True)
-        self.rim = max(-(-window // step) // 2 + 1 for window, step in sides)
+        self.rim = tuple(-(-window // step) // 2 + 1 for window, step in sides)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

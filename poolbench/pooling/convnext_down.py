@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number
-from poolbench.pooling.base import Pool, Sides, area, cropped
+from poolbench.pooling.base import Pool, Sides, area, cropped, one_column
 
 
 class ConvNextDownsample2d(Pool):
@@ -34,6 +34,7 @@ class ConvNextDownsample2d(Pool):
     def __init__(self, channels: int, stride: Sides = 2, eps: float = 1e-6):
         super().__init__(channels, self.sides("stride", stride))
         self.eps = float(self.checked("eps", eps, number(least=0, open=True)))
+        self.mirrors = one_column(self)
         self.norm = nn.LayerNorm(channels, eps=self.eps)
         self.conv = nn.Conv2d(channels, channels, self.stride, self.stride)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of
-from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows, pair, weigh_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows, one_column, pair, weigh_windows
 from poolbench.pooling.parts.images import over_images
 from poolbench.pooling.parts.infinite import blend, seen_finite, within
 
@@ -47,6 +47,7 @@ class GatedPool2d(Pool):
         count = channels if per == "channel" else 1
         self.gate = nn.Parameter(torch.empty(count, 1, *pair(self.kernel_size)))
         self.treats_channels_alike = per == "layer" or std == 0
+        self.mirrors = one_column(self)
         if std == 0:
             self.homogeneous = self.follows_offset = True
             window, step, border = (pair(one)[1] for one in (self.kernel_size, self.stride, self.padding))

@@ -39,7 +39,11 @@ class GaussianPool2d(Pool):
     """
 
     rectangles = bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "learnable": "channel", "padding_mode": "replicate"}, {"learnable": "layer"})
+    variants = (
+        {"kernel_size": 3, "learnable": "channel", "padding_mode": "replicate"},
+        {"learnable": "layer"},
+        {"kernel_size": (4, 3), "stride": (2, 1)},
+    )
 
     def __init__(
         self,

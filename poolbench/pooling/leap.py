@@ -33,7 +33,11 @@ class LeapPool2d(Pool):
     """
 
     rectangles = bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"per": "layer", "kernel_size": 3}, {"kernel_size": 3, "padding": 1})
+    variants = (
+        {"per": "layer", "kernel_size": 3},
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
 
     def __init__(
         self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, per: str = "channel"

@@ -23,7 +23,11 @@ class MaxPool2d(Pool):
     """
 
     rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 5, "stride": 3})
+    variants = (
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 5, "stride": 3},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
 
     def __init__(self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0):
         super().__init__(channels, kernel_size, stride, padding)

@@ -33,7 +33,11 @@ class MedianPool2d(Pool):
     """
 
     rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "padding": 1}, {"middle": "lower"})
+    variants = (
+        {"kernel_size": 3, "padding": 1},
+        {"middle": "lower"},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
 
     def __init__(
         self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, middle: str = "mean"

@@ -26,7 +26,7 @@ class OverlappingPool2d(Pool):
     Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.4.
     """
 
-    rectangles = bounded = homogeneous = follows_offset = keeps_sign = True
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
     variants = ({"mode": "average"}, {"padding": 1})
 
     def __init__(

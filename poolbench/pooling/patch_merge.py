@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.base import Pool, Sides, area
+from poolbench.pooling.base import Pool, Sides, area, one_column
 from poolbench.pooling.convnext_down import normalise_channels
 from poolbench.pooling.space_to_depth import stack_cells
 
@@ -36,6 +36,7 @@ class PatchMerge2d(Pool):
     def __init__(self, channels: int, stride: Sides = 2):
         super().__init__(channels, self.sides("stride", stride))
         cells = area(self.stride) * channels
+        self.mirrors = one_column(self)
         self.norm = nn.LayerNorm(cells)
         self.reduction = nn.Linear(cells, channels, bias=False)
 

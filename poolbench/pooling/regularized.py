@@ -41,7 +41,11 @@ class RegularizedPool2d(Pool):
     """
 
     rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 4, "smoothing": 5})
+    variants = (
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 4, "smoothing": 5},
+        {"kernel_size": (3, 2), "stride": (2, 1), "smoothing": (3, 1)},
+    )
 
     def __init__(
         self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, smoothing: Sides = 3

@@ -43,7 +43,11 @@ class S3Pool2d(Pool):
 
     rectangles = random = True
     bounded = homogeneous = follows_offset = keeps_sign = True
-    variants = ({"kernel_size": 3, "grid_size": 6}, {"grid_size": 4, "evaluation": "expected"})
+    variants = (
+        {"kernel_size": 3, "grid_size": 6},
+        {"grid_size": 4, "evaluation": "expected"},
+        {"kernel_size": (3, 2), "grid_size": (6, 2)},
+    )
 
     def __init__(
         self,

@@ -41,7 +41,11 @@ class SoftPool2d(Pool):
     """
 
     rectangles = bounded = follows_offset = keeps_sign = mirrors = True
-    variants = ({"temperature": 0.25, "kernel_size": 3, "padding": 1}, {"learnable": "channel"})
+    variants = (
+        {"temperature": 0.25, "kernel_size": 3, "padding": 1},
+        {"learnable": "channel"},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
     # gradient="published" is no variant: the contract holds gradients to the function.
 
     def __init__(

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.checks import one_of
-from poolbench.pooling.base import Pool, Sides, area, cropped, pair
+from poolbench.pooling.base import Pool, Sides, area, cropped, one_column, pair
 
 
 class SpaceToDepth2d(Pool):
@@ -33,7 +33,7 @@ class SpaceToDepth2d(Pool):
     treats_channels_alike = False
     keeps_constants = False
     homogeneous = True
-    variants = ({"order": "norm_first"}, {"stride": 3})
+    variants = ({"order": "norm_first"}, {"stride": 3}, {"stride": (2, 1)})
 
     def __init__(self, channels: int, stride: Sides = 2, order: str = "conv_first"):
         super().__init__(channels, self.sides("stride", stride))
@@ -42,6 +42,7 @@ class SpaceToDepth2d(Pool):
         self.conv = nn.Conv2d(cells, channels, 1, bias=order == "norm_first")
         self.norm = nn.BatchNorm2d(channels if order == "conv_first" else cells)
         self.activation = nn.ReLU(inplace=True)
+        self.mirrors = one_column(self)
         self.keeps_sign = order == "conv_first"
         self.homogeneous = order == "conv_first"
 

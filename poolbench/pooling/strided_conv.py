@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.checks import TRUTH
-from poolbench.pooling.base import Pool, Sides, area, half_before, is_open, leading, pair
+from poolbench.pooling.base import Pool, Sides, area, half_before, is_open, leading, one_column, pair
 
 
 class StridedConv2d(Pool):
@@ -31,7 +31,11 @@ class StridedConv2d(Pool):
     rectangles = mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False
-    variants = ({"norm": False}, {"norm": False, "activation": False, "kernel_size": 4})
+    variants = (
+        {"norm": False},
+        {"norm": False, "activation": False, "kernel_size": 4},
+        {"kernel_size": (3, 2), "stride": (2, 1)},
+    )
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class StridedConv2d(Pool):
         self.conv = nn.Conv2d(channels, channels, self.kernel_size, self.stride, self.padding, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+        self.mirrors = one_column(self)
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
     def pool(self, x: Tensor) -> Tensor:

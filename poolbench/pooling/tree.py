@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of, whole
-from poolbench.pooling.base import Pool, Sides, area, pair, weigh_windows
+from poolbench.pooling.base import Pool, Sides, area, one_column, pair, weigh_windows
 from poolbench.pooling.parts.images import over_images
 from poolbench.pooling.parts.infinite import blend, seen_finite, within
 
@@ -64,6 +64,7 @@ class TreePool2d(Pool):
         self.leaves = nn.Parameter(torch.empty(2 ** (levels - 1), *shape))
         self.gates = nn.Parameter(torch.empty(2 ** (levels - 1) - 1, *shape)) if levels > 1 else None
         self.treats_channels_alike = per == "layer"
+        self.mirrors = one_column(self)
         self.odd = self.homogeneous = levels == 1  # then there is no gate
         self.reset_parameters()
 

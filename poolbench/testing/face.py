@@ -68,9 +68,10 @@ def distinct(*shape: int) -> Tensor:
 
 
 def inner(pool: nn.Module, y: Tensor) -> Tensor:
-    """``y`` without the rim that a border of zeros may have touched."""
+    """``y`` without the rim (one for rows and columns, or a pair) that a border of zeros may have touched."""
     rim = getattr(pool, "rim", 1 if getattr(pool, "padding", 0) else 0)
-    return y[..., rim : y.shape[-2] - rim, rim : y.shape[-1] - rim]
+    high, wide = rim if isinstance(rim, tuple) else (rim, rim)
+    return y[..., high : y.shape[-2] - high, wide : y.shape[-1] - wide]
 
 
 def close(actual: Tensor, expected: Tensor, words: str, **tolerances: float) -> None:
