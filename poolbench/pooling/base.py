@@ -161,20 +161,20 @@ class Pool(nn.Module):
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """``(H', W')`` for a map of ``size`` ``(H, W)``. Raises: ValueError for a map that it cannot serve."""
-        strides = pair(self.stride)
-        for side, window, step, border in zip(size, pair(self.kernel_size), strides, pair(self.padding), strict=True):
-            if side < step:
-                raise ValueError(
-                    f"{self._name()}: {self._map(size)} is smaller than stride {self._told(self.stride)}: "
-                    "nothing would be left of it"
-                )
-            # A window may reach over the border by less than a stride (3x3 on 2x2), but not hang mostly outside.
-            if window > side + 2 * border + step - 1:
-                raise ValueError(
-                    f"{self._name()}: kernel_size {self._told(self.kernel_size)} is larger than the "
-                    f"{self._map(size).removeprefix('a ')}"
-                )
-        return size[0] // strides[0], size[1] // strides[1]
+        (height, width), (down, right) = size, pair(self.stride)
+        if height < down or width < right:
+            raise ValueError(
+                f"{self._name()}: {self._map(size)} is smaller than stride {self._told(self.stride)}: "
+                "nothing would be left of it"
+            )
+        # A window may reach over the border by less than a stride (3x3 on 2x2), but not hang mostly outside.
+        (high, wide), (top, left) = pair(self.kernel_size), pair(self.padding)
+        if high > height + 2 * top + down - 1 or wide > width + 2 * left + right - 1:
+            raise ValueError(
+                f"{self._name()}: kernel_size {self._told(self.kernel_size)} is larger than the "
+                f"{self._map(size).removeprefix('a ')}"
+            )
+        return height // down, width // right
 
     def flops(self, size: tuple[int, int]) -> int | None:
         """Floating point operations for one image of ``C`` maps of ``size``, two for a multiply-add; None where the
@@ -373,11 +373,11 @@ def _fit(pool: Pool, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int,
     further windows are not ours, its first ones are the same."""
     wanted = pool.output_size((size[0], size[1]))
     missing, ceil_mode = [0, 0], False
-    geometry = zip(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), strict=True)
-    for axis, (window, step, border) in enumerate(geometry):
-        reach = size[axis] + 2 * border - window
-        short = (wanted[axis] - 1) * step - reach  # cells by which the last window passes the padded map
-        if 0 < short < step:
+    windows, steps, borders = pair(pool.kernel_size), pair(pool.stride), pair(pool.padding)
+    for axis in (0, 1):
+        reach = size[axis] + 2 * borders[axis] - windows[axis]
+        short = (wanted[axis] - 1) * steps[axis] - reach  # cells by which the last window passes the padded map
+        if 0 < short < steps[axis]:
             ceil_mode = True  # torch clips such a window by itself
         elif short > 0:
             missing[axis] = short
