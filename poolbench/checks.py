@@ -48,6 +48,17 @@ def whole(least: int, most: float = math.inf, more: str = "") -> Rule:
     return Rule(lambda value: is_whole(value, least, most), f"a whole number {words}{more}")
 
 
+def sides(least: int, most: float = math.inf) -> Rule:
+    """A whole number from ``least`` to ``most``, or two of them, for rows and columns."""
+    one = whole(least, most)
+
+    def allowed(value: Any) -> bool:
+        several = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+        return one.allowed(value) or (several and all(one.allowed(each) for each in value))
+
+    return Rule(allowed, f"{one.words}, or two of them (rows, columns)")
+
+
 def wholes(length: int | None = None) -> Rule:
     """A list of whole numbers of at least 1, of ``length`` if given, and never of none."""
 

@@ -25,6 +25,7 @@ LABELS = [
     (["pool=lp", "pool.p=2"], "pool", "lp"),
     (["pool=lp", "pool.p=2.0", "pool.learnable=false", "trainer.epochs=10"], "pool", "lp"),
     (["pool=strided_conv", "pool.norm=false"], "pool", "strided_conv(norm=false)"),
+    (["pool.kernel_size=[3,2]", "pool.stride=2"], "pool", "max(kernel_size=[3,2])"),
     (["head.hidden=[64,32]"], "head", "global_average(hidden=[64,32])"),
     (["optimizer.lr=0.05"], "optimizer", "sgd(lr=0.05)"),
     (["data=cifar10", "data.root=elsewhere", "data.download=false"], "data", "cifar10"),

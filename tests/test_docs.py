@@ -226,6 +226,17 @@ def test_the_examples_of_extending_train():
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_the_examples_of_rectangles_and_sequences_give_what_they_say(capsys):
+    text = (ROOT / "docs/library.md").read_text(encoding="utf-8")
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", text, flags=re.S) if "dims=1" in code)
+    exec(code, {})
+    said = re.findall(r"print\(.*\)  # (\([\d, ]+\))", code)
+    assert [line.removeprefix("torch.Size") for line in capsys.readouterr().out.splitlines()] == [
+        f"([{shape.strip('()')}])" for shape in said
+    ]
+    assert len(said) == 2
+
+
 def test_every_dotted_name_of_the_docs_and_of_published_records_leads_somewhere():
     pages = [
         ROOT / "README.md",

@@ -9,7 +9,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pool", metavar="POOL", help="a name, or a dotted path such as mypkg.MyPool")
-    parser.add_argument("options", nargs="*", metavar="option=value", help="the pool's own, as kernel_size=3")
+    parser.add_argument("options", nargs="*", metavar="option=value", help="the pool's own, as kernel_size=[3,2]")
     parser.add_argument("--only", metavar="CHECK,...", help="some checks, by name")
     parser.add_argument("--list", action="store_true", help="name the checks, run none")
 
@@ -37,6 +37,8 @@ def main(arguments: argparse.Namespace) -> int:
         for name in chosen:
             print(f"{name:<18}{promised(CHECKS[name])}")
         return 0
+    if options.get("dims", 2) != 2:
+        raise ValueError(f"dims must be 2, got {options['dims']!r}: the promises are about maps (N, C, H, W)")
     create_pool(arguments.pool, channels=4, **options)  # what is wrong with the name or an option is said now
     torch.set_num_threads(1)  # the maps are tiny
     counts = {"passed": 0, "failed": 0, "skipped": 0}

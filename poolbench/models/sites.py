@@ -342,8 +342,16 @@ def first_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
 
 
 def ratio_of(pool: nn.Module, channels: int) -> float:
-    """By how much ``pool`` shrinks the side of a map: what it says, else what it does to a map of 64 pixels."""
+    """By how much ``pool`` shrinks the side of a map: what it says, else what it does to a map of 64 pixels.
+
+    Raises: ValueError where it shrinks rows and columns differently: how many sites a net has follows from one number.
+    """
     ratio = getattr(pool, "ratio", None)
+    if isinstance(ratio, Sequence):
+        raise ValueError(
+            f"pool {type(pool).__name__}: stride must be one number (or twice the same) in a net, whose sites shrink "
+            f"rows and columns alike, got {getattr(pool, 'stride', ratio)}"
+        )
     if ratio is None:
         was_training = pool.training
         pool.eval()  # no statistic of its may move

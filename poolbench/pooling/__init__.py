@@ -1,5 +1,6 @@
 """The pools: local operators ``(N, C, H, W) -> (N, C, H', W')``, one file each, and the table of their names."""
 
+from functools import partial
 from typing import Any
 
 from poolbench.registry import Registry
@@ -61,11 +62,22 @@ def create_pool(name: str, channels: int, **options: Any) -> Any:
         name: a name that :func:`list_pools` lists, or a class, or its dotted path (``"mypkg.MyPool"``) for a pool of
             your own; ``name="custom"`` takes that path as ``_target_``.
         channels: number of channels ``C`` of the maps that it will see.
-        options: the operator's own options; its docstring and ``conf/pool/<name>.yaml`` list them.
-    Returns: ``nn.Module`` mapping ``(N, C, H, W)`` to ``(N, C, H', W')``.
-    Raises: ValueError for an unknown name or option (with the nearest matches) or an impossible value.
+        options: the operator's own options; its docstring and ``conf/pool/<name>.yaml`` list them. Where an operator
+            works window by window, ``kernel_size``, ``stride`` and ``padding`` may each be ``(rows, columns)``. On top,
+            ``dims=1`` makes it for maps ``(N, C, L)``: what it does to one row, with all its sides along that.
+    Returns: ``nn.Module`` mapping ``(N, C, H, W)`` to ``(N, C, H', W')``, with ``dims=1`` ``(N, C, L)`` to
+        ``(N, C, L')``.
+    Raises: ValueError for an unknown name or option (with the nearest matches) or an impossible value, and for
+        ``dims=1`` of an operator that cannot serve it, with the reason.
     """
-    return POOLS.create(name, channels=channels, **options)
+    create = partial(POOLS.create, name, channels=channels)
+    if "dims" not in options:
+        return create(**options)
+    from poolbench.pooling.parts.one_row import of_dims
+
+    own = name == "custom" and "_target_" in options
+    what = f"pool {name!r}" if isinstance(name, str) else f"pool {getattr(name, '__name__', type(name).__name__)!r}"
+    return of_dims(POOLS.find(options["_target_"] if own else name), create, options, what)
 
 
 def list_pools() -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import TRUTH, number, one_of
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.infinite import share_of
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import GRADIENTS, dot, exponentials, limit_average, limit_exponentials
@@ -52,7 +52,7 @@ class AdaPool2d(Pool):
     Source: Stergiou and Poppe, IEEE Transactions on Image Processing 2023.
     """
 
-    bounded = keeps_sign = mirrors = True
+    rectangles = bounded = keeps_sign = mirrors = True
     variants = (
         {"kernel_size": 3, "padding": 1, "beta": 0.75, "learnable": False},
         {"beta": 1.0, "learnable": False},
@@ -61,9 +61,9 @@ class AdaPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         beta: float = 0.5,
         learnable: bool = True,
         size: tuple[int, int] | None = None,
@@ -109,7 +109,7 @@ class AdaPool2d(Pool):
     def flops_per_window(self) -> int:
         # Mean (a sum and one division); likeness: two products, square, sum, absolute value, division; its exponential,
         # product and two sums, a division; the softmax average as in soft; the mix.
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         return k2 + (k2 * 6 + 1) + (k2 * 4 - 1) + (k2 * 6 - 2) + 4
 
     def extra_repr(self) -> str:

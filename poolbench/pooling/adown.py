@@ -28,6 +28,7 @@ class ADown2d(Pool):
     Source: Wang, Yeh and Liao, ECCV 2024 (YOLOv9), as in its public code.
     """
 
+    why_square = "its layers are made for steps of 2x2"
     mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False

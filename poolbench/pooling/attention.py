@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import whole
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.lip import softmax_average
 
 
@@ -32,16 +32,16 @@ class AttentionPool2d(Pool):
     Source: Ilse, Tomczak and Welling, ICML 2018, for sets.
     """
 
-    mixes_channels = bounded = follows_offset = keeps_sign = mirrors = True
+    rectangles = mixes_channels = bounded = follows_offset = keeps_sign = mirrors = True
     treats_channels_alike = False
     variants = ({"groups": 2, "kernel_size": 3, "padding": 1}, {"score_kernel_size": 3})
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         groups: int = 1,
         score_kernel_size: int = 1,
     ):
@@ -65,10 +65,10 @@ class AttentionPool2d(Pool):
 
     def flops_per_window(self) -> int:
         # Of the scores, at each of the cells that fall to an output: multiply-adds, shared by the group.
-        scores = self.stride**2 * 2 * self.channels * self.score.kernel_size[0] ** 2
+        scores = area(self.stride) * 2 * self.channels * area(self.score.kernel_size)
         # Of the softmax: a comparison, a shift, an exponential, a sum and a division a cell, shared too.
-        shared = scores + self.kernel_size**2 * 5 - 2
-        return round(shared * self.groups / self.channels) + 2 * self.kernel_size**2 - 1
+        shared = scores + area(self.kernel_size) * 5 - 2
+        return round(shared * self.groups / self.channels) + 2 * area(self.kernel_size) - 1
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, groups={self.groups}"

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, average_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows
 
 
 class AveragePool2d(Pool):
@@ -22,14 +22,14 @@ class AveragePool2d(Pool):
     Source: LeCun, Bottou, Bengio and Haffner, Proceedings of the IEEE 1998 (there with a trained scale and bias).
     """
 
-    bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
+    rectangles = bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
     variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 5})
 
-    def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0):
+    def __init__(self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0):
         super().__init__(channels, kernel_size, stride, padding)
 
     def pool(self, x: Tensor) -> Tensor:
         return average_windows(x, self)
 
     def flops_per_window(self) -> int:
-        return self.kernel_size**2  # additions and one division
+        return area(self.kernel_size)  # additions and one division

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from poolbench.checks import one_of, whole
-from poolbench.pooling.base import Pool
+from poolbench.checks import one_of, sides
+from poolbench.pooling.base import Pool, Sides, area, half_before, pair
 from poolbench.pooling.parts.filters import BORDERS, binomial, filtered
 
 
@@ -19,7 +19,7 @@ class BlurAveragePool2d(Pool):
     Args:
         channels: channels ``C`` of the input.
         stride: step in pixels.
-        filter_size: taps ``m`` of the filter, 1 to 7.
+        filter_size: taps ``m`` of the filter, 1 to 7, or ``(rows, columns)`` of them.
         border: how the map goes on outside: ``"reflect"``, ``"replicate"`` or ``"zero"``. Where a map is too small to
             be reflected its outermost pixels are repeated.
     Use: for antialiased averaging at the price of a plain pooling.
@@ -29,10 +29,10 @@ class BlurAveragePool2d(Pool):
     Source: Zhang, ICML 2019 (BlurPool).
     """
 
-    bounded = odd = homogeneous = follows_offset = keeps_sign = True
+    rectangles = bounded = odd = homogeneous = follows_offset = keeps_sign = True
     variants = ({"filter_size": 3, "border": "zero"}, {"filter_size": 7, "border": "replicate"})
 
-    def __init__(self, channels: int, stride: int = 2, filter_size: int = 4, border: str = "reflect"):
+    def __init__(self, channels: int, stride: Sides = 2, filter_size: Sides = 4, border: str = "reflect"):
         super().__init__(channels, kernel_size=1, stride=stride)
         describe_blur(self, filter_size, border, before=0, window=1)
 
@@ -49,24 +49,27 @@ class BlurAveragePool2d(Pool):
 # What the three pools that blur share. A pool holds `filter_size` and `border`.
 
 
-def describe_blur(pool: Pool, filter_size: int, border: str, before: int, window: int) -> None:
+def describe_blur(pool: Pool, filter_size: Sides, border: str, before: int, window: int) -> None:
     """Check and set the two options, and what follows from them for the pool's account of itself; ``window`` is the
-    side of what comes before the blur, which starts ``before`` pixels outside the map."""
-    pool.filter_size = pool.checked("filter_size", filter_size, whole(1, 7))
+    width of what comes before the blur, which starts ``before`` pixels outside the map."""
+    pool.filter_size = pool.sides("filter_size", filter_size, sides(1, 7))
     pool.border = pool.checked("border", border, one_of(*BORDERS))
-    start, length = before + (filter_size - 1) // 2, window + filter_size - 1
-    pool.mirrors = 2 * start == length - pool.stride
-    if border == "zero" and filter_size > 1:
+    width = pair(pool.filter_size)[1]
+    start, length = before + (width - 1) // 2, window + width - 1
+    pool.mirrors = 2 * start == length - pair(pool.stride)[1]
+    if border == "zero" and area(pool.filter_size) > 1:
         pool.rim = 2  # pixels that the zeros outside may reach
         pool.bounded = False
 
 
 def blur(x: Tensor, pool: Pool, output: tuple[int, int]) -> Tensor:
     """The binomial filter of ``pool`` with its step."""
-    size = pool.filter_size
-    return filtered(x, binomial(size), pool.stride, (size - 1) // 2, output, pool.border)
+    high, wide = pair(pool.filter_size)
+    taps = binomial(high), binomial(wide)
+    return filtered(x, taps, pool.stride, half_before(pool.filter_size), output, pool.border)
 
 
 def blur_flops(pool: Pool) -> int:
     """Operations of the filter for one output value: columns at the new rate, rows at the old one."""
-    return 2 * pool.filter_size * (1 + pool.stride) if pool.filter_size > 1 else 0
+    (high, wide), (down, _) = pair(pool.filter_size), pair(pool.stride)
+    return (2 * high if high > 1 else 0) + (2 * wide * down if wide > 1 else 0)

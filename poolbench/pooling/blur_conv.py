@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from poolbench.checks import TRUTH, whole
-from poolbench.pooling.base import Pool, cropped
+from poolbench.checks import TRUTH
+from poolbench.pooling.base import Pool, Sides, area, cropped, pair
 from poolbench.pooling.blur_average import blur, blur_flops, describe_blur
 
 
@@ -21,7 +21,7 @@ class BlurConv2d(Pool):
         channels: channels ``C`` of the input and the output.
         kernel_size: side of the convolution's filter, in pixels, odd; the border is padded with zeros.
         stride: step of the blur, in pixels.
-        filter_size: taps of the blur, 1 to 7.
+        filter_size: taps of the blur, 1 to 7, or ``(rows, columns)`` of them.
         border: how the map goes on outside for the blur: ``"reflect"``, ``"replicate"`` or ``"zero"``. Where it is too
             small to be reflected its outermost pixels are repeated.
         norm: batch normalisation after the convolution, which then has no bias.
@@ -33,32 +33,34 @@ class BlurConv2d(Pool):
     Source: Zhang, ICML 2019 (ConvBlurPool).
     """
 
-    mixes_channels = True
+    rectangles = mixes_channels = True
     treats_channels_alike = keeps_constants = False
     variants = ({"norm": False, "activation": False, "filter_size": 3, "border": "replicate"},)
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 3,
-        stride: int = 2,
-        filter_size: int = 4,
+        kernel_size: Sides = 3,
+        stride: Sides = 2,
+        filter_size: Sides = 4,
         border: str = "reflect",
         norm: bool = True,
         activation: bool = True,
     ):
-        super().__init__(channels, kernel_size, self.checked("stride", stride, whole(1)))
-        if self.kernel_size % 2 == 0:
+        super().__init__(channels, kernel_size, self.sides("stride", stride))
+        if any(side % 2 == 0 for side in pair(self.kernel_size)):
             raise ValueError(
-                f"{self._name()}: kernel_size must be odd, so that the map keeps its size, got {kernel_size}"
+                f"{self._name()}: kernel_size must be odd, so that the map keeps its size, got {kernel_size!r}"
             )
         describe_blur(self, filter_size, border, 0, 1)
         self.checked("norm", norm, TRUTH)
         self.checked("activation", activation, TRUTH)
-        self.conv = nn.Conv2d(channels, channels, self.kernel_size, padding=self.kernel_size // 2, bias=not norm)
+        border = tuple(side // 2 for side in pair(self.kernel_size))
+        self.conv = nn.Conv2d(channels, channels, self.kernel_size, padding=border, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
-        self.mirrors = self.bounded = False
+        self.mirrors &= pair(self.kernel_size)[1] == 1
+        self.bounded = False
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
     def pool(self, x: Tensor) -> Tensor:
@@ -68,15 +70,16 @@ class BlurConv2d(Pool):
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """``(H', W')`` for a map of ``size`` ``(H, W)``. Raises: ValueError for a map that it cannot serve."""
-        if min(size) < self.stride:
+        rows, columns = pair(self.stride)
+        if size[0] < rows or size[1] < columns:
             return super().output_size(size)  # says why not
-        return size[0] // self.stride, size[1] // self.stride  # zeros around: no map is smaller than the filter
+        return size[0] // rows, size[1] // columns  # zeros around: no map is smaller than the filter
 
     def flops_per_window(self) -> int:
         # Multiply-adds, a bias or normalisation (folded to one multiply-add), a comparison, for every pixel.
         norm = 2 if isinstance(self.norm, nn.BatchNorm2d) else 1
-        pixel = 2 * self.kernel_size**2 * self.channels + norm + isinstance(self.activation, nn.ReLU)
-        return self.stride**2 * pixel + blur_flops(self)
+        pixel = 2 * area(self.kernel_size) * self.channels + norm + isinstance(self.activation, nn.ReLU)
+        return area(self.stride) * pixel + blur_flops(self)
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, filter_size={self.filter_size}, border={self.border!r}"

@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.checks import whole
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area, half_before, pair
 from poolbench.pooling.blur_average import blur, blur_flops, describe_blur
 
 
@@ -22,7 +21,7 @@ class BlurMaxPool2d(Pool):
         channels: channels ``C`` of the input.
         kernel_size: side of the maximum's window, in pixels; it starts ``(kernel_size - 1) // 2`` outside the map.
         stride: step of the filter in pixels.
-        filter_size: taps of the filter, 1 to 7.
+        filter_size: taps of the filter, 1 to 7, or ``(rows, columns)`` of them.
         border: how the map of maxima goes on outside: ``"reflect"``, ``"replicate"`` or ``"zero"``. Where it is too
             small to be reflected its outermost pixels are repeated.
     Use: to make a net with max pooling steadier under shifts; the first thing to try for that, at a few times the cost.
@@ -31,15 +30,20 @@ class BlurMaxPool2d(Pool):
     Source: Zhang, ICML 2019 (MaxBlurPool).
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = True
-    variants = ({"filter_size": 4}, {"kernel_size": 3, "filter_size": 5, "border": "zero"}, {"filter_size": 1})
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = True
+    variants = (
+        {"filter_size": 4},
+        {"kernel_size": 3, "filter_size": 5, "border": "zero"},
+        {"filter_size": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1), "filter_size": (3, 1)},
+    )
 
     def __init__(
-        self, channels: int, kernel_size: int = 2, stride: int = 2, filter_size: int = 3, border: str = "reflect"
+        self, channels: int, kernel_size: Sides = 2, stride: Sides = 2, filter_size: Sides = 3, border: str = "reflect"
     ):
-        super().__init__(channels, kernel_size, self.checked("stride", stride, whole(1)))
-        self.padding = (self.kernel_size - 1) // 2
-        describe_blur(self, filter_size, border, self.padding, self.kernel_size)
+        super().__init__(channels, kernel_size, self.sides("stride", stride))
+        self.padding = half_before(self.kernel_size)
+        describe_blur(self, filter_size, border, pair(self.padding)[1], pair(self.kernel_size)[1])
 
     def pool(self, x: Tensor) -> Tensor:
         size = self.output_size((x.shape[-2], x.shape[-1]))
@@ -49,8 +53,8 @@ class BlurMaxPool2d(Pool):
 
     def flops_per_window(self) -> int:
         # At filter size 1 only the maxima that are kept.
-        maxima = self.stride**2 if self.filter_size > 1 else 1
-        return maxima * (self.kernel_size**2 - 1) + blur_flops(self)
+        rows, columns = (s if f > 1 else 1 for s, f in zip(pair(self.stride), pair(self.filter_size), strict=True))
+        return rows * columns * (area(self.kernel_size) - 1) + blur_flops(self)
 
     def extra_repr(self) -> str:
         text = f"filter_size={self.filter_size}, border={self.border!r}"

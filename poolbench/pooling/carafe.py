@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from poolbench.checks import whole
-from poolbench.pooling.base import Pool, leading
+from poolbench.pooling.base import Pool, Sides, area, half_before, leading, pair
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
 
@@ -35,27 +35,31 @@ class CarafePool2d(Pool):
     Source: Wang, Chen, Xu, Liu, Loy and Lin, IEEE TPAMI 2022 (CARAFE++).
     """
 
-    mixes_channels = keeps_sign = True
+    rectangles = mixes_channels = keeps_sign = True
     treats_channels_alike = False
-    variants = ({"kernel_size": 3, "compressed_channels": 4, "encoder_kernel_size": 1},)
+    variants = (
+        {"kernel_size": 3, "compressed_channels": 4, "encoder_kernel_size": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1)},
+    )
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 5,
-        stride: int | None = 2,
+        kernel_size: Sides = 5,
+        stride: Sides | None = 2,
         compressed_channels: int = 16,
         encoder_kernel_size: int = 3,
     ):
-        super().__init__(channels, kernel_size, stride, (self.checked("kernel_size", kernel_size, whole(1)) - 1) // 2)
+        super().__init__(channels, kernel_size, stride, half_before(self.sides("kernel_size", kernel_size)))
         self.checked("compressed_channels", compressed_channels, whole(1))
         if self.checked("encoder_kernel_size", encoder_kernel_size, whole(1)) % 2 == 0:
             raise ValueError(f"{self._name()}: encoder_kernel_size must be odd, got {encoder_kernel_size}")
         self.compressor = nn.Conv2d(channels, compressed_channels, 1)
         self.encoder = nn.Conv2d(
-            compressed_channels, kernel_size**2, encoder_kernel_size, self.stride, padding=encoder_kernel_size // 2
+            compressed_channels, area(self.kernel_size), encoder_kernel_size, self.stride, encoder_kernel_size // 2
         )
-        self.rim = -(-self.kernel_size // self.stride) // 2 + 1
+        sides = zip(pair(self.kernel_size), pair(self.stride), strict=True)
+        self.rim = tuple(-(-window // step) // 2 + 1 for window, step in sides)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -75,9 +79,9 @@ class CarafePool2d(Pool):
     def flops_per_window(self) -> int:
         # Multiply-adds and a bias of the compressor, at each of the pixels that fall to an output, and of the encoder;
         # 5 a cell for the softmax; all shared by the channels. Then the window's own.
-        compressed, taps = self.compressor.out_channels, self.kernel_size**2
-        shared = self.stride**2 * compressed * (2 * self.channels + 1) + 5 * taps
-        shared += taps * (2 * compressed * self.encoder.kernel_size[0] ** 2 + 1)
+        compressed, taps = self.compressor.out_channels, area(self.kernel_size)
+        shared = area(self.stride) * compressed * (2 * self.channels + 1) + 5 * taps
+        shared += taps * (2 * compressed * area(self.encoder.kernel_size) + 1)
         return round(shared / self.channels) + 2 * taps
 
     def extra_repr(self) -> str:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.checks import number, whole
-from poolbench.pooling.base import Pool, cropped
+from poolbench.checks import number
+from poolbench.pooling.base import Pool, Sides, area, cropped, one_column
 
 
 class ConvNextDownsample2d(Pool):
@@ -26,14 +26,15 @@ class ConvNextDownsample2d(Pool):
     Source: Liu et al., CVPR 2022 (ConvNeXt).
     """
 
-    mixes_channels = True
+    rectangles = mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False
     variants = ({"stride": 3},)
 
-    def __init__(self, channels: int, stride: int = 2, eps: float = 1e-6):
-        super().__init__(channels, self.checked("stride", stride, whole(1)))
+    def __init__(self, channels: int, stride: Sides = 2, eps: float = 1e-6):
+        super().__init__(channels, self.sides("stride", stride))
         self.eps = float(self.checked("eps", eps, number(least=0, open=True)))
+        self.mirrors = one_column(self)
         self.norm = nn.LayerNorm(channels, eps=self.eps)
         self.conv = nn.Conv2d(channels, channels, self.stride, self.stride)
 
@@ -42,7 +43,7 @@ class ConvNextDownsample2d(Pool):
 
     def flops_per_window(self) -> int:
         # Mean, variance, shift, scale, weight and bias of each cell: 8; a bias.
-        return self.stride**2 * (2 * self.channels + 8) + 1
+        return area(self.stride) * (2 * self.channels + 8) + 1
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, eps={self.eps}"

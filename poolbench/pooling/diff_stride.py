@@ -49,6 +49,7 @@ class DiffStride2d(Pool):
     Source: Riad, Teboul, Grangier and Zeghidour, ICLR 2022 (DiffStride).
     """
 
+    why_square = "both of its strides are learned from one start"
     odd = homogeneous = follows_offset = True
     dynamic_sizes = False
     variants = ({"shared": True, "smoothness": 1.0}, {"learnable": False})
@@ -64,7 +65,7 @@ class DiffStride2d(Pool):
     ):
         super().__init__(channels, kernel_size=1, stride=1)
         self.match_size = self.checked("match_size", match_size, TRUTH)
-        self.start = float(self.checked("stride", stride, number()))
+        self.start = float(self.sides("stride", stride, number()))
         if self.start < 1 or (match_size and not self.start.is_integer()):
             kind, why = ("whole number", ", with match_size") if match_size else ("number", "")
             raise ValueError(f"{self._name()}: stride must be a {kind} of at least 1, got {stride!r}{why}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import TRUTH, number
-from poolbench.pooling.base import Pool, leading
+from poolbench.pooling.base import Pool, Sides, area, leading
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
 
@@ -50,7 +50,7 @@ class DetailPreservingPool2d(Pool):
     Source: Saeedan, Weber, Goesele and Roth, CVPR 2018.
     """
 
-    bounded = follows_offset = keeps_sign = mirrors = True
+    rectangles = bounded = follows_offset = keeps_sign = mirrors = True
     variants = (
         {"symmetric": False, "kernel_size": 3, "padding": 1},
         {"full": True},
@@ -60,9 +60,9 @@ class DetailPreservingPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         symmetric: bool = True,
         full: bool = False,
         lambda_: float = 1.0,
@@ -102,7 +102,7 @@ class DetailPreservingPool2d(Pool):
     def flops_per_window(self) -> int:
         # The mean or the filter; a difference, square, constant, sum, division, logarithm, product, exponential, alpha,
         # product and two sums a cell; the division.
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         return (2 * 9 if self.full else k2) + k2 * (12 if self.symmetric else 13) - 2
 
     def extra_repr(self) -> str:

@@ -46,6 +46,7 @@ class FractionalMaxPool2d(Pool):
     Source: Graham, arXiv:1412.6071, 2014.
     """
 
+    why_square = "its ratio shrinks rows and columns alike"
     bounded = homogeneous = follows_offset = keeps_sign = True
     variants = (
         {"sequence": "random", "evaluation": "draw"},

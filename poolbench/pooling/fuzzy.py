@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from poolbench.checks import number
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.ranks import chosen, greater
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot, limit_average
@@ -39,15 +39,15 @@ class FuzzyPool2d(Pool):
     Source: Diamantis and Iakovidis, IEEE Transactions on Fuzzy Systems 2021.
     """
 
-    bounded = keeps_sign = mirrors = True
+    rectangles = bounded = keeps_sign = mirrors = True
     variants = ({"kernel_size": 3, "padding": 1, "maximum": 1.0},)
 
     def __init__(
-        self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, maximum: float = 6.0
+        self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, maximum: float = 6.0
     ):
         super().__init__(channels, kernel_size, stride, padding)
         self.maximum = float(self.checked("maximum", maximum, number(least=0, open=True)))
-        if kernel_size == 1:
+        if self.kernel_size == 1:
             self.odd = self.homogeneous = self.follows_offset = True
 
     def pool(self, x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class FuzzyPool2d(Pool):
     def flops_per_window(self) -> int:
         # A cell's place between the bends; small, medium and large of it (2, 3 and 2 operations with their limits);
         # for each set two sums and a product; two comparisons and a division.
-        return self.kernel_size**2 * (2 + 7 + 9) - 6 + 3
+        return area(self.kernel_size) * (2 + 7 + 9) - 6 + 3
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, maximum={self.maximum:g}"

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of
-from poolbench.pooling.base import Pool, average_windows, max_windows, weigh_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows, one_column, pair, weigh_windows
 from poolbench.pooling.parts.images import over_images
 from poolbench.pooling.parts.infinite import blend, seen_finite, within
 
@@ -29,15 +29,15 @@ class GatedPool2d(Pool):
     Source: Lee, Gallagher and Tu, AISTATS 2016 (responsive max-average pooling).
     """
 
-    bounded = keeps_sign = True
+    rectangles = bounded = keeps_sign = True
     variants = ({"per": "channel", "kernel_size": 3, "padding": 1}, {"std": 0.0})
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         per: str = "layer",
         std: float = 0.1,
     ):
@@ -45,11 +45,13 @@ class GatedPool2d(Pool):
         self.per = self.checked("per", per, one_of("layer", "channel"))
         self.std = float(self.checked("std", std, number(least=0)))
         count = channels if per == "channel" else 1
-        self.gate = nn.Parameter(torch.empty(count, 1, self.kernel_size, self.kernel_size))
+        self.gate = nn.Parameter(torch.empty(count, 1, *pair(self.kernel_size)))
         self.treats_channels_alike = per == "layer" or std == 0
+        self.mirrors = one_column(self)
         if std == 0:
             self.homogeneous = self.follows_offset = True
-            self.mirrors = 2 * padding == self.kernel_size - self.stride
+            window, step, border = (pair(one)[1] for one in (self.kernel_size, self.stride, self.padding))
+            self.mirrors = 2 * border == window - step
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -70,7 +72,7 @@ class GatedPool2d(Pool):
 
     def flops_per_window(self) -> int:
         # Comparisons; additions and a division; the gate and its sigmoid (3); a difference and a multiply-add.
-        return 4 * self.kernel_size**2 - 1 + 3 + 3
+        return 4 * area(self.kernel_size) - 1 + 3 + 3
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, per={self.per!r}, std={self.std}"

@@ -30,6 +30,7 @@ class HaarDownsample2d(Pool):
     Source: Xu, Liao, Zhang, Li, He and Wu, Pattern Recognition 143:109819, 2023.
     """
 
+    why_square = "its bands are those of 2x2 blocks"
     mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False

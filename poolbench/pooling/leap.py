@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import one_of
-from poolbench.pooling.base import Pool, weigh_windows
+from poolbench.pooling.base import Pool, Sides, area, pair, weigh_windows
 
 
 class LeapPool2d(Pool):
@@ -32,29 +32,31 @@ class LeapPool2d(Pool):
     Source: Sun, Song, Jiang, Pan and Pang, Neurocomputing 2017 (LEAP).
     """
 
-    bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"per": "layer", "kernel_size": 3}, {"kernel_size": 3, "padding": 1})
+    rectangles = bounded = odd = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = (
+        {"per": "layer", "kernel_size": 3},
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
 
     def __init__(
-        self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, per: str = "channel"
+        self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, per: str = "channel"
     ):
         super().__init__(channels, kernel_size, stride, padding)
         self.per = self.checked("per", per, one_of("channel", "layer"))
         # With an axis of one input channel, as a filter of torch has it.
-        self.weight = nn.Parameter(
-            torch.empty(channels if per == "channel" else 1, 1, self.kernel_size, self.kernel_size)
-        )
+        self.weight = nn.Parameter(torch.empty(channels if per == "channel" else 1, 1, *pair(self.kernel_size)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Back to the average."""
-        nn.init.constant_(self.weight, 1 / self.kernel_size**2)
+        nn.init.constant_(self.weight, 1 / area(self.kernel_size))
 
     def pool(self, x: Tensor) -> Tensor:
         return weigh_windows(x, self.weight[:, 0], self).to(x.dtype)
 
     def flops_per_window(self) -> int:
-        return 2 * self.kernel_size**2
+        return 2 * area(self.kernel_size)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, per={self.per!r}"

@@ -41,6 +41,7 @@ class LiftPool2d(Pool):
     Source: Zhao and Snoek, ICLR 2021 (LiftPool).
     """
 
+    why_square = "one filter serves rows and columns"
     # With its first weights it is linear; what it may become is another matter.
     keeps_constants = False
     odd = homogeneous = keeps_sign = True
@@ -48,7 +49,7 @@ class LiftPool2d(Pool):
 
     def __init__(self, channels: int, kernel_size: int = 5, groups: int | None = None, bands: str = "sum"):
         super().__init__(channels, kernel_size=2, stride=2)
-        length = self.checked("kernel_size", kernel_size, whole(1))
+        length = self.sides("kernel_size", kernel_size)
         if length % 2 == 0:
             raise ValueError(f"{self._name()}: kernel_size must be odd, so that it has a middle, got {kernel_size}")
         self.groups = channels if groups is None else self.checked("groups", groups, whole(1))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of, whole
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot, exponentials, limit_average, limit_exponentials
 
@@ -44,7 +44,7 @@ class LipPool2d(Pool):
     Source: Gao, Wang and Wu, ICCV 2019.
     """
 
-    bounded = follows_offset = keeps_sign = mirrors = True
+    rectangles = bounded = follows_offset = keeps_sign = mirrors = True
     variants = (
         {"logits": "bottleneck", "width": 2},
         {"logits": "conv1x1", "kernel_size": 3, "padding": 1},
@@ -54,9 +54,9 @@ class LipPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         logits: str = "projection",
         width: int = 128,
         gate: float = 12.0,
@@ -110,11 +110,11 @@ class LipPool2d(Pool):
         for i, layer in enumerate(self.layers):
             share = 1.0 if self.logits != "bottleneck" or i >= 4 else self.width / self.channels
             if isinstance(layer, nn.Conv2d):
-                logits += share * 2 * layer.in_channels * layer.kernel_size[0] ** 2
+                logits += share * 2 * layer.in_channels * area(layer.kernel_size)
             else:
                 logits += share * 9 if i < len(self.layers) - 1 else 12
         # Of the weighted average: a comparison, a shift, an exponential, a product and two sums a cell; a division.
-        return round(self.stride**2 * logits) + self.kernel_size**2 * 6 - 2
+        return round(area(self.stride) * logits) + area(self.kernel_size) * 6 - 2
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, logits={self.logits!r}, width={self.width}, gate={self.gate}"

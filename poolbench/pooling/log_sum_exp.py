@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.infinite import seen_finite
 from poolbench.pooling.parts.windows import over_windows
 
@@ -31,15 +31,15 @@ class LogSumExpPool2d(Pool):
     Source: Boureau, Ponce and LeCun, ICML 2010; as pooling in a CNN: Pinheiro and Collobert, CVPR 2015.
     """
 
-    bounded = follows_offset = keeps_sign = mirrors = True
+    rectangles = bounded = follows_offset = keeps_sign = mirrors = True
     variants = ({"sharpness": 5.0, "kernel_size": 3, "padding": 1}, {"learnable": "channel"})
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         sharpness: float = 1.0,
         learnable: bool | str = False,
     ):
@@ -66,7 +66,7 @@ class LogSumExpPool2d(Pool):
 
     def flops_per_window(self) -> int:
         # Per cell a comparison, difference, product, exponential, addition; then two divisions, a logarithm, a sum.
-        return self.kernel_size**2 * 5 - 2 + 4
+        return area(self.kernel_size) * 5 - 2 + 4
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sharpness={self.start}, learnable={self.learnable}"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.checks import EXPONENT, one_of
-from poolbench.pooling.base import Pool, average_windows, max_windows, sum_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows, sum_windows
 from poolbench.pooling.parts.powers import PowerMean, root_mean_square, root_mean_square_slope
 from poolbench.pooling.parts.windows import over_windows
 
@@ -36,7 +36,7 @@ class LpPool2d(Pool):
     Source: Sermanet, Chintala and LeCun, ICPR 2012; learned p: Gulcehre, Cho, Pascanu and Bengio, ECML 2014.
     """
 
-    homogeneous = keeps_sign = mirrors = True
+    rectangles = homogeneous = keeps_sign = mirrors = True
     variants = (
         {"p": 1.0},
         {"p": 3.0},
@@ -49,9 +49,9 @@ class LpPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         p: float = 2.0,
         norm: str = "mean",
         learnable: bool | str = False,
@@ -95,7 +95,7 @@ class LpPool2d(Pool):
         return over_windows(self, formula.combine, (x,), slope=formula.slope, limits=formula.limits)
 
     def flops_per_window(self) -> int:
-        k2, mean = self.kernel_size**2, self.norm == "mean"
+        k2, mean = area(self.kernel_size), self.norm == "mean"
         if not self.learnable and self.start == math.inf:
             return 2 * k2 - 1  # absolute values, comparisons
         if not self.learnable and self.start == 1:

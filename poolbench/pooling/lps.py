@@ -34,6 +34,7 @@ class LearnablePolyphasePool2d(Pool):
     Source: Rojas-Gomez, Lim, Schwing, Do and Yeh, NeurIPS 2022 (LPS).
     """
 
+    why_square = "its four phases are those of 2x2 blocks"
     random = True
     bounded = keeps_sign = True
     # All channels have a say in the choice; whether one change of one of them turns it depends on the weights.

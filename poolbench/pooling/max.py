@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, max_windows
+from poolbench.pooling.base import Pool, Sides, area, max_windows
 
 
 class MaxPool2d(Pool):
@@ -22,14 +22,18 @@ class MaxPool2d(Pool):
     Source: Riesenhuber and Poggio, Nature Neuroscience 1999.
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 5, "stride": 3})
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = (
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 5, "stride": 3},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
 
-    def __init__(self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0):
+    def __init__(self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0):
         super().__init__(channels, kernel_size, stride, padding)
 
     def pool(self, x: Tensor) -> Tensor:
         return max_windows(x, self)
 
     def flops_per_window(self) -> int:
-        return self.kernel_size**2 - 1  # comparisons
+        return area(self.kernel_size) - 1  # comparisons

@@ -6,7 +6,7 @@ from functools import partial
 from torch import Tensor
 
 from poolbench.checks import one_of
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area, pair
 from poolbench.pooling.parts.ranks import comparisons, sum_by_rank, weights_of_count
 
 
@@ -32,23 +32,29 @@ class MedianPool2d(Pool):
     Source: Tukey, Exploratory Data Analysis, 1977 (running medians); known to image processing as the median filter.
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "padding": 1}, {"middle": "lower"})
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = (
+        {"kernel_size": 3, "padding": 1},
+        {"middle": "lower"},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
 
     def __init__(
-        self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, middle: str = "mean"
+        self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, middle: str = "mean"
     ):
         super().__init__(channels, kernel_size, stride, padding)
         self.middle = self.checked("middle", middle, one_of("mean", "lower"))
         # The lower middle turns into the upper one.
-        self.odd = middle == "mean" or (kernel_size % 2 == 1 and not padding and self.stride >= kernel_size)
+        sides = zip(pair(self.kernel_size), pair(self.stride), strict=True)
+        apart = all(window % 2 == 1 and window <= step for window, step in sides)
+        self.odd = middle == "mean" or (apart and not self.padding)
 
     def pool(self, x: Tensor) -> Tensor:
         return sum_by_rank(self, x, partial(_weigh, middle=self.middle))
 
     def flops_per_window(self) -> int:
         # Comparisons of the sorting network; the mean of two.
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         weights = _weights(k2, k2, self.middle)
         return comparisons(weights) + (2 if 0.5 in weights else 0)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of
-from poolbench.pooling.base import Pool, average_windows, max_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows
 from poolbench.pooling.parts.infinite import blend
 
 
@@ -39,7 +39,7 @@ class MixedPool2d(Pool):
     Source: Lee, Gallagher and Tu, AISTATS 2016; random: Yu, Wang, Chen and Wei, RSKT 2014.
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
     variants = (
         {"per": "channel", "kernel_size": 3, "padding": 1},
         {"weight": "fixed", "share": 0.25},
@@ -50,9 +50,9 @@ class MixedPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         weight: str = "learned",
         share: float = 0.5,
         per: str = "layer",
@@ -117,7 +117,7 @@ class MixedPool2d(Pool):
 
     def flops_per_window(self) -> int:
         # Comparisons; additions and a division; a difference and a multiply-add.
-        return 2 * self.kernel_size**2 - 1 + 3
+        return 2 * area(self.kernel_size) - 1 + 3
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight={self.weight!r}, share={self.share}, per={self.per!r}"

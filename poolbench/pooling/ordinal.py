@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import TRUTH, one_of
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.ranks import comparisons, sum_by_rank
 
 
@@ -45,7 +45,7 @@ class OrdinalPool2d(Pool):
         arXiv:2109.01561, 2021.
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
     variants = (
         {"kernel_size": 3, "padding": 1, "constraint": True, "init": "random"},
         {"learnable": "layer", "init": "average"},
@@ -54,9 +54,9 @@ class OrdinalPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         learnable: bool | str = "channel",
         constraint: bool = False,
         init: str = "falling",
@@ -65,18 +65,18 @@ class OrdinalPool2d(Pool):
         self.learnable = self.checked("learnable", learnable, one_of(False, "layer", "channel"))
         self.constraint = self.checked("constraint", constraint, TRUTH)
         self.init = self.checked("init", init, one_of("falling", "average", "max", "random"))
-        weight = torch.empty(channels if learnable == "channel" else 1, kernel_size**2)
+        weight = torch.empty(channels if learnable == "channel" else 1, area(self.kernel_size))
         if learnable:
             self.weight = nn.Parameter(weight)
         else:
             self.register_buffer("weight", weight)
         self.reset_parameters()
-        self.odd = init == "average" or kernel_size == 1
-        self.treats_channels_alike = init != "random" or learnable != "channel" or kernel_size == 1
+        self.odd = init == "average" or self.kernel_size == 1
+        self.treats_channels_alike = init != "random" or learnable != "channel" or self.kernel_size == 1
 
     def reset_parameters(self) -> None:
         """Put the weights back to where they start; ``"random"`` draws anew."""
-        count = self.kernel_size**2
+        count = area(self.kernel_size)
         with torch.no_grad():
             if self.init == "random":
                 self.weight.uniform_()
@@ -100,7 +100,7 @@ class OrdinalPool2d(Pool):
         return sum_by_rank(self, x, _weigh, (weights,), learned=bool(self.learnable))
 
     def flops_per_window(self) -> int:
-        count = self.kernel_size**2
+        count = area(self.kernel_size)
         return comparisons(list(range(count))) + 2 * count - 1  # and products, additions
 
     def extra_repr(self) -> str:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from poolbench.checks import one_of
-from poolbench.pooling.base import Pool, average_windows, max_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows, pair
 
 
 class OverlappingPool2d(Pool):
@@ -26,14 +26,15 @@ class OverlappingPool2d(Pool):
     Source: Krizhevsky, Sutskever and Hinton, NIPS 2012, section 3.4.
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = True
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
     variants = ({"mode": "average"}, {"padding": 1})
 
     def __init__(
-        self, channels: int, kernel_size: int = 3, stride: int | None = 2, padding: int = 0, mode: str = "max"
+        self, channels: int, kernel_size: Sides = 3, stride: Sides | None = 2, padding: Sides = 0, mode: str = "max"
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        if self.kernel_size <= self.stride:
+        sides = list(zip(pair(self.kernel_size), pair(self.stride), strict=True))
+        if any(window < step for window, step in sides) or all(window == step for window, step in sides):
             raise ValueError(
                 f"{self._name()}: kernel_size must be above stride {self.stride} for windows to overlap, "
                 f"got {self.kernel_size}"
@@ -45,7 +46,7 @@ class OverlappingPool2d(Pool):
         return max_windows(x, self) if self.mode == "max" else average_windows(x, self)
 
     def flops_per_window(self) -> int:
-        return self.kernel_size**2 - (self.mode == "max")
+        return area(self.kernel_size) - (self.mode == "max")
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, mode={self.mode!r}"

@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.checks import whole
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area, one_column
 from poolbench.pooling.convnext_down import normalise_channels
 from poolbench.pooling.space_to_depth import stack_cells
 
@@ -28,15 +27,16 @@ class PatchMerge2d(Pool):
     Source: Liu et al., ICCV 2021 (Swin Transformer).
     """
 
-    mixes_channels = True
+    rectangles = mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False
     odd = True
     variants = ({"stride": 3},)
 
-    def __init__(self, channels: int, stride: int = 2):
-        super().__init__(channels, self.checked("stride", stride, whole(1)))
-        cells = self.stride**2 * channels
+    def __init__(self, channels: int, stride: Sides = 2):
+        super().__init__(channels, self.sides("stride", stride))
+        cells = area(self.stride) * channels
+        self.mirrors = one_column(self)
         self.norm = nn.LayerNorm(cells)
         self.reduction = nn.Linear(cells, channels, bias=False)
 
@@ -45,7 +45,7 @@ class PatchMerge2d(Pool):
         return F.conv2d(cells, self.reduction.weight[:, :, None, None])  # a linear layer at every pixel
 
     def flops_per_window(self) -> int:
-        cells = self.stride**2
+        cells = area(self.stride)
         # Mean, variance (3 each cell), shift, scale, weight and bias of the cells, shared by all channels: 8 a cell.
         return 2 * cells * self.channels + 8 * cells
 

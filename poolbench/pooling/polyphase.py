@@ -39,6 +39,7 @@ class PolyphasePool2d(Pool):
     Source: Chaman and Dokmanic, CVPR 2021.
     """
 
+    why_square = "its four phases are those of 2x2 blocks"
     mixes_channels = True
     bounded = odd = homogeneous = keeps_sign = mirrors = True
     variants = ({"criterion": "linf", "filter_size": 3}, {"criterion": "l1", "border": "circular"})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import Rule, is_number, number, one_of
-from poolbench.pooling.base import Pool, average_windows, max_windows
+from poolbench.pooling.base import Pool, Sides, area, average_windows, max_windows
 from poolbench.pooling.parts.powers import PowerMean, cells_of, only_above, sum_cells
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
@@ -38,7 +38,7 @@ class PowerMeanPool2d(Pool):
     Source: Radenovic, Tolias and Chum, TPAMI 2019 (GeM); alpha-integration: Eom and Choi, arXiv 2018.
     """
 
-    homogeneous = keeps_sign = mirrors = True
+    rectangles = homogeneous = keeps_sign = mirrors = True
     variants = (
         {"p": 0.0},
         {"p": -2.0, "kernel_size": 3, "padding": 1},
@@ -49,9 +49,9 @@ class PowerMeanPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         p: float = 3.0,
         eps: float = 1e-6,
         learnable: bool | str = False,
@@ -151,7 +151,7 @@ class PowerMeanPool2d(Pool):
         return sum_cells(logs if inside is None else logs * inside) / cells_of(inside, windows)
 
     def flops_per_window(self) -> int:
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         if self.learnable or 0 < abs(self.start) < 0.5:
             # Comparison with eps, logarithm, addition; less their mean, times p, comparison, less the peak,
             # exponential, addition; two divisions by n, a logarithm, two additions, a division by p, an exponential.

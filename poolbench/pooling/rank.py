@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from poolbench.checks import number, one_of, whole
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.ranks import comparisons, greater, sum_by_rank, weights_of_count
 from poolbench.pooling.stochastic import uniform
 
@@ -47,7 +47,7 @@ class RankPool2d(Pool):
     Source: Shi, Ye and Wu, Neural Networks 2016.
     """
 
-    homogeneous = keeps_sign = mirrors = True
+    rectangles = homogeneous = keeps_sign = mirrors = True
     variants = (
         {"mode": "average", "t": 5, "kernel_size": 3, "padding": 1},
         {"mode": "weighted"},
@@ -57,16 +57,16 @@ class RankPool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         mode: str = "average",
         t: int | None = None,
         a: float = 0.5,
     ):
         super().__init__(channels, kernel_size, stride, padding)
         self.mode = self.checked("mode", mode, one_of("average", "weighted", "stochastic"))
-        cells = kernel_size**2
+        cells = area(self.kernel_size)
         self.t = (cells + 1) // 2 if t is None else self.checked("t", t, whole(1))
         if self.t > cells:
             raise ValueError(f"{self._name()}: t must be at most {cells}, the cells of a window, got {t!r}")
@@ -84,7 +84,7 @@ class RankPool2d(Pool):
         return sum_by_rank(self, x, partial(_drawn, a=self.a), (uniform(self, x),))
 
     def flops_per_window(self) -> int:
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         if self.mode == "average":
             sort = comparisons([float(r < self.t) for r in range(k2)])
             return sort + self.t  # and additions, a division

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.checks import whole
-from poolbench.pooling.base import Pool, is_open
+from poolbench.pooling.base import Pool, Sides, area, is_open, pair
 from poolbench.pooling.parts.images import over_images
 from poolbench.pooling.parts.ranks import chosen, greater
 from poolbench.pooling.parts.windows import over_windows
@@ -32,7 +31,8 @@ class RegularizedPool2d(Pool):
     Args:
         channels: channels ``C`` of the input.
         kernel_size, stride, padding: window, step and border in pixels, see :class:`~poolbench.pooling.base.Pool`.
-        smoothing: ``m``, side in windows of the neighbourhood, an odd number; 1 is the maximum.
+        smoothing: ``m``, side in windows of the neighbourhood, an odd number, or
+            ``(rows, columns)`` of them; 1 is the maximum.
     Use: where neighbouring windows should pick from like positions, as in the images of characters and textures that
         the paper tested; with ``smoothing=1`` it is max pooling.
     Shape: ``(N, C, H, W) -> (N, C, H // stride, W // stride)``.
@@ -40,17 +40,21 @@ class RegularizedPool2d(Pool):
     Source: Otsuzuki, Hayashi, Zheng and Uchida, ICANN 2020.
     """
 
-    bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
-    variants = ({"kernel_size": 3, "padding": 1}, {"kernel_size": 4, "smoothing": 5})
+    rectangles = bounded = homogeneous = follows_offset = keeps_sign = mirrors = True
+    variants = (
+        {"kernel_size": 3, "padding": 1},
+        {"kernel_size": 4, "smoothing": 5},
+        {"kernel_size": (3, 2), "stride": (2, 1), "smoothing": (3, 1)},
+    )
 
     def __init__(
-        self, channels: int, kernel_size: int = 2, stride: int | None = 2, padding: int = 0, smoothing: int = 3
+        self, channels: int, kernel_size: Sides = 2, stride: Sides | None = 2, padding: Sides = 0, smoothing: Sides = 3
     ):
         super().__init__(channels, kernel_size, stride, padding)
-        self.smoothing = self.checked("smoothing", smoothing, whole(1))
-        if smoothing % 2 == 0:
+        self.smoothing = self.sides("smoothing", smoothing)
+        if any(side % 2 == 0 for side in pair(self.smoothing)):
             raise ValueError(f"{self._name()}: smoothing must be an odd number of windows, got {smoothing!r}")
-        self.odd = kernel_size == 1
+        self.odd = self.kernel_size == 1
 
     def pool(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -60,36 +64,36 @@ class RegularizedPool2d(Pool):
 
     def _picked(self, x: Tensor) -> tuple[Tensor]:
         """Which cell of its window each output takes, counted row by row, ``(N, C, H', W')``."""
-        k, m2 = self.kernel_size, self.smoothing**2
+        (height, width), m2 = pair(self.kernel_size), area(self.smoothing)
+        border = [side // 2 for side in pair(self.smoothing)]
         largest = over_windows(self, _largest, (x,))
-        has_one = 1 - greater(largest, largest.new_tensor(k * k - 0.5))
-        row = ((largest + 0.5) / k).floor()
+        has_one = 1 - greater(largest, largest.new_tensor(height * width - 0.5))
+        row = ((largest + 0.5) / width).floor()
         total = None
-        for axis, place in ((2, row), (3, largest - row * k)):
+        for axis, k, place in ((2, height, row), (3, width, largest - row * width)):
             # In half pixels, so that all are whole numbers, and sums exact.
             moved = (2 * place - (k - 1)) * has_one
-            sums = (F.avg_pool2d(moved, self.smoothing, 1, self.smoothing // 2) * m2).round()
+            sums = (F.avg_pool2d(moved, self.smoothing, 1, border) * m2).round()
             # Rounded up from a half, which a quarter of a unit moves to where the own maximum is.
             nearer = (moved * m2 - sums).sign() / 4
             place = ((sums + nearer + k * m2) / (2 * m2)).floor()
             place = self._inside(place, x.shape[axis], axis)
-            total = place if total is None else total * k + place
+            total = place if total is None else total * width + place
         return (total,)
 
     def _inside(self, place: Tensor, side: int, axis: int) -> Tensor:
         """The places in their windows along ``axis``, moved into the map."""
         n = place.shape[axis]
-        if not self.padding and (
-            self.kernel_size <= self.stride if is_open(place) else (n - 1) * self.stride + self.kernel_size <= side
-        ):
+        window, step, border = (pair(one)[axis - 2] for one in (self.kernel_size, self.stride, self.padding))
+        if not border and (window <= step if is_open(place) else (n - 1) * step + window <= side):
             return place
-        starts = torch.arange(n, dtype=place.dtype, device=place.device) * self.stride - self.padding
+        starts = torch.arange(n, dtype=place.dtype, device=place.device) * step - border
         starts = starts.view(-1, 1) if axis == 2 else starts
         return torch.minimum(torch.maximum(place, -starts), side - 1 - starts)
 
     def flops_per_window(self) -> int:
         # Comparisons for the largest and the smallest cell; for each axis displacement, sum, mean and rounding.
-        return 2 * (self.kernel_size**2 - 1) + 2 * (2 + self.smoothing**2 - 1 + 2)
+        return 2 * (area(self.kernel_size) - 1) + 2 * (2 + area(self.smoothing) - 1 + 2)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, smoothing={self.smoothing}"

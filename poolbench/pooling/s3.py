@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.checks import one_of, whole
-from poolbench.pooling.base import Pool, cropped, is_open, refuse_open
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, Sides, area, cropped, is_open, pair, refuse_open
 from poolbench.pooling.parts.images import over_images
 from poolbench.pooling.parts.infinite import seen_finite
 from poolbench.pooling.parts.picked import max_of_picked
@@ -41,42 +41,55 @@ class S3Pool2d(Pool):
     Source: Zhai, Wu, Kumar, Cheng, Lu, Zhang and Feris, CVPR 2017.
     """
 
-    random = True
+    rectangles = random = True
     bounded = homogeneous = follows_offset = keeps_sign = True
-    variants = ({"kernel_size": 3, "grid_size": 6}, {"grid_size": 4, "evaluation": "expected"})
+    variants = (
+        {"kernel_size": 3, "grid_size": 6},
+        {"grid_size": 4, "evaluation": "expected"},
+        {"kernel_size": (3, 2), "grid_size": (6, 2)},
+    )
 
-    def __init__(self, channels: int, kernel_size: int = 2, grid_size: int | None = None, evaluation: str = "average"):
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: Sides = 2,
+        grid_size: Sides | None = None,
+        evaluation: str = "average",
+    ):
         super().__init__(channels, kernel_size)
-        self.grid_size = kernel_size if grid_size is None else self.checked("grid_size", grid_size, whole(1))
-        if self.grid_size % kernel_size:
+        self.grid_size = self.kernel_size if grid_size is None else self.sides("grid_size", grid_size)
+        if any(grid % window for grid, window in zip(pair(self.grid_size), pair(self.kernel_size), strict=True)):
             raise ValueError(
-                f"{self._name()}: grid_size must be a multiple of kernel_size {kernel_size}, got {grid_size!r}"
+                f"{self._name()}: grid_size must be a multiple of kernel_size {self.kernel_size}, got {grid_size!r}"
             )
         self.evaluation = self.checked("evaluation", evaluation, one_of("average", "expected"))
-        self.random = kernel_size > 1
-        self.stationary = self.grid_size == kernel_size or evaluation == "average"
-        self.odd = kernel_size == 1
+        self.random = area(self.kernel_size) > 1
+        self.stationary = self.grid_size == self.kernel_size or evaluation == "average"
+        self.odd = self.kernel_size == 1
         self.dynamic_sizes = evaluation == "average"
-        self.mirrors = kernel_size == 1 or (kernel_size % 2 == 1 and evaluation == "average")
+        width = pair(self.kernel_size)[1]
+        self.mirrors = width == 1 or (width % 2 == 1 and evaluation == "average")
 
     def pool(self, x: Tensor) -> Tensor:
-        height, width = self.output_size((x.shape[-2], x.shape[-1]))
-        k = self.kernel_size
+        size = self.output_size((x.shape[-2], x.shape[-1]))
         if not self.dynamic_sizes:
             refuse_open(x, self, "the chances of its rows are made for the size")
         if self.training:
-            window = torch.arange(k, device=x.device)[:, None]
-            rows, columns = (self._drawn(n, x.device) + window for n in (height, width))
+            rows, columns = (
+                self._drawn(n, axis, x.device) + torch.arange(window, device=x.device)[:, None]
+                for axis, (n, window) in enumerate(zip(size, pair(self.kernel_size), strict=True))
+            )
             return max_of_picked(x, rows[None], columns[None])
         return over_images(self._evaluated, x)[0]
 
     def _evaluated(self, x: Tensor) -> tuple[Tensor]:
-        height, width = self.output_size((x.shape[-2], x.shape[-1]))
-        k = self.kernel_size
-        z = F.max_pool2d(cropped(x, self) if is_open(x) else x[..., : height * k, : width * k], k, stride=1)
+        size, (high, wide) = self.output_size((x.shape[-2], x.shape[-1])), pair(self.kernel_size)
+        x = cropped(x, self) if is_open(x) else x[..., : size[0] * high, : size[1] * wide]
+        z = F.max_pool2d(x, self.kernel_size, stride=1)
         if self.evaluation == "average":
-            return (F.avg_pool2d(z, k, padding=k // 2, count_include_pad=False),)
-        rows, columns = (self._chances(n).to(z) for n in (height, width))
+            border = (high // 2, wide // 2)
+            return (F.avg_pool2d(z, self.kernel_size, padding=border, count_include_pad=False),)
+        rows, columns = (self._chances(n, axis).to(z) for axis, n in enumerate(size))
         y = torch.einsum("nchw,ih,jw->ncij", z, rows, columns)
         if seen_finite(y[..., 0, 0]):
             return (y,)
@@ -89,34 +102,34 @@ class S3Pool2d(Pool):
         y = y.masked_fill(reached[0], math.inf).masked_fill(reached[1], -math.inf)
         return (y.masked_fill((reached[0] & reached[1]) | reached[2], math.nan),)
 
-    def _strips(self, out: int) -> list[tuple[int, int, int]]:
+    def _strips(self, out: int, axis: int) -> list[tuple[int, int, int]]:
         """For the ``out`` rows to keep, strip by strip: its first row, its rows, how many of them are kept."""
-        g, k = self.grid_size, self.kernel_size
+        g, k = pair(self.grid_size)[axis], pair(self.kernel_size)[axis]
         rows = out * k - k + 1
         return [(s, min(g, rows - s), min(g, out * k - s) // k) for s in range(0, out * k, g)]
 
-    def _drawn(self, out: int, device: torch.device) -> Tensor:
+    def _drawn(self, out: int, axis: int, device: torch.device) -> Tensor:
         """Which rows of ``z`` are kept, in order."""
-        strips = self._strips(out)
+        strips, grid = self._strips(out, axis), pair(self.grid_size)[axis]
         if self.generator is None:
-            keys = torch.rand(len(strips), self.grid_size, device=device)
+            keys = torch.rand(len(strips), grid, device=device)
         else:
-            keys = torch.rand(len(strips), self.grid_size, device=device, generator=self.generator)
+            keys = torch.rand(len(strips), grid, device=device, generator=self.generator)
         # Those with the largest of independent numbers are a fair draw without replacement.
-        each = self.grid_size // self.kernel_size
+        each = grid // pair(self.kernel_size)[axis]
         *full, (first, rows, kept) = strips
         last = keys[-1, :rows].topk(kept).indices.sort().values + first
         if not full:
             return last
         picked = keys[:-1].topk(each).indices.sort(-1).values
-        starts = torch.arange(len(full), device=device)[:, None] * self.grid_size
+        starts = torch.arange(len(full), device=device)[:, None] * grid
         return torch.cat([(picked + starts).flatten(), last])
 
-    def _chances(self, out: int) -> Tensor:
+    def _chances(self, out: int, axis: int) -> Tensor:
         """``(out, rows of z)``: how likely each row is to be the one that is kept, in order."""
-        chances = torch.zeros(out, (out - 1) * self.kernel_size + 1, dtype=torch.float64, device="cpu")
+        chances = torch.zeros(out, (out - 1) * pair(self.kernel_size)[axis] + 1, dtype=torch.float64, device="cpu")
         done = 0
-        for first, rows, kept in self._strips(out):
+        for first, rows, kept in self._strips(out, axis):
             for i in range(kept):
                 for j in range(rows):
                     ways = math.comb(j, i) * math.comb(rows - 1 - j, kept - 1 - i)
@@ -126,7 +139,7 @@ class S3Pool2d(Pool):
 
     def flops_per_window(self) -> int:
         # Of evaluation, which does more than training: comparisons in k*k windows, then their average.
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         return k2 * (k2 - 1) + k2
 
     def extra_repr(self) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of
-from poolbench.pooling.base import Pool
+from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.windows import over_windows
 
 GRADIENTS = ("exact", "published")
@@ -40,16 +40,20 @@ class SoftPool2d(Pool):
     Source: Stergiou, Poppe and Kalliatakis, ICCV 2021.
     """
 
-    bounded = follows_offset = keeps_sign = mirrors = True
-    variants = ({"temperature": 0.25, "kernel_size": 3, "padding": 1}, {"learnable": "channel"})
+    rectangles = bounded = follows_offset = keeps_sign = mirrors = True
+    variants = (
+        {"temperature": 0.25, "kernel_size": 3, "padding": 1},
+        {"learnable": "channel"},
+        {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)},
+    )
     # gradient="published" is no variant: the contract holds gradients to the function.
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         temperature: float = 1.0,
         learnable: bool | str = False,
         gradient: str = "exact",
@@ -84,7 +88,7 @@ class SoftPool2d(Pool):
 
     def flops_per_window(self) -> int:
         # Per cell a comparison, a subtraction, a division by T, an exponential, a product and two sums; a division.
-        return self.kernel_size**2 * 7 - 2
+        return area(self.kernel_size) * 7 - 2
 
     def extra_repr(self) -> str:
         return (

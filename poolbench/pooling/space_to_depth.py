@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.checks import one_of, whole
-from poolbench.pooling.base import Pool, cropped
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, Sides, area, cropped, one_column, pair
 
 
 class SpaceToDepth2d(Pool):
@@ -29,19 +29,20 @@ class SpaceToDepth2d(Pool):
     Source: Sunkara and Luo, ECML PKDD 2022 (SPD-Conv).
     """
 
-    mixes_channels = True
+    rectangles = mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False
     homogeneous = True
-    variants = ({"order": "norm_first"}, {"stride": 3})
+    variants = ({"order": "norm_first"}, {"stride": 3}, {"stride": (2, 1)})
 
-    def __init__(self, channels: int, stride: int = 2, order: str = "conv_first"):
-        super().__init__(channels, self.checked("stride", stride, whole(1)))
+    def __init__(self, channels: int, stride: Sides = 2, order: str = "conv_first"):
+        super().__init__(channels, self.sides("stride", stride))
         self.order = self.checked("order", order, one_of("conv_first", "norm_first"))
-        cells = self.stride**2 * channels
+        cells = area(self.stride) * channels
         self.conv = nn.Conv2d(cells, channels, 1, bias=order == "norm_first")
         self.norm = nn.BatchNorm2d(channels if order == "conv_first" else cells)
         self.activation = nn.ReLU(inplace=True)
+        self.mirrors = one_column(self)
         self.keeps_sign = order == "conv_first"
         self.homogeneous = order == "conv_first"
 
@@ -49,15 +50,15 @@ class SpaceToDepth2d(Pool):
         if self.order == "norm_first":
             return self.conv(self.activation(self.norm(stack_cells(x, self))))
         # The 1x1 convolution of the stacked cells is this one of the map, which need not be copied then.
-        s = self.stride
-        if s == 1:  # the turned weights would look like channels_last
+        if self.stride == 1:  # the turned weights would look like channels_last
             return self.activation(self.norm(self.conv(x)))
-        weight = self.conv.weight.view(self.channels, s, s, self.channels).permute(0, 3, 2, 1)
-        y = F.conv2d(cropped(x, self), weight, stride=s)
+        rows, columns = pair(self.stride)
+        weight = self.conv.weight.view(self.channels, columns, rows, self.channels).permute(0, 3, 2, 1)
+        y = F.conv2d(cropped(x, self), weight, stride=self.stride)
         return self.activation(self.norm(y))
 
     def flops_per_window(self) -> int:
-        cells = self.stride**2
+        cells = area(self.stride)
         # A normalisation is folded to one multiply-add; a comparison.
         rest = 3 if self.order == "conv_first" else 3 * cells + 1
         return 2 * cells * self.channels + rest
@@ -70,8 +71,9 @@ def stack_cells(x: Tensor, pool: Pool) -> Tensor:
     """``(N, C, H, W) -> (N, K * C, H', W')``: the first cells of all windows, then the cells below them, column by
     column, as SPD-Conv and Swin order them; in the memory format of ``x``."""
     height, width = pool.output_size((x.shape[-2], x.shape[-1]))
-    n, c, s, x = x.shape[0], x.shape[1], pool.stride, cropped(x, pool)
+    (n, c), (down, right), x = x.shape[:2], pair(pool.stride), cropped(x, pool)
     if x.stride(1) == 1:
-        cells = x.movedim(1, -1).unflatten(2, (width, s)).unflatten(1, (height, s))
-        return cells.permute(0, 1, 3, 4, 2, 5).reshape(n, height, width, s * s * c).movedim(-1, 1)
-    return x.unflatten(3, (width, s)).unflatten(2, (height, s)).permute(0, 5, 3, 1, 2, 4).reshape(n, -1, height, width)
+        cells = x.movedim(1, -1).unflatten(2, (width, right)).unflatten(1, (height, down))
+        return cells.permute(0, 1, 3, 4, 2, 5).reshape(n, height, width, down * right * c).movedim(-1, 1)
+    cells = x.unflatten(3, (width, right)).unflatten(2, (height, down))
+    return cells.permute(0, 5, 3, 1, 2, 4).reshape(n, -1, height, width)

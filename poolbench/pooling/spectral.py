@@ -60,6 +60,7 @@ class SpectralPool2d(Pool):
     Source: Rippel, Snoek and Adams, NIPS 2015; ``nyquist="real"``: Grabinski, Jung, Keuper and Keuper, ECCV 2022 (FLC).
     """
 
+    why_square = "its ratio shrinks rows and columns alike"
     odd = homogeneous = follows_offset = True
     dynamic_sizes = False
     variants = (

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from poolbench.checks import one_of
-from poolbench.pooling.base import Pool, max_windows
+from poolbench.pooling.base import Pool, Sides, area, max_windows
 from poolbench.pooling.parts.ranks import chosen, greater
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
@@ -38,20 +38,20 @@ class StochasticPool2d(Pool):
     """
 
     # Not bounded: a map that is negative everywhere gives 0.
-    homogeneous = keeps_sign = mirrors = True
+    rectangles = homogeneous = keeps_sign = mirrors = True
     variants = ({"kernel_size": 3, "padding": 1, "evaluation": "draw"}, {"evaluation": "max"})
 
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         evaluation: str = "weighted",
     ):
         super().__init__(channels, kernel_size, stride, padding)
         self.evaluation = self.checked("evaluation", evaluation, one_of("weighted", "draw", "max"))
-        self.random = kernel_size > 1
+        self.random = area(self.kernel_size) > 1
         if self.random and evaluation == "draw":
             self.random_evaluation = True
             # Every place draws for itself; and an exported model would draw other numbers.
@@ -65,7 +65,7 @@ class StochasticPool2d(Pool):
         return over_windows(self, _expected, (x,), slope=_slope_of_expected, limits=_limits_of_expected)
 
     def flops_per_window(self) -> int:
-        k2 = self.kernel_size**2
+        k2 = area(self.kernel_size)
         if self.evaluation == "max":
             return k2
         # Of the expected value: comparison with 0, square, two sums, a division. Drawing: comparison with 0 and with

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from poolbench.checks import TRUTH
-from poolbench.pooling.base import Pool, is_open, leading
+from poolbench.pooling.base import Pool, Sides, area, half_before, is_open, leading, one_column, pair
 
 
 class StridedConv2d(Pool):
@@ -28,31 +28,43 @@ class StridedConv2d(Pool):
     Source: Springenberg, Dosovitskiy, Brox and Riedmiller, ICLR workshop 2015 (All-CNN).
     """
 
-    mixes_channels = True
+    rectangles = mixes_channels = True
     treats_channels_alike = False
     keeps_constants = False
-    variants = ({"norm": False}, {"norm": False, "activation": False, "kernel_size": 4})
+    variants = (
+        {"norm": False},
+        {"norm": False, "activation": False, "kernel_size": 4},
+        {"kernel_size": (3, 2), "stride": (2, 1)},
+    )
 
     def __init__(
-        self, channels: int, kernel_size: int = 3, stride: int | None = 2, norm: bool = True, activation: bool = True
+        self,
+        channels: int,
+        kernel_size: Sides = 3,
+        stride: Sides | None = 2,
+        norm: bool = True,
+        activation: bool = True,
     ):
         super().__init__(channels, kernel_size, stride)
         self.checked("norm", norm, TRUTH)
         self.checked("activation", activation, TRUTH)
-        self.padding = (self.kernel_size - 1) // 2
-        self.conv = nn.Conv2d(channels, channels, kernel_size, self.stride, self.padding, bias=not norm)
+        self.padding = half_before(self.kernel_size)
+        self.conv = nn.Conv2d(channels, channels, self.kernel_size, self.stride, self.padding, bias=not norm)
         self.norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+        self.mirrors = one_column(self)
         self.homogeneous, self.keeps_sign, self.odd = norm, activation, norm and not activation
 
     def pool(self, x: Tensor) -> Tensor:
         height, width = self.output_size((x.shape[-2], x.shape[-1]))
-        k, s, pad = self.kernel_size, self.stride, self.padding
+        sides = list(zip(pair(self.kernel_size), pair(self.stride), pair(self.padding), strict=True))
         if is_open(x):
-            after = max(0, k - s - 2 * pad)
-            return self.activation(self.norm(leading(self.conv(F.pad(x, (0, after, 0, after))), height, width)))
-        bottom = max(0, (height - 1) * s + k - 2 * pad - x.shape[-2])
-        right = max(0, (width - 1) * s + k - 2 * pad - x.shape[-1])
+            bottom, right = (max(0, window - step - 2 * border) for window, step, border in sides)
+            return self.activation(self.norm(leading(self.conv(F.pad(x, (0, right, 0, bottom))), height, width)))
+        bottom, right = (
+            max(0, (n - 1) * step + window - 2 * border - side)
+            for n, side, (window, step, border) in zip((height, width), x.shape[-2:], sides, strict=True)
+        )
         if bottom or right:  # an even filter at stride 1 is one row and column short
             x = F.pad(x, (0, right, 0, bottom))
         y = self.conv(x)
@@ -63,7 +75,7 @@ class StridedConv2d(Pool):
 
     def flops_per_window(self) -> int:
         # Multiply-adds, a bias or normalisation (folded to one multiply-add), a comparison.
-        multiply_adds = 2 * self.kernel_size**2 * self.channels
+        multiply_adds = 2 * area(self.kernel_size) * self.channels
         norm = 2 if isinstance(self.norm, nn.BatchNorm2d) else 1
         return multiply_adds + norm + isinstance(self.activation, nn.ReLU)
 

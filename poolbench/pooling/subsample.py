@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from poolbench.checks import one_of, whole
-from poolbench.pooling.base import Pool, average_windows
+from poolbench.checks import one_of
+from poolbench.pooling.base import Pool, Sides, area, average_windows, pair
 from poolbench.pooling.parts.windows import over_windows
 
 
@@ -36,18 +36,18 @@ class Subsample2d(Pool):
         (Strided-CNN).
     """
 
-    odd = keeps_sign = True
+    rectangles = odd = keeps_sign = True
     variants = ({"stride": 3}, {"mode": "lenet"}, {"mode": "lenet", "activation": "none", "stride": 3})
 
-    def __init__(self, channels: int, stride: int = 2, mode: str = "decimate", activation: str = "tanh"):
+    def __init__(self, channels: int, stride: Sides = 2, mode: str = "decimate", activation: str = "tanh"):
         self.checked("mode", mode, one_of("decimate", "lenet"))
-        stride = self.checked("stride", stride, whole(1))
+        stride = self.sides("stride", stride)
         super().__init__(channels, kernel_size=1 if mode == "decimate" else stride, stride=stride)
         self.mode = mode
         self.activation = self.checked("activation", activation, one_of("tanh", "none"))
         squashed = mode == "lenet" and activation == "tanh"
         self.keeps_constants = self.bounded = self.homogeneous = self.follows_offset = not squashed
-        self.mirrors = mode == "lenet" or stride == 1
+        self.mirrors = mode == "lenet" or pair(self.stride)[1] == 1
         if mode == "lenet":
             self.factor = nn.Parameter(torch.empty(channels))
             self.bias = nn.Parameter(torch.empty(channels))
@@ -56,13 +56,13 @@ class Subsample2d(Pool):
     def reset_parameters(self) -> None:
         """Put the trained factor and bias back to the average."""
         if self.mode == "lenet":
-            nn.init.constant_(self.factor, 1 / self.kernel_size**2)
+            nn.init.constant_(self.factor, 1 / area(self.kernel_size))
             nn.init.zeros_(self.bias)
 
     def pool(self, x: Tensor) -> Tensor:
         if self.mode == "decimate":
             return over_windows(self, _only_cell, (x,), slope=_to_only_cell)
-        factor = (self.factor * self.kernel_size**2).view(1, -1, 1, 1)
+        factor = (self.factor * area(self.kernel_size)).view(1, -1, 1, 1)
         y = torch.addcmul(self.bias.view(1, -1, 1, 1), average_windows(x, self), factor)
         return (y.tanh() if self.activation == "tanh" else y).to(x.dtype)
 
@@ -70,7 +70,7 @@ class Subsample2d(Pool):
         if self.mode == "decimate":
             return 0
         # Additions, factor and bias; a tanh by two exponentials, a sum, a difference, a quotient.
-        return self.kernel_size**2 - 1 + 2 + (5 if self.activation == "tanh" else 0)
+        return area(self.kernel_size) - 1 + 2 + (5 if self.activation == "tanh" else 0)
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, mode={self.mode!r}"

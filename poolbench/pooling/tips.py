@@ -36,6 +36,7 @@ class TipsPool2d(Pool):
     Source: Saha and Gokhale, WACV 2025 (TIPS), and its public code (sourajitcs/tips).
     """
 
+    why_square = "its four phases are those of 2x2 blocks"
     bounded = keeps_sign = True
     treats_channels_alike = False
     variants = ({"source": "phases"},)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poolbench.checks import number, one_of, whole
-from poolbench.pooling.base import Pool, weigh_windows
+from poolbench.pooling.base import Pool, Sides, area, one_column, pair, weigh_windows
 from poolbench.pooling.parts.images import over_images
 from poolbench.pooling.parts.infinite import blend, seen_finite, within
 
@@ -39,6 +39,7 @@ class TreePool2d(Pool):
     Source: Lee, Gallagher and Tu, AISTATS 2016 (tree pooling).
     """
 
+    rectangles = True
     keeps_constants = False
     bounded = keeps_sign = None
     variants = ({"levels": 3, "per": "channel", "kernel_size": 3, "padding": 1}, {"levels": 1})
@@ -46,9 +47,9 @@ class TreePool2d(Pool):
     def __init__(
         self,
         channels: int,
-        kernel_size: int = 2,
-        stride: int | None = 2,
-        padding: int = 0,
+        kernel_size: Sides = 2,
+        stride: Sides | None = 2,
+        padding: Sides = 0,
         levels: int = 2,
         per: str = "layer",
         std: float = 0.1,
@@ -59,17 +60,18 @@ class TreePool2d(Pool):
         self.per = self.checked("per", per, one_of("layer", "channel"))
         self.std = float(self.checked("std", std, number(least=0, open=True)))  # at 0 all leaves would stay alike
         self.start = self.checked("leaves", leaves, one_of("average", "zero"))
-        shape = (channels if per == "channel" else 1, self.kernel_size, self.kernel_size)
+        shape = (channels if per == "channel" else 1, *pair(self.kernel_size))
         self.leaves = nn.Parameter(torch.empty(2 ** (levels - 1), *shape))
         self.gates = nn.Parameter(torch.empty(2 ** (levels - 1) - 1, *shape)) if levels > 1 else None
         self.treats_channels_alike = per == "layer"
+        self.mirrors = one_column(self)
         self.odd = self.homogeneous = levels == 1  # then there is no gate
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all weights as at the start."""
         with torch.no_grad():
-            self.leaves.normal_(0, self.std).add_(1 / self.kernel_size**2 if self.start == "average" else 0)
+            self.leaves.normal_(0, self.std).add_(1 / area(self.kernel_size) if self.start == "average" else 0)
             if self.gates is not None:
                 self.gates.normal_(0, self.std)
 
@@ -97,7 +99,7 @@ class TreePool2d(Pool):
     def flops_per_window(self) -> int:
         leaves = 2 ** (self.levels - 1)
         # Each gate: a filter, a sigmoid (3), a difference and a multiply-add.
-        return 2 * self.kernel_size**2 * leaves + (leaves - 1) * (2 * self.kernel_size**2 + 3 + 3)
+        return 2 * area(self.kernel_size) * leaves + (leaves - 1) * (2 * area(self.kernel_size) + 3 + 3)
 
     def extra_repr(self) -> str:
         text = f"levels={self.levels}, per={self.per!r}, std={self.std}, leaves={self.start!r}"

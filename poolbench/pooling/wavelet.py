@@ -42,6 +42,7 @@ class WaveletPool2d(Pool):
     Source: Williams and Li, ICLR 2018.
     """
 
+    why_square = "its transform halves rows and columns"
     odd = homogeneous = True
     variants = ({"wavelet": "db2"}, {"levels": 2, "normalise": True})
 

@@ -4,7 +4,19 @@ import math
 
 import torch
 
-from poolbench.testing.face import CHANNELS, Failed, Maker, Skipped, compare, declared, inner, new, run, takes
+from poolbench.testing.face import (
+    CHANNELS,
+    Failed,
+    Maker,
+    Skipped,
+    compare,
+    declared,
+    inner,
+    new,
+    run,
+    steps,
+    takes,
+)
 
 
 def constants(make: Maker) -> None:
@@ -77,9 +89,8 @@ def signs(make: Maker) -> None:
 def mirrors(make: Maker) -> None:
     """It commutes with a horizontal mirror of a map of which nothing is cropped exactly if it says ``mirrors``."""
     pool = new(make)
-    stride = getattr(pool, "stride", 2)
-    side = 8 * stride if isinstance(stride, int) and stride > 1 else 16  # nothing is cropped
-    x = torch.randn(2, CHANNELS, side, side)
+    sides = (8 * step if step > 1 else 16 for step in steps(pool) or (2, 2))  # nothing is cropped
+    x = torch.randn(2, CHANNELS, *sides)
     both = [run(pool, x.flip(3)), run(pool, x).flip(3)]
     compare(pool, "mirrors", *both, "the mirrored map gives the mirrored output")
 
@@ -87,15 +98,14 @@ def mirrors(make: Maker) -> None:
 def stationarity(make: Maker) -> None:
     """Moving the input by a stride moves the output by a pixel exactly if it says ``stationary``."""
     pool = new(make)
-    stride = getattr(pool, "stride", None)
-    if not isinstance(stride, int):
+    by = steps(pool)
+    if by is None:
         ratio = getattr(pool, "ratio", None)
-        stride = int(ratio) if ratio and float(ratio).is_integer() else None
-    if stride is None:
+        by = (int(ratio), int(ratio)) if isinstance(ratio, float | int) and float(ratio).is_integer() else None
+    if not by or min(by) < 1:
         raise Skipped("it has no whole stride by which the input could be moved")
-    side = 16 * stride
-    x = torch.zeros(2, CHANNELS, side, side)
-    middle = slice(5 * stride, 11 * stride)  # far from the border, which is treated in many ways
-    x[..., middle, middle] = torch.randn(2, CHANNELS, 6 * stride, 6 * stride)
-    moved = run(pool, x.roll((stride, stride), (2, 3)))
+    x = torch.zeros(2, CHANNELS, *(16 * step for step in by))
+    rows, columns = (slice(5 * step, 11 * step) for step in by)  # far from the border, which is treated in many ways
+    x[..., rows, columns] = torch.randn(2, CHANNELS, *(6 * step for step in by))
+    moved = run(pool, x.roll(by, (2, 3)))
     compare(pool, "stationary", moved, run(pool, x).roll((1, 1), (2, 3)), "a moved map gives the moved output")

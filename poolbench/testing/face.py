@@ -52,6 +52,13 @@ def takes(pool: nn.Module, size: tuple[int, int]) -> bool:
     return True
 
 
+def steps(pool: nn.Module) -> tuple[int, int] | None:
+    """The pool's whole steps down and along the map, None if it does not say them."""
+    stride = getattr(pool, "stride", None)
+    pair = tuple(stride) if isinstance(stride, tuple | list) else (stride, stride)
+    return pair if len(pair) == 2 and all(isinstance(one, int) for one in pair) else None
+
+
 def distinct(*shape: int) -> Tensor:
     """Numbers of both signs with no two near each other or near 0, where maxima and norms have kinks."""
     start_draws(3)
@@ -61,9 +68,10 @@ def distinct(*shape: int) -> Tensor:
 
 
 def inner(pool: nn.Module, y: Tensor) -> Tensor:
-    """``y`` without the rim that a border of zeros may have touched."""
+    """``y`` without the rim (one for rows and columns, or a pair) that a border of zeros may have touched."""
     rim = getattr(pool, "rim", 1 if getattr(pool, "padding", 0) else 0)
-    return y[..., rim : y.shape[-2] - rim, rim : y.shape[-1] - rim]
+    high, wide = rim if isinstance(rim, tuple) else (rim, rim)
+    return y[..., high : y.shape[-2] - high, wide : y.shape[-1] - wide]
 
 
 def close(actual: Tensor, expected: Tensor, words: str, **tolerances: float) -> None:

@@ -19,10 +19,12 @@ def shape(make: Maker) -> None:
             if tuple(y.shape[2:]) != told:
                 raise Failed(f"a map of {height}x{width} gave {tuple(y.shape[2:])}, but output_size tells {told}")
         ratio = getattr(pool, "ratio", None)
+        ratios = ratio if isinstance(ratio, tuple | list) else (ratio, ratio)
         # Whole numbers drop what is left over, others round somehow: within a pixel.
-        sides = zip((height, width), y.shape[2:], strict=True)
-        if ratio and any(abs(after - before / ratio) >= 1 for before, after in sides):
-            raise Failed(f"a map of {height}x{width} gave {tuple(y.shape[2:])}, which ratio {ratio:g} does not tell")
+        sides = zip((height, width), y.shape[2:], ratios, strict=True)
+        if ratio and any(abs(after - before / by) >= 1 for before, after, by in sides):
+            said = ", ".join(f"{by:g}" for by in dict.fromkeys(ratios))
+            raise Failed(f"a map of {height}x{width} gave {tuple(y.shape[2:])}, which ratio {said} does not tell")
 
 
 def images_apart(make: Maker) -> None:

@@ -57,6 +57,11 @@ def page() -> str:
             "map. Cells outside never count: a maximum ignores them, an average divides by the cells inside."
         ),
         *wrapped(
+            "Each of the three may be `(rows, columns)`, on the command line `'pool.kernel_size=[3,2]'`, in all pools "
+            f"but {_named(False)}, which say why not. The same pools serve maps `(N, C, L)`: with `create_pool(name, "
+            "channels=C, dims=1, **options)` a pool does to a sequence what it does to a map of one row."
+        ),
+        *wrapped(
             f"Weights are for `C` channels; FLOPs a pooled value (two for a multiply-add), at {CHANNELS} channels "
             "where it matters; both with default options. Time is forward and backward together, as a multiple of "
             f"torch's own channels_last `max_pool2d` in the same run, on maps {tuple(LARGE)} in channels_last with one "
@@ -82,6 +87,12 @@ def page() -> str:
         lines += ["", *section(name)]
     lines += ["", *speed_section()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _named(rectangles: bool) -> str:
+    """The pools that take rectangles, or those that do not."""
+    *names, last = (f"`{name}`" for name in POOLS.table if POOLS.find(name).rectangles == rectangles)
+    return f"{', '.join(names)} and {last}"
 
 
 def told() -> dict[str, dict[str, str]]:

@@ -50,6 +50,12 @@ def test_ours_passes_with_options(capsys):
     assert "3 passed" in capsys.readouterr().out
 
 
+def test_a_pool_of_rectangles_is_held_to_the_same(capsys):
+    checks = "shape,mirrors,stationarity,constants,bounds,flops"
+    assert main(["check-pool", "max", "kernel_size=[4,3]", "stride=[2,1]", "padding=[1,1]", "--only", checks]) == 0
+    assert "6 passed" in capsys.readouterr().out
+
+
 def test_the_checks_can_be_listed(capsys):
     assert main(["check-pool", "max", "--list"]) == 0
     assert "memory_format" in capsys.readouterr().out
@@ -64,6 +70,8 @@ def test_the_checks_can_be_listed(capsys):
         (["minepools.Rms", "kernel=3"], "has no option 'kernel'. Did you mean 'kernel_size'"),
         (["lp", "p"], "options look like kernel_size=3"),
         (["lp", "p=0.5"], "p must be"),
+        (["lp", "kernel_size=[3,0]"], "kernel_size must be a whole number of at least 1, or two of them"),
+        (["lp", "dims=1"], "dims must be 2, got 1: the promises are about maps (N, C, H, W)"),
         (["lp", "--only", "shapes"], "unknown check 'shapes'. Did you mean 'shape'"),
     ],
 )

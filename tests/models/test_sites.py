@@ -1,10 +1,12 @@
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from poolbench import create_model, create_pool, swap
 from poolbench.models.sites import Sites, derive, initialise, is_site, map_sizes, ratio_of
 
 
@@ -106,6 +108,24 @@ def test_a_ratio_is_told_or_tried(pool, ratio):
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, state[key]) for key, value in pool.state_dict().items())
     assert pool.training
+
+
+@pytest.mark.parametrize("stride", [(2, 1), (1, 2)])
+def test_a_pool_that_shrinks_one_side_more_is_refused_before_a_net_is_made(stride):
+    words = rf"pool AveragePool2d: stride must be one number .* in a net, .*, got \({stride[0]}, {stride[1]}\)"
+    with pytest.raises(ValueError, match=words):
+        create_model("convnet", pool=partial(create_pool, "average", stride=stride))
+    with pytest.raises(ValueError, match=words):
+        create_model("convnet", pool=["max", partial(create_pool, "average", stride=stride), "max"])
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10))
+    with pytest.raises(ValueError, match=words):
+        swap(net, "average", input_size=(8, 8), stride=stride)
+    assert isinstance(net[1], nn.MaxPool2d)
+
+
+def test_windows_that_are_no_squares_stand_in_a_net():
+    net = create_model("convnet", pool=partial(create_pool, "average", kernel_size=(3, 2), stride=[2, 2])).eval()
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_seeds_differ_by_purpose_and_are_the_same_everywhere():

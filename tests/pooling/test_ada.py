@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 
 from poolbench import create_pool
-from tests.pooling.reference import by_loop, geometries_and_maps
+from tests.pooling.reference import by_loop, cells_of, geometries_and_maps
 
 ONE_TO_FOUR = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]], dtype=torch.float64)
 
@@ -94,7 +94,7 @@ def test_without_the_first_part_it_is_soft():
 def test_the_first_part_stays_near_the_average(case):
     """A weight is at least 1 / (1 + e (K - 1)) and at most e / (e + K - 1)."""
     options, x = case
-    k2 = options["kernel_size"] ** 2
+    k2 = cells_of(options)
     near = create_pool("ada", channels=x.shape[1], beta=1.0, learnable=False, **options)(x.abs())
     average = create_pool("average", channels=x.shape[1], **options)(x.abs())
     assert (near <= average * torch.e * k2 / (torch.e + k2 - 1) + 1e-9).all()

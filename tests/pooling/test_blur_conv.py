@@ -67,7 +67,7 @@ def test_before_the_relu_the_blur_would_only_blur_the_input():
     ("options", "words"),
     [
         ({"kernel_size": 4}, "kernel_size must be odd, so that the map keeps its size, got 4"),
-        ({"filter_size": 8}, "filter_size must be a whole number from 1 to 7, got 8"),
+        ({"filter_size": 8}, "filter_size must be a whole number from 1 to 7, or two of them .*, got 8"),
         ({"border": "circular"}, "border must be 'reflect', 'replicate' or 'zero', got 'circular'"),
         ({"norm": 1}, "norm must be true or false, got 1"),
         ({"activation": "relu"}, "activation must be true or false, got 'relu'"),

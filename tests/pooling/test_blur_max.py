@@ -75,10 +75,10 @@ def test_of_the_smallest_map_its_maximum_is_left(filter_size):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"filter_size": 8}, "filter_size must be a whole number from 1 to 7, got 8"),
+        ({"filter_size": 8}, "filter_size must be a whole number from 1 to 7, or two of them .*, got 8"),
         ({"border": "same"}, "border must be 'reflect', 'replicate' or 'zero', got 'same'"),
-        ({"stride": None}, "stride must be a whole number of at least 1, got None"),
-        ({"kernel_size": 0}, "kernel_size must be a whole number of at least 1, got 0"),
+        ({"stride": None}, "stride must be a whole number of at least 1, or two of them .*, got None"),
+        ({"kernel_size": 0}, "kernel_size must be a whole number of at least 1, or two of them .*, got 0"),
     ],
     ids=str,
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from poolbench import create_pool
 from poolbench.pooling.dpp import LARGEST_ALPHA, LARGEST_LAMBDA
-from tests.pooling.reference import by_loop, geometries_and_maps, maps
+from tests.pooling.reference import both, by_loop, geometries_and_maps, maps
 
 ONE_TO_FOUR, CORNER = [1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 4.0]
 
@@ -58,12 +58,12 @@ def test_the_full_form_weighs_by_the_distance_from_a_filter(symmetric, case):
     x.requires_grad_()
     pool, exponent, alpha = _pool(x, symmetric=symmetric, full=True, **options)
     weight, bias = pool.surroundings.weight, pool.surroundings.bias
-    padded, stride = torch.nn.functional.pad(x, (1, 1, 1, 1)), options["stride"]
-    windows = iter([(i, j) for i in range(x.shape[2] // stride) for j in range(x.shape[3] // stride)])
+    padded, (down, right) = torch.nn.functional.pad(x, (1, 1, 1, 1)), both(options["stride"])
+    windows = iter([(i, j) for i in range(x.shape[2] // down) for j in range(x.shape[3] // right)])
 
     def of_window(cells):
         i, j = next(windows)
-        part = padded[..., i * stride : i * stride + 3, j * stride : j * stride + 3]
+        part = padded[..., i * down : i * down + 3, j * right : j * right + 3]
         center = (part * weight[:, 0]).sum((2, 3)) + bias
         return _dpp(cells, exponent, alpha, symmetric, center[..., None])
 

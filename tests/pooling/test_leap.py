@@ -4,7 +4,7 @@ from hypothesis import given
 from torch import nn
 
 from poolbench import create_pool
-from tests.pooling.reference import by_loop, geometries_and_maps, maps
+from tests.pooling.reference import both, by_loop, cells_of, geometries_and_maps, maps
 
 
 @pytest.mark.parametrize("per", ["channel", "layer"])
@@ -13,7 +13,7 @@ def test_it_starts_as_the_average(per, case):
     options, x = case
     pool = create_pool("leap", channels=x.shape[1], per=per, **options).double()
     with torch.no_grad():
-        pool.weight.fill_(1 / options["kernel_size"] ** 2)  # what it starts with, in float64
+        pool.weight.fill_(1 / cells_of(options))  # what it starts with, in float64
     torch.testing.assert_close(pool(x), by_loop(x, lambda cells: cells.mean(-1), **options))
 
 
@@ -21,25 +21,25 @@ def test_it_starts_as_the_average(per, case):
 @given(case=geometries_and_maps())
 def test_at_the_border_the_sum_of_the_cells_inside_is_scaled_to_all_of_them(per, case):
     options, x = case
-    k, stride, padding = options["kernel_size"], options["stride"], options["padding"]
+    (high, wide), (down, right), (top, left) = map(both, options.values())
     pool = create_pool("leap", channels=x.shape[1], per=per, **options).double()
     nn.init.normal_(pool.weight)
     x = x.clone().requires_grad_()
-    around = nn.functional.pad(x, (padding, k + stride, padding, k + stride))  # zeros, more than any window reaches
+    around = nn.functional.pad(x, (left, wide + right, top, high + down))  # zeros, more than any window reaches
 
     def whole(i, j):
-        rows, columns = (slice(n * stride, n * stride + k) for n in (i, j))
+        rows, columns = slice(i * down, i * down + high), slice(j * right, j * right + wide)
         return (around[..., rows, columns] * pool.weight[:, 0]).sum((2, 3))
 
     inside = by_loop(torch.ones_like(x), lambda cells: cells.sum(-1), **options)
     height, width = inside.shape[2:]
     sums = torch.stack([torch.stack([whole(i, j) for j in range(width)], -1) for i in range(height)], -2)
-    y, expected = pool(x), sums * (k * k / inside)
+    y, expected = pool(x), sums * (high * wide / inside)
     torch.testing.assert_close(y, expected)
     weight = torch.rand_like(y)
-    found, right = (torch.autograd.grad(one, (x, pool.weight), weight) for one in (y, expected))
-    torch.testing.assert_close(found[0], right[0])
-    torch.testing.assert_close(found[1], right[1])
+    found, known = (torch.autograd.grad(one, (x, pool.weight), weight) for one in (y, expected))
+    torch.testing.assert_close(found[0], known[0])
+    torch.testing.assert_close(found[1], known[1])
 
 
 @pytest.mark.parametrize("per", ["channel", "layer"])
@@ -52,9 +52,9 @@ def test_it_is_the_weighted_sum_with_its_gradients(per, x):
     y = pool(x)
     torch.testing.assert_close(y, expected)
     weight = torch.rand_like(y)
-    found, right = (torch.autograd.grad(one, (x, pool.weight), weight) for one in (y, expected))
-    torch.testing.assert_close(found[0], right[0])
-    torch.testing.assert_close(found[1], right[1])
+    found, known = (torch.autograd.grad(one, (x, pool.weight), weight) for one in (y, expected))
+    torch.testing.assert_close(found[0], known[0])
+    torch.testing.assert_close(found[1], known[1])
 
 
 def test_it_is_a_depthwise_convolution_with_a_stride():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolbench import create_pool
-from tests.pooling.reference import by_loop, geometries_and_maps, maps
+from tests.pooling.reference import by_loop, cells_of, geometries_and_maps, maps
 
 ONE_TO_FOUR = torch.tensor([[[[3.0, 1.0], [4.0, 2.0]]]])
 
@@ -33,7 +33,7 @@ def _compare(pool, x, of_window, options):
 @given(case=geometries_and_maps(), data=st.data())
 def test_it_is_the_average_of_the_t_largest_cells_inside_the_map(case, data):
     options, x = case
-    t = data.draw(st.integers(1, options["kernel_size"] ** 2))
+    t = data.draw(st.integers(1, cells_of(options)))
     _compare(create_pool("rank", channels=x.shape[1], t=t, **options), x, partial(_average, t=t), options)
 
 

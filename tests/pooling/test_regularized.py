@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import product
 from math import floor
 
 import pytest
@@ -7,42 +8,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolbench import create_pool
-from tests.pooling.reference import geometries_and_maps, maps
+from tests.pooling.reference import both, geometries_and_maps, maps
 
 
 def by_window(x, kernel_size, stride, padding, smoothing):
     """The definition for one map ``(H, W)``, in whole numbers and fractions."""
-    k, (height, width) = kernel_size, x.shape
-    size = (height // stride, width // stride)
+    kernel_size, stride, padding, smoothing = map(both, (kernel_size, stride, padding, smoothing))
+    (high, wide), (down, right), (top, left), (height, width) = kernel_size, stride, padding, x.shape
+    size = (height // down, width // right)
     displacements = {}
     for i in range(size[0]):
         for j in range(size[1]):
             cells = {
-                (r, c): x[i * stride - padding + r, j * stride - padding + c].item()
-                for r in range(k)
-                for c in range(k)
-                if 0 <= i * stride - padding + r < height and 0 <= j * stride - padding + c < width
+                (r, c): x[i * down - top + r, j * right - left + c].item()
+                for r in range(high)
+                for c in range(wide)
+                if 0 <= i * down - top + r < height and 0 <= j * right - left + c < width
             }
             flat = len(set(cells.values())) == 1
             place = max(cells, key=lambda one: (cells[one], -one[0], -one[1]))
-            displacements[i, j] = [Fraction(0) if flat else p - Fraction(k - 1, 2) for p in place]
+            displacements[i, j] = [
+                Fraction(0) if flat else p - Fraction(k - 1, 2) for p, k in zip(place, kernel_size, strict=True)
+            ]
     y = torch.empty(size, dtype=x.dtype)
-    near = range(-(smoothing // 2), smoothing // 2 + 1)
+    near = list(product(*(range(-(side // 2), side // 2 + 1) for side in smoothing)))
     for (i, j), own in displacements.items():
         place = []
         for axis, side in enumerate(x.shape):
-            around = [displacements[i + p, j + q][axis] for p in near for q in near if (i + p, j + q) in displacements]
-            mean = sum(around, Fraction(0)) / smoothing**2
-            there = mean + Fraction(k - 1, 2)
+            around = [displacements[i + p, j + q][axis] for p, q in near if (i + p, j + q) in displacements]
+            mean = sum(around, Fraction(0)) / (smoothing[0] * smoothing[1])
+            there = mean + Fraction(kernel_size[axis] - 1, 2)
             nearest = floor(there + Fraction(1, 2))
             if (there + Fraction(1, 2)).denominator == 1 and own[axis] < mean:
                 nearest -= 1
-            place.append(min(max(nearest + (i, j)[axis] * stride - padding, 0), side - 1))
+            place.append(min(max(nearest + (i, j)[axis] * stride[axis] - padding[axis], 0), side - 1))
         y[i, j] = x[place[0], place[1]]
     return y
 
 
-@given(case=geometries_and_maps(), smoothing=st.sampled_from([1, 3, 5]))
+@given(case=geometries_and_maps(), smoothing=st.sampled_from([1, 3, 5, (3, 1), (1, 5)]))
 def test_it_is_the_cell_at_the_averaged_displacement(case, smoothing):
     options, x = case
     x = x.requires_grad_()

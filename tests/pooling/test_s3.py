@@ -16,17 +16,17 @@ def test_training_keeps_rows_and_columns_of_the_stride_1_maximum(kernel_size, st
     torch.manual_seed(0)
     y = pool(x)
     torch.manual_seed(0)
-    rows, columns = pool._drawn(height, x.device), pool._drawn(width, x.device)
+    rows, columns = pool._drawn(height, 0, x.device), pool._drawn(width, 1, x.device)
     assert torch.equal(y, z[..., rows, :][..., columns])
     for kept, out in ((rows, height), (columns, width)):
         assert (kept.diff() > 0).all()
-        for first, length, count in pool._strips(out):
+        for first, length, count in pool._strips(out, 0):
             assert ((kept >= first) & (kept < first + length)).sum() == count
 
 
 def test_every_row_of_a_strip_is_drawn_as_often():
     pool = create_pool("s3", channels=1, grid_size=4)
-    drawn = torch.cat([pool._drawn(8, torch.device("cpu")) for _ in range(2000)])
+    drawn = torch.cat([pool._drawn(8, 0, torch.device("cpu")) for _ in range(2000)])
     counts = drawn.bincount(minlength=15).float() / 2000
     # Two of four in full strips, two of three in the last; 6 standard deviations.
     expected = torch.tensor([0.5] * 12 + [2 / 3] * 3)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poolbench import create_pool
-from tests.pooling.reference import by_loop, geometries_and_maps, maps
+from tests.pooling.reference import by_loop, cells_of, geometries_and_maps, maps
 
 ONE_TO_FOUR = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
 
@@ -44,7 +44,7 @@ def test_with_leaves_of_the_average_it_is_the_average_whatever_its_gates(case, l
     options, x = case
     pool = create_pool("tree", channels=x.shape[1], levels=levels, std=1.0, **options).double()
     with torch.no_grad():
-        pool.leaves.fill_(1 / options["kernel_size"] ** 2)
+        pool.leaves.fill_(1 / cells_of(options))
     torch.testing.assert_close(pool(x), by_loop(x, lambda cells: cells.mean(-1), **options))
 
 

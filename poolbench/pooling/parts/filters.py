@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import is_open
+from poolbench.pooling.base import is_open, pair
 from poolbench.pooling.parts.infinite import may_look, seen_finite
 
 # Up to this side one small matrix for all rows (and one for all columns) is faster than a convolution of each channel:
@@ -38,25 +38,37 @@ def binomial(size: int) -> list[float]:
     return [math.comb(size - 1, i) / 2 ** (size - 1) for i in range(size)]
 
 
-def filtered(x: Tensor, taps: list[float], stride: int, before: int, output: tuple[int, int], border: str) -> Tensor:
-    """``taps`` along rows and columns, every ``stride`` pixels, the first one ``before`` pixels outside the map.
+def filtered(
+    x: Tensor,
+    taps: list[float] | tuple[list[float], list[float]],
+    stride: int | tuple[int, int],
+    before: int | tuple[int, int],
+    output: tuple[int, int],
+    border: str,
+) -> Tensor:
+    """``taps`` down and along the map, every ``stride`` pixels, the first one ``before`` pixels outside it.
 
     Args:
         x: ``(N, C, H, W)``.
+        taps, stride, before: for both sides, or a tuple for rows and columns.
         output: ``(H', W')``.
         border: ``"reflect"``, ``"replicate"`` or ``"zero"``. Reflection that a small map has too few pixels for becomes
             replication, for rows and columns apart.
     """
     size = (x.shape[-2], x.shape[-1])
+    taps, stride = taps if isinstance(taps, tuple) else (taps, taps), pair(stride)
+    sides = list(zip(taps, stride, pair(before), output, strict=True))
     if is_open(x):
-        for axis in (2, 3):
-            x = _bordered(x, axis, before, (output[axis - 2] - 1) * stride + len(taps), border)
+        for axis, (own, step, first, n) in enumerate(sides, start=2):
+            x = _bordered(x, axis, first, (n - 1) * step + len(own), border)
         return _convolved(x, taps, stride)
-    pads = [_pads(side, len(taps), stride, before, n, border) for side, n in zip(size, output, strict=True)]
+    pads = [
+        _pads(side, len(own), step, first, n, border) for side, (own, step, first, n) in zip(size, sides, strict=True)
+    ]
     if may_look(x) and max(size) <= LARGEST_FILTER_MATRIX:
-        rows = _matrix(x, taps, stride, size[0], output[0], pads[0])
-        square = size[0] == size[1]
-        y = separable(x, rows, rows if square else _matrix(x, taps, stride, size[1], output[1], pads[1]))
+        lines = [(own, step, side, n, pad) for side, (own, step, _, n), pad in zip(size, sides, pads, strict=True)]
+        rows = _matrix(x, *lines[0])
+        y = separable(x, rows, rows if lines[0] == lines[1] else _matrix(x, *lines[1]))
         # 0 times infinity: one cell that is not finite spreads over its whole map, so that any pixel shows it. The
         # convolution below keeps it where the filter is.
         if seen_finite(y[..., 0, 0]):
@@ -69,10 +81,10 @@ def filtered(x: Tensor, taps: list[float], stride: int, before: int, output: tup
     return _convolved(x, taps, stride)
 
 
-def _convolved(x: Tensor, taps: list[float], stride: int) -> Tensor:
-    weight = torch.tensor(taps, dtype=x.dtype, device=x.device)
+def _convolved(x: Tensor, taps: tuple[list[float], list[float]], stride: tuple[int, int]) -> Tensor:
+    rows, columns = (torch.tensor(own, dtype=x.dtype, device=x.device) for own in taps)
     channels = int(x.shape[1])  # a number in a trace too: the older exporter wants to know the weight's shape
-    weight = (weight[:, None] * weight).expand(channels, 1, -1, -1)
+    weight = (rows[:, None] * columns).expand(channels, 1, -1, -1)
     return F.conv2d(x, weight, stride=stride, groups=channels).to(x.dtype)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from poolbench.pooling.base import Pool, is_open
+from poolbench.pooling.base import Pool, is_open, pair
 from poolbench.pooling.parts.infinite import may_look, seen_finite, transformed
 from poolbench.pooling.parts.tracing import recorded
 
@@ -29,7 +29,7 @@ def over_windows(
     """``combine`` of every window of ``pool``.
 
     Args:
-        pool: whose ``kernel_size`` (K = its square), ``stride`` and ``padding`` the windows have.
+        pool: whose ``kernel_size`` (of K cells), ``stride`` and ``padding`` the windows have.
         combine: called as ``combine(inside, *windows, *others)``. Each of ``windows`` holds the cells of all windows
             along axis 0, ``(K, ...)``, row by row; cells outside the map are 0 and ``inside`` ``(K, ...)`` is False
             there; ``inside`` is None where all windows lie in the map. Gives the pooled map, ``(...)``. Where the
@@ -50,9 +50,9 @@ def over_windows(
         combine,
         slope,
         limits,
-        pool.kernel_size,
-        pool.stride,
-        pool.padding,
+        pair(pool.kernel_size),
+        pair(pool.stride),
+        pair(pool.padding),
         (x.shape[-2], x.shape[-1]),
         pool.output_size((x.shape[-2], x.shape[-1])),
         len(maps),
@@ -78,9 +78,9 @@ class _Plan:
     combine: Callable[..., Tensor]
     slope: Callable[..., Sequence[Tensor | None]] | None
     limits: Callable[..., Tensor] | None
-    kernel_size: int
-    stride: int
-    padding: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
     size: tuple[int, int]
     output_size: tuple[int, int]
     maps: int
@@ -90,19 +90,23 @@ class _Plan:
     @property
     def needed(self) -> tuple[int, int]:
         """Rows and columns from the first window's start to the last one's end."""
-        height, width = ((n - 1) * self.stride + self.kernel_size for n in self.output_size)
+        sides = zip(self.output_size, self.stride, self.kernel_size, strict=True)
+        height, width = ((n - 1) * step + window for n, step, window in sides)
         return height, width
 
     @property
     def border(self) -> tuple[int, int]:
         """Rows and columns by which the last window passes the map's end, 0 where it does not."""
-        bottom, right = (max(0, n - self.padding - s) for n, s in zip(self.needed, self.size, strict=True))
+        sides = zip(self.needed, self.padding, self.size, strict=True)
+        bottom, right = (max(0, n - before - side) for n, before, side in sides)
         return bottom, right
 
     @property
-    def after(self) -> int:
+    def after(self) -> tuple[int, int]:
         """The most that a border may be, whatever the size."""
-        return max(0, self.kernel_size - self.stride - self.padding)
+        sides = zip(self.kernel_size, self.stride, self.padding, strict=True)
+        bottom, right = (max(0, window - step - before) for window, step, before in sides)
+        return bottom, right
 
     @property
     def axes(self) -> tuple[int, int]:
@@ -117,12 +121,13 @@ class _Plan:
 
     def inside(self, device: torch.device) -> Tensor | None:
         """``(K, ...)``, laid out: which cells lie in the map; None where all do."""
-        if not (self.padding or (self.after if self.open else any(self.border))):
+        if not (any(self.padding) or any(self.after if self.open else self.border)):
             return None
         lines = []
-        for n, side in zip(self.output_size, self.size, strict=True):
-            cells = torch.arange(self.kernel_size, device=device)[:, None] - self.padding
-            cells = cells + torch.arange(n, device=device) * self.stride
+        geometry = zip(self.output_size, self.size, self.kernel_size, self.stride, self.padding, strict=True)
+        for n, side, window, step, before in geometry:
+            cells = torch.arange(window, device=device)[:, None] - before
+            cells = cells + torch.arange(n, device=device) * step
             lines.append((cells >= 0) & (cells < side))
         rows, columns = lines
         both = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)[:, None, None]
@@ -130,13 +135,12 @@ class _Plan:
 
     def fitted(self, x: Tensor) -> Tensor:
         """The laid out map with its border, without the rows and columns that no window needs."""
-        if self.open:
-            pad = [self.padding, self.after] * 2
-            return F.pad(x, [0, 0, *pad] if self.channels_last else pad) if any(pad) else x
-        if self.padding or any(self.border):
-            bottom, right = self.border
-            pad = [self.padding, right, self.padding, bottom]
+        (top, left), (bottom, right) = self.padding, self.after if self.open else self.border
+        if top or left or bottom or right:
+            pad = [left, right, top, bottom]
             x = F.pad(x, [0, 0, *pad] if self.channels_last else pad)
+        if self.open:
+            return x
         for axis, n in zip(self.axes, self.needed, strict=True):
             if x.shape[axis] != n:
                 x = x.narrow(axis, 0, n)
@@ -145,41 +149,40 @@ class _Plan:
     def windows(self, x: Tensor) -> Tensor:
         """``(K, ...)``, laid out, a copy (with windows of one cell perhaps a view)."""
         x = self.fitted(x)
-        for axis in self.axes:
-            x = x.unfold(axis, self.kernel_size, self.stride)
+        for axis, window, step in zip(self.axes, self.kernel_size, self.stride, strict=True):
+            x = x.unfold(axis, window, step)
         return x.movedim((-2, -1), (0, 1)).flatten(0, 1)
 
     def add_windows(self, windows: Tensor, out: Tensor) -> None:
         """The reverse of :meth:`windows`: sum ``(K, ...)`` into the laid out map ``out``."""
-        k, s = self.kernel_size, self.stride
-        windows = windows.unflatten(0, (k, k))
-        if k == s and not self.padding and not any(self.border):
+        windows = windows.unflatten(0, self.kernel_size)
+        if self.kernel_size == self.stride and not any(self.padding) and not any(self.border):
             kept = out
             for axis, n in zip(self.axes, self.needed, strict=True):
                 if out.shape[axis] != n:
                     out.narrow(axis, n, out.shape[axis] - n).zero_()  # an odd last row and column
                     kept = kept.narrow(axis, 0, n)
-            for axis in self.axes:
-                kept = kept.unfold(axis, k, s)
+            for axis, window, step in zip(self.axes, self.kernel_size, self.stride, strict=True):
+                kept = kept.unfold(axis, window, step)
             kept.movedim((-2, -1), (0, 1)).copy_(windows)
             return
         fitted = out
-        if self.padding or any(self.border):
+        if any(self.padding) or any(self.border):
             fitted = self.fitted(out.new_empty(()).expand(out.shape)).contiguous()
         fitted.zero_()
         rows, columns = self.axes
-        height, width = self.output_size
-        for i in range(k):
-            for j in range(k):
-                cells = fitted.narrow(rows, i, (height - 1) * s + 1).narrow(columns, j, (width - 1) * s + 1)
-                for axis in self.axes:
-                    cells = cells.unfold(axis, 1, s).squeeze(-1)
+        height, width = ((n - 1) * step + 1 for n, step in zip(self.output_size, self.stride, strict=True))
+        for i in range(self.kernel_size[0]):
+            for j in range(self.kernel_size[1]):
+                cells = fitted.narrow(rows, i, height).narrow(columns, j, width)
+                for axis, step in zip(self.axes, self.stride, strict=True):
+                    cells = cells.unfold(axis, 1, step).squeeze(-1)
                 cells.add_(windows[i, j])
         if fitted is not out:
             out.zero_()
             kept = fitted
-            for axis, n in zip(self.axes, self.size, strict=True):
-                kept = kept.narrow(axis, self.padding, min(n, kept.shape[axis] - self.padding))
+            for axis, n, before in zip(self.axes, self.size, self.padding, strict=True):
+                kept = kept.narrow(axis, before, min(n, kept.shape[axis] - before))
             target = out
             for axis in self.axes:
                 target = target.narrow(axis, 0, kept.shape[axis])
@@ -189,17 +192,17 @@ class _Plan:
         """The whole batch at once, in operations that torch differentiates, transforms, compiles and exports."""
         x = tensors[0]
         wide = _wide(x.dtype)
-        s, k = self.stride, self.kernel_size
         rows, _ = self.axes
-        height, width = self.output_size
+        (down, right), (height, width) = self.stride, self.kernel_size
+        last, end = ((n - 1) * step + 1 for n, step in zip(self.output_size, self.stride, strict=True))
         windows = []
         for one in tensors[: self.maps]:
             fitted = self.fitted(self.lay_out(one).to(wide))
             lead = (slice(None),) * rows
             cells = [
-                fitted[(*lead, slice(i, i + (height - 1) * s + 1, s), slice(j, j + (width - 1) * s + 1, s))]
-                for i in range(k)
-                for j in range(k)
+                fitted[(*lead, slice(i, i + last, down), slice(j, j + end, right))]
+                for i in range(height)
+                for j in range(width)
             ]
             windows.append(torch.stack(cells))
         others = [self.lay_out(one).to(wide) for one in tensors[self.maps :]]

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from poolbench.pooling.base import Pool
 from poolbench.pooling.parts import windows as module
 from poolbench.pooling.parts.windows import over_windows
-from tests.pooling.reference import geometries_and_maps
+from tests.pooling.reference import both, geometries_and_maps
 
 ONE_IMAGE, ALL_IMAGES = 1, 1 << 30
+
+
+class Windows(Pool):
+    rectangles = True
 
 
 def _combine(inside, a, b, scale, taps, pooled, level):
@@ -23,17 +27,18 @@ def _combine(inside, a, b, scale, taps, pooled, level):
 
 def _of(x, kernel_size, stride, padding, scale, taps, pooled, level, b):
     """The same, one window after the other, over the cells inside the map."""
-    height, width = x.shape[-2] // stride, x.shape[-1] // stride
+    (high, wide), (down, right), (top, left) = both(kernel_size), both(stride), both(padding)
+    height, width = x.shape[-2] // down, x.shape[-1] // right
     rows = []
     for i in range(height):
         row = []
         for j in range(width):
             y = pooled[..., i, j] * 0
-            for p in range(kernel_size):
-                for q in range(kernel_size):
-                    r, c = i * stride - padding + p, j * stride - padding + q
+            for p in range(high):
+                for q in range(wide):
+                    r, c = i * down - top + p, j * right - left + q
                     if 0 <= r < x.shape[-2] and 0 <= c < x.shape[-1]:
-                        tap = taps[p * kernel_size + q].reshape(())
+                        tap = taps[p * wide + q].reshape(())
                         inner = x[..., r, c] * b[..., r, c].tanh() * tap + level
                         y = y + inner * scale[..., 0, 0] + pooled[..., i, j] + x[..., r, c] ** 2
             row.append(y)
@@ -43,15 +48,15 @@ def _of(x, kernel_size, stride, padding, scale, taps, pooled, level, b):
 
 def _tensors(x, kernel_size, stride, one_channel, other_format):
     """What ``_combine`` takes beside the first map; all want gradients."""
-    n, c, height, width = x.shape
+    (n, c, height, width), (high, wide), (down, right) = x.shape, both(kernel_size), both(stride)
     b = torch.randn(n, 1 if one_channel else c, height, width, dtype=x.dtype)
     if other_format:
         b = b.to(memory_format=torch.channels_last)
     return [
         b.requires_grad_(),
         torch.randn(1, c, 1, 1, dtype=x.dtype, requires_grad=True),
-        torch.randn(kernel_size**2, 1, 1, 1, 1, dtype=x.dtype, requires_grad=True),
-        torch.randn(n, 1, height // stride, width // stride, dtype=x.dtype, requires_grad=True),
+        torch.randn(high * wide, 1, 1, 1, 1, dtype=x.dtype, requires_grad=True),
+        torch.randn(n, 1, height // down, width // right, dtype=x.dtype, requires_grad=True),
         torch.randn(1, dtype=x.dtype, requires_grad=True),
     ]
 
@@ -69,7 +74,7 @@ def _gradients(y, tensors):
 )
 def test_a_formula_of_maps_and_parameters_is_worked_out_window_by_window(case, chunk, one_channel, other_format):
     options, x = case
-    pool = Pool(x.shape[1], **options)
+    pool = Windows(x.shape[1], **options)
     x = x.requires_grad_()
     b, *others = _tensors(x, options["kernel_size"], options["stride"], one_channel, other_format)
     with pytest.MonkeyPatch.context() as patch:
@@ -85,7 +90,7 @@ def test_a_formula_of_maps_and_parameters_is_worked_out_window_by_window(case, c
 @given(case=geometries_and_maps(), chunk=st.sampled_from([ONE_IMAGE, ALL_IMAGES]))
 def test_the_plain_formula_of_compilers_and_transforms_gives_the_same(case, chunk):
     options, x = case
-    pool = Pool(x.shape[1], **options)
+    pool = Windows(x.shape[1], **options)
     b, *others = _tensors(x, options["kernel_size"], options["stride"], one_channel=False, other_format=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK_BYTES", chunk)
