@@ -79,7 +79,7 @@ class LogSumExp(Head):
         peak = cells.detach().amax(2)  # any number would do: it cancels, from the derivatives too
         peak = peak.masked_fill(peak.isinf(), 0)  # an infinite one would leave infinity less infinity
         each = sharpness.unsqueeze(1) if isinstance(sharpness, Tensor) else sharpness
-        mean = ((cells - peak.unsqueeze(2)) * each).exp().mean(2)
+        mean = ((cells - peak.unsqueeze(2)) * each).exp_().mean(2)
         return (peak + mean.log() / sharpness).to(x.dtype)
 
     def flops(self, size: tuple[int, int]) -> int:
