@@ -50,6 +50,9 @@ POOLS = Registry(
         "convnext_down": "poolbench.pooling.convnext_down:ConvNextDownsample2d",
         "hwd": "poolbench.pooling.hwd:HaarDownsample2d",
         "adown": "poolbench.pooling.adown:ADown2d",
+        "max_conv": "poolbench.pooling.max_conv:MaxConv2d",
+        "average_conv": "poolbench.pooling.average_conv:AverageConv2d",
+        "depthwise_conv": "poolbench.pooling.depthwise_conv:DepthwiseConv2d",
     },
 )
 
