@@ -21,8 +21,8 @@ _POOLS = {
     "#56B4E9": ("stochastic", "lip", "power_mean", "hwd"),
     "#332288": ("mixed", "polyphase", "rank", "lps"),
     "#882255": ("gated", "fuzzy", "carafe", "adown", "depthwise_conv"),
-    "#CC79A7": ("fractional_max", "attention", "ordinal", "patch_merge"),
-    "#999933": ("s3", "diff_stride", "regularized", "tips"),
+    "#CC79A7": ("fractional_max", "attention", "ordinal", "patch_merge", "l2_hann"),
+    "#999933": ("s3", "diff_stride", "regularized", "tips", "balanced_stride"),
     "#777777": ("subsample", "leap", "convnext_down", "max_conv"),
 }
 COLOURS = tuple(_POOLS)
