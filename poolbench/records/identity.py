@@ -25,6 +25,7 @@ _ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "pool": {
         **{name: {"gradient": "exact"} for name in ("SoftPool2d", "AdaPool2d")},
         "BlurConv2d": {"order": "after"},
+        "WaveletPool2d": {"border": "periodic"},
     },
     "head": {"GlobalAverage": {"class_maps": False}},
     "model": {"FastCNN": {"mirror": False}},

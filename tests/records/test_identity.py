@@ -123,6 +123,7 @@ CAME_LATER = [
     ("soft", "gradient", "exact", "published"),
     ("ada", "gradient", "exact", "published"),
     ("blur_conv", "order", "after", "before"),
+    ("wavelet", "border", "periodic", "zero"),
 ]
 
 
