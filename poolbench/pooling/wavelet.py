@@ -8,8 +8,7 @@ from torch import Tensor
 
 from poolbench.checks import TRUTH, one_of
 from poolbench.pooling.base import Pool, average_windows, cropped
-from poolbench.pooling.parts.filters import filtered
-from poolbench.pooling.parts.images import over_images
+from poolbench.pooling.parts.filters import filtered, separable
 from poolbench.pooling.parts.infinite import may_look, seen_finite
 from poolbench.pooling.parts.wavelets import FILTERS, ORTHOGONAL
 
@@ -68,10 +67,10 @@ class WaveletPool2d(Pool):
         self.normalise = self.checked("normalise", normalise, TRUTH)
         self.border = self.checked("border", border, one_of("periodic", "zero"))
         if levels == 2 and (wavelet not in ORTHOGONAL or border == "zero"):
-            only = " or ".join(repr(name) for name in ORTHOGONAL)
             raise ValueError(
-                f"{self._name()}: levels=2 must have wavelet {only} and border 'periodic', else the second level does "
-                f"not give back the first, got wavelet={wavelet!r}, border={border!r}"
+                f"{self._name()}: levels must be 1 unless wavelet is one of {', '.join(ORTHOGONAL)} and border is "
+                "'periodic', else the second level does not give back the first, got 2 with "
+                f"wavelet={wavelet!r}, border={border!r}"
             )
         taps = FILTERS[wavelet]
         size, before = len(taps), (len(taps) - 1) // 2 if border == "zero" else 0
@@ -91,7 +90,7 @@ class WaveletPool2d(Pool):
             y = average_windows(x, self)
             return y if self.normalise else y * 2
         if may_look(x):
-            y = over_images(self._transformed, x, slope=self._slope)[0]
+            y = separable(x, *self._matrices(x))
             if seen_finite(y[..., 0, 0]):
                 return y
         # Through the matrices a cell that is not finite reaches the whole map, as in filters.filtered.
@@ -110,13 +109,6 @@ class WaveletPool2d(Pool):
                 side = x.shape[axis]
                 x = x.index_select(axis, torch.arange(side + after, device=x.device) % side)
         return F.conv2d(x, weight, stride=2, groups=x.shape[1]).to(x.dtype)
-
-    def _transformed(self, x: Tensor) -> tuple[Tensor]:
-        return (_apply(x, *self._matrices(x)),)
-
-    def _slope(self, gradients: list[Tensor], x: Tensor) -> Tensor:
-        rows, columns = self._matrices(x)
-        return _apply(gradients[0], rows.T, columns.T)
 
     def _matrices(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What maps the rows, and the columns, of ``x`` to those of the output."""
@@ -146,16 +138,11 @@ class WaveletPool2d(Pool):
         return f"wavelet={self.wavelet!r}, levels={self.levels}, normalise={self.normalise}, border={self.border!r}"
 
 
-def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``rows @ x @ columns.T`` of each map."""
-    return torch.einsum("nchw,ih,jw->ncij", x, rows, columns)
-
-
 def _filter(taps: tuple[float, ...], side: int, like: Tensor) -> Tensor:
     """``(side // 2, side)``: the filter at every other pixel, periodic; an odd last pixel is left out."""
     half = side // 2
     start = 2 * torch.arange(half, device=like.device)
-    matrix = torch.zeros(half, side, dtype=like.dtype, device=like.device)
+    matrix = torch.zeros(half, side, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
     for offset, tap in enumerate(taps):
         matrix = matrix + tap * F.one_hot((start + offset) % (2 * half), side)
     return matrix

@@ -126,8 +126,8 @@ def test_db2_keeps_a_slope_where_it_does_not_wrap():
     [
         ({"wavelet": "db7"}, "wavelet must be 'haar', 'db2', .* or 'ch5.5', got 'db7'"),
         ({"border": "reflect"}, "border must be 'periodic' or 'zero', got 'reflect'"),
-        ({"levels": 2, "wavelet": "bior3.3"}, "levels=2 must have wavelet 'haar' .* got wavelet='bior3.3'"),
-        ({"levels": 2, "border": "zero"}, "levels=2 must have .* got wavelet='haar', border='zero'"),
+        ({"levels": 2, "wavelet": "bior3.3"}, "levels must be 1 unless .*, got 2 with wavelet='bior3.3'"),
+        ({"levels": 2, "border": "zero"}, "levels must be 1 unless .*, got 2 with wavelet='haar', border='zero'"),
         ({"levels": 3}, "levels must be 1 or 2, got 3"),
         ({"normalise": 1}, "normalise must be true or false, got 1"),
     ],
