@@ -65,6 +65,8 @@ class Sites:
         """The pool of the next site, for maps of ``channels`` channels; ``native`` is what the model's paper put
         there: a name, or a function called as ``native(channels=C)``."""
         pool = self._make(channels, native)
+        if hasattr(pool, "site"):
+            pool.site = self.count  # for one that differs from place to place
         self.count += 1
         self.ratio = ratio_of(pool, channels)
         self.reached *= self.ratio

@@ -62,14 +62,16 @@ def describe_blur(pool: Pool, filter_size: Sides, border: str, before: int, wind
         pool.bounded = False
 
 
-def blur(x: Tensor, pool: Pool, output: tuple[int, int]) -> Tensor:
-    """The binomial filter of ``pool`` with its step."""
+def blur(x: Tensor, pool: Pool, output: tuple[int, int], stride: int | tuple[int, int] | None = None) -> Tensor:
+    """The binomial filter of ``pool``, with its step or another ``stride``."""
     high, wide = pair(pool.filter_size)
     taps = binomial(high), binomial(wide)
-    return filtered(x, taps, pool.stride, half_before(pool.filter_size), output, pool.border)
+    step = pool.stride if stride is None else stride
+    return filtered(x, taps, step, half_before(pool.filter_size), output, pool.border)
 
 
-def blur_flops(pool: Pool) -> int:
-    """Operations of the filter for one output value: columns at the new rate, rows at the old one."""
-    (high, wide), (down, _) = pair(pool.filter_size), pair(pool.stride)
+def blur_flops(pool: Pool, stride: int | tuple[int, int] | None = None) -> int:
+    """Operations of the filter, with its step or another ``stride``, for one output value: columns at the new rate,
+    rows at the old one."""
+    (high, wide), (down, _) = pair(pool.filter_size), pair(pool.stride if stride is None else stride)
     return (2 * high if high > 1 else 0) + (2 * wide * down if wide > 1 else 0)

@@ -22,7 +22,11 @@ _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: d
 # where they are declared; of all else here: group -> class of ours -> its options. Another class may have an option of
 # the same name that means something else.
 _ADDED: dict[str, dict[str, dict[str, Any]]] = {
-    "pool": {name: {"gradient": "exact"} for name in ("SoftPool2d", "AdaPool2d")},
+    "pool": {
+        **{name: {"gradient": "exact"} for name in ("SoftPool2d", "AdaPool2d")},
+        "BlurConv2d": {"order": "after"},
+        "WaveletPool2d": {"border": "periodic"},
+    },
     "head": {"GlobalAverage": {"class_maps": False}, "GeM": {"groups": 1}, "Attention": {"dimension": 128}},
     "model": {"FastCNN": {"mirror": False}},
     "data": {

@@ -15,15 +15,15 @@ _POOLS = {
     "#000000": ("max", "space_to_depth"),
     "#E69F00": ("lp", "soft", "log_sum_exp", "wavelet"),
     "#0072B2": ("average", "ada", "blur_average", "gaussian"),
-    "#009E73": ("overlapping", "dpp", "blur_max"),
+    "#009E73": ("overlapping", "dpp", "blur_max", "average_conv"),
     "#D55E00": ("strided_conv", "lift", "blur_conv"),
     "#661100": ("native", "tree", "spectral", "median"),
-    "#56B4E9": ("stochastic", "lip", "power_mean", "hwd"),
-    "#332288": ("mixed", "polyphase", "rank", "lps"),
-    "#882255": ("gated", "fuzzy", "carafe", "adown"),
-    "#CC79A7": ("fractional_max", "attention", "ordinal", "patch_merge"),
-    "#999933": ("s3", "diff_stride", "regularized", "tips"),
-    "#777777": ("subsample", "leap", "convnext_down"),
+    "#56B4E9": ("stochastic", "lip", "power_mean", "hwd", "gaussian_stochastic"),
+    "#332288": ("mixed", "polyphase", "rank", "lps", "global_guided"),
+    "#882255": ("gated", "fuzzy", "carafe", "adown", "depthwise_conv"),
+    "#CC79A7": ("fractional_max", "attention", "ordinal", "patch_merge", "l2_hann"),
+    "#999933": ("s3", "diff_stride", "regularized", "tips", "balanced_stride"),
+    "#777777": ("subsample", "leap", "convnext_down", "max_conv"),
 }
 COLOURS = tuple(_POOLS)
 MARKERS = "os^DvX<>ph*d"

@@ -72,7 +72,7 @@ def homogeneity(make: Maker) -> None:
 
 def offsets(make: Maker) -> None:
     """f(x + 2) = f(x) + 2 exactly if it says ``follows_offset``."""
-    pool, x = new(make), torch.randn(4, CHANNELS, 12, 12)
+    pool, x = new(make), torch.randn(4, CHANNELS, 16, 16)
     both = (inner(pool, run(pool, x + 2)), inner(pool, run(pool, x)) + 2)
     compare(pool, "follows_offset", *both, "f(x + 2) = f(x) + 2")
 

@@ -44,11 +44,58 @@ def test_it_gives_what_timm_gives(filter_size):
     torch.testing.assert_close(pool(x), nn.Sequential(pool.conv, pool.norm, nn.ReLU(), blur)(x))
 
 
+@pytest.mark.parametrize("norm", [False, True])
+@given(x=maps(3, 3), stride=st.integers(1, 3), filter_size=st.integers(1, 7), kernel_size=st.sampled_from([1, 3, 5]))
+def test_in_the_other_order_a_strided_convolution_sees_the_blurred_map(norm, x, stride, filter_size, kernel_size):
+    options = {"stride": stride, "filter_size": filter_size, "kernel_size": kernel_size, "order": "before"}
+    pool = create_pool("blur_conv", channels=x.shape[1], norm=norm, **options).double().eval()
+    height, width = x.shape[2] // stride, x.shape[3] // stride
+    size = (height * stride, width * stride)
+    still = blurred(x[..., : size[0], : size[1]], filter_size, 1, size, "reflect")
+    windows = F.pad(still, (kernel_size // 2,) * 4).unfold(2, kernel_size, stride).unfold(3, kernel_size, stride)
+    y = torch.einsum("nihwjk,oijk->nohw", windows, pool.conv.weight)
+    y = y / (1 + pool.norm.eps) ** 0.5 if norm else y + pool.conv.bias[:, None, None]
+    torch.testing.assert_close(pool(x), y.relu())
+
+
+def test_in_the_other_order_it_gives_what_composers_formula_gives():
+    x, pool = (
+        torch.randn(4, 3, 12, 10),
+        create_pool("blur_conv", channels=3, filter_size=3, border="zero", order="before"),
+    )
+    taps = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    still = F.conv2d(x, taps.expand(3, 1, 3, 3), padding=1, groups=3)
+    y = F.conv2d(still, pool.conv.weight, stride=2, padding=1)
+    torch.testing.assert_close(pool(x), nn.BatchNorm2d(3)(y).relu())
+
+
+def test_both_orders_have_the_same_weights_and_draws():
+    states = []
+    for order in ("after", "before"):
+        torch.manual_seed(0)
+        states.append(create_pool("blur_conv", channels=3, order=order).state_dict())
+    assert (
+        states[0].keys()
+        == states[1].keys()
+        == {"conv.weight", *(f"norm.{name}" for name in nn.BatchNorm2d(3).state_dict())}
+    )
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("order", ["after", "before"])
+def test_the_gradients_are_right(order):
+    pool = create_pool("blur_conv", channels=2, order=order, norm=False, activation=False).double()
+    x = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(pool, x)
+
+
+@pytest.mark.parametrize("order", ["after", "before"])
 @given(x=maps(2, 2), norm=st.booleans(), activation=st.booleans())
-def test_one_tap_is_a_strided_convolution(x, norm, activation):
+def test_one_tap_is_a_strided_convolution(order, x, norm, activation):
     channels = x.shape[1]
-    pool = create_pool("blur_conv", channels=channels, filter_size=1, norm=norm, activation=activation)
-    strided = create_pool("strided_conv", channels=channels, norm=norm, activation=activation)
+    options = {"norm": norm, "activation": activation}
+    pool = create_pool("blur_conv", channels=channels, filter_size=1, order=order, **options)
+    strided = create_pool("strided_conv", channels=channels, **options)
     strided.load_state_dict(pool.state_dict())
     torch.testing.assert_close(pool.double().eval()(x), strided.double().eval()(x))
 
@@ -71,6 +118,7 @@ def test_before_the_relu_the_blur_would_only_blur_the_input():
         ({"border": "circular"}, "border must be 'reflect', 'replicate' or 'zero', got 'circular'"),
         ({"norm": 1}, "norm must be true or false, got 1"),
         ({"activation": "relu"}, "activation must be true or false, got 'relu'"),
+        ({"order": "first"}, "order must be 'after' or 'before', got 'first'"),
     ],
     ids=str,
 )
@@ -86,3 +134,9 @@ def test_parameters_and_flops_are_those_of_a_convolution_of_every_pixel(norm, ac
     assert sum(p.numel() for p in pool.parameters()) == 9 * 5 * 5 + (2 * 5 if norm else 5)
     # Four pixels a value, each of 9 * 5 multiply-adds; 4 taps along three rows' worth of values.
     assert pool.flops((8, 6)) == 5 * 4 * 3 * (4 * (2 * 9 * 5 + beside) + 2 * 4 * 3)
+
+
+def test_blurring_before_costs_a_quarter_of_the_convolution():
+    pool = create_pool("blur_conv", channels=5, order="before")
+    # 9 * 5 multiply-adds, a normalisation and a comparison; 4 taps along rows and columns of four pixels.
+    assert pool.flops((8, 6)) == 5 * 4 * 3 * (2 * 9 * 5 + 3 + 4 * 2 * 2 * 4)

@@ -13,7 +13,7 @@ from poolbench.pooling.base import area, joined, pair
 
 TAKING = [name for name in POOLS.table if POOLS.find(name).rectangles]
 SIDES = {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0), "filter_size": (3, 2), "smoothing": (3, 1)}
-ODD = {"blur_conv": {"kernel_size": (3, 1)}, "s3": {"grid_size": (6, 4)}}
+ODD = {"blur_conv": {"kernel_size": (3, 1)}, "s3": {"grid_size": (6, 4)}, "depthwise_conv": {"kernel_size": (3, 1)}}
 # The cells of a window in an order of their own, so that a turned map needs weights in another order.
 IN_ORDER = ("carafe", "space_to_depth", "patch_merge")
 # Their operations for one value depend on the number of cells alone.
@@ -158,7 +158,8 @@ def test_a_pool_that_takes_one_number_says_why():
     reasons = {name: POOLS.find(name).why_square for name in refusing}
     assert "its class does not say" not in " ".join(reasons.values())
     assert set(refusing) == {
-        "fractional_max", "spectral", "wavelet", "lift", "polyphase", "lps", "tips", "diff_stride", "hwd", "adown"
+        "fractional_max", "spectral", "wavelet", "lift", "polyphase", "lps", "tips", "diff_stride", "hwd", "adown",
+        "average_conv", "max_conv",
     }  # fmt: skip
 
 

@@ -119,20 +119,28 @@ def test_a_cell_without_probes_keeps_the_name_that_it_had_before_there_were_any(
     assert len({hash_of(config) for config in trials}) == 1
 
 
-@pytest.mark.parametrize("name", ["soft", "ada"])
-def test_a_pool_with_the_exact_gradient_keeps_the_name_that_it_had_before_there_was_a_choice(name):
+CAME_LATER = [
+    ("soft", "gradient", "exact", "published"),
+    ("ada", "gradient", "exact", "published"),
+    ("blur_conv", "order", "after", "before"),
+    ("wavelet", "border", "periodic", "zero"),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "default", "other"), CAME_LATER)
+def test_a_pool_keeps_the_name_that_it_had_before_there_was_a_choice(name, option, default, other):
     with composer() as compose:
         plain, listed = compose.complete([f"pool={name}"]), compose.complete([f"pool=[max,{name},max]"])
-        published = compose.complete([f"pool={name}", "pool.gradient=published"])
+        chosen = compose.complete([f"pool={name}", f"pool.{option}={other}"])
     for config in (plain, listed):
         before = copy.deepcopy(config)
         block = before["pool"] if isinstance(before["pool"], dict) else before["pool"][1]
-        assert block.pop("gradient") == "exact"
+        assert block.pop(option) == default
         assert hash_of(config) == hash_of(before) == hash_of(with_added(before))
         assert with_added(before)["pool"] == config["pool"]
         assert pool_labels([config, before]) == [config["names"]["pool"]] * 2  # one arm of a table
-    assert hash_of(published) != hash_of(plain)
-    assert len(set(pool_labels([plain, published]))) == 2
+    assert hash_of(chosen) != hash_of(plain)
+    assert len(set(pool_labels([plain, chosen]))) == 2
 
 
 @pytest.mark.parametrize(
