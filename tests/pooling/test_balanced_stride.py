@@ -6,18 +6,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from poolbench import create_model, create_pool, swap
-from tests.pooling.reference import geometries_and_maps
+from tests.pooling.reference import both, geometries_and_maps
 
 MODES = {"max": lambda cells: cells.amax((2, 3)), "average": lambda cells: cells.mean((2, 3))}
 
 
 def windows_from(x, pool, top, left):
     """Window by window, the first of which starts at that row and column."""
-    (height, width), k, s = pool.output_size(x.shape[2:]), pool.kernel_size, pool.stride
+    (height, width), (high, wide), (down, right) = pool.output_size(x.shape[2:]), both(pool.kernel_size), both(pool.stride)
     y = torch.empty(*x.shape[:2], height, width, dtype=x.dtype)
     for i in range(height):
         for j in range(width):
-            rows, columns = (slice(max(0, n), max(0, n + k)) for n in (i * s + top, j * s + left))
+            first = ((i * down + top, high), (j * right + left, wide))
+            rows, columns = (slice(max(0, n), max(0, n + k)) for n, k in first)
             y[..., i, j] = MODES[pool.mode](x[..., rows, columns])
     return y
 
@@ -25,9 +26,10 @@ def windows_from(x, pool, top, left):
 def starts(x, pool):
     """All that may be drawn for rows and for columns."""
     found = []
-    for side, n in zip(x.shape[2:], pool.output_size(x.shape[2:]), strict=True):
-        spare = side + 2 * pool.padding - (n - 1) * pool.stride - pool.kernel_size
-        found.append([a - pool.padding for a in range(min(0, spare), max(0, spare) + 1)])
+    geometry = map(both, (pool.kernel_size, pool.stride, pool.padding))
+    for side, n, k, step, border in zip(x.shape[2:], pool.output_size(x.shape[2:]), *geometry, strict=True):
+        spare = side + 2 * border - (n - 1) * step - k
+        found.append([a - border for a in range(min(0, spare), max(0, spare) + 1)])
     return found
 
 
@@ -52,9 +54,9 @@ def test_evaluation_starts_first_and_last_in_turn(case, site):
     for mode in MODES:
         pool = create_pool("balanced_stride", channels=x.shape[1], mode=mode, **options).eval()
         pool.site = site
-        rows, columns = starts(x, pool)
-        spare_rows, spare_columns = (one[-1] if one[-1] > -pool.padding else one[0] for one in (rows, columns))
-        top, left = (spare_rows, spare_columns) if site % 2 else (-pool.padding,) * 2
+        borders = both(pool.padding)
+        last = [one[-1] if one[-1] > -border else one[0] for one, border in zip(starts(x, pool), borders, strict=True)]
+        top, left = last if site % 2 else (-border for border in borders)
         torch.testing.assert_close(pool(x), windows_from(x, pool, top, left))
 
 

@@ -33,6 +33,8 @@ def test_every_formula_gives_its_limit(memory_format):
         pool = create_pool(name, channels=2, **options).double().eval()
         # What filters of both signs give of two infinities depends on which is the larger.
         signed = name == "tree" or options.get("wavelet") == "db2" or options.get("full")
+        if options.get("wavelet") == "db4":
+            continue  # its filter goes round these maps more than once, so that one infinite cell counts twice
         if name in WIDE or pool.mixes_channels or (name == "lip" and options.get("logits") != "identity"):
             continue
         results = []
