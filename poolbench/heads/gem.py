@@ -85,7 +85,7 @@ class GeM(Head):
         cells = wide(x).flatten(2).clamp(min=self.eps)
         p = self.p
         if isinstance(p, Tensor) and self.groups > 1:
-            p = p.repeat_interleave(self.channels // self.groups)
+            p = p.unsqueeze(1).expand(-1, self.channels // self.groups).flatten()
         # Divided by the peak no power overflows; the mean is homogeneous, so the peak may be held constant (see lp).
         peak = cells.detach().amax(2)
         peak = peak.masked_fill(peak == math.inf, 1)  # nothing brings infinity below 1, and infinity is its mean
