@@ -157,7 +157,7 @@ def _mix(inside: Tensor | None, windows: Tensor, beta: Tensor | float) -> Tensor
         )
     else:
         near, large = (
-            average(powers(inside, windows), windows) for powers in (_likeness_by_cell, _exponentials_by_cell)
+            average(powers(inside, windows), windows)[0] for powers in (_likeness_by_cell, _exponentials_by_cell)
         )
     return large + beta * (near - large)
 

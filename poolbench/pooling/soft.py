@@ -134,16 +134,16 @@ def cells_of(logits: Tensor, inside: Tensor | None) -> tuple[tuple[Tensor, ...],
     return logits.unbind(0), logits.amax(0)
 
 
-def average(powers: Iterable[Tensor], windows: Tensor) -> Tensor:
-    """The average of ``windows`` weighted by ``powers``, which are given, and written into, one cell after the other:
-    so they stay in the cache. For where torch need not differentiate it."""
+def average(powers: Iterable[Tensor], windows: Tensor) -> tuple[Tensor, Tensor]:
+    """The average of ``windows`` weighted by ``powers``, and the sum of these, which are given, and written into, one
+    cell after the other: so they stay in the cache. For where torch need not differentiate it."""
     powers, (first, *others) = iter(powers), windows.unbind(0)
     total = next(powers)
     weighed = total * first
     for power, cell in zip(powers, others, strict=True):
         total.add_(power)
         weighed.addcmul_(power, cell)
-    return weighed.div_(total)
+    return weighed.div_(total), total
 
 
 def _exponentials(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
