@@ -1,5 +1,6 @@
 """Fuzzy pooling: each window is called small, medium or large as a whole, and averaged by how much its cells are."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor
 from poolbench.checks import number
 from poolbench.pooling.base import Pool, Sides, area
 from poolbench.pooling.parts.ranks import chosen, greater
+from poolbench.pooling.parts.tracing import differentiated
 from poolbench.pooling.parts.windows import over_windows
-from poolbench.pooling.soft import dot, limit_average
+from poolbench.pooling.soft import average, dot, limit_average
 
 
 class FuzzyPool2d(Pool):
@@ -63,41 +65,79 @@ class FuzzyPool2d(Pool):
         return f"{super().extra_repr()}, maximum={self.maximum:g}"
 
 
+def _places(windows: Tensor, maximum: float) -> Tensor:
+    """-1, 0 and 1 are the bends of medium."""
+    return (windows * (4 / maximum)).sub_(2)
+
+
 def _memberships(inside: Tensor | None, windows: Tensor, maximum: float) -> tuple[Tensor, ...]:
-    """How small, medium and large each cell is, ``(K, ...)``, and its place: -1, 0 and 1 are the bends of medium."""
-    place = windows * (4 / maximum) - 2
+    """How small, medium and large each cell is, ``(K, ...)``."""
+    place = _places(windows, maximum)
     small, medium, large = (place * -0.75).clamp(0, 1), (1 - place.abs()).clamp(min=0), place.clamp(0, 1)
     # A cell outside of the map is 0 and thus neither medium nor large.
-    return small if inside is None else small * inside, medium, large, place
+    return small if inside is None else small * inside, medium, large
 
 
-def _used(small: Tensor, medium: Tensor, large: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The membership that counts for each cell, 1 where that is in medium unless in large, and where in large."""
+def _used(small: Tensor, medium: Tensor, large: Tensor) -> Tensor:
+    """The membership that counts for each cell."""
     sums = small.sum(0), medium.sum(0), large.sum(0)
     is_medium, is_large = greater(sums[1], sums[0]), greater(sums[2], torch.maximum(sums[0], sums[1]))
-    return chosen(is_large, chosen(is_medium, small, medium), large), is_medium, is_large
+    return chosen(is_large, chosen(is_medium, small, medium), large)
 
 
 def _average(inside: Tensor | None, windows: Tensor, maximum: float) -> Tensor:
-    *sets, _ = _memberships(inside, windows, maximum)
-    used, _, _ = _used(*sets)
-    return dot(used, windows) / used.sum(0)
+    if differentiated():
+        used = _used(*_memberships(inside, windows, maximum))
+        return dot(used, windows) / used.sum(0)
+    places = _places(windows, maximum)
+    return average(_used_by_cell(inside, places, *_chosen(inside, places)), windows)[0]
 
 
 def _limits(inside: Tensor | None, windows: Tensor, maximum: float) -> Tensor:
-    *sets, _ = _memberships(inside, windows, maximum)
-    used, _, _ = _used(*sets)
+    used = _used(*_memberships(inside, windows, maximum))
     return limit_average(used, windows)
 
 
+def _chosen(inside: Tensor | None, places: Tensor) -> tuple[Tensor, Tensor]:
+    """What makes the membership that counts of the place ``p`` of a cell: of each window ``m`` and ``s`` in
+    ``m (1 - |p|) + s p``, cut to 0 and 1. ``m`` is 1 for medium, ``s`` is -0.75 for small and 1 for large, and either
+    is 0 for the others. Where torch need not differentiate it."""
+    small = (places * -0.75).clamp_(0, 1)
+    if inside is not None:
+        small.mul_(inside)
+    small, large = small.sum(0), places.clamp(0, 1).sum(0)
+    # Of medium a cell is 1 less what it is above the middle or below. Sums of zeros and ones stay whole numbers.
+    medium = places.clamp(-1, 0).sum(0).sub_(large).add_(len(places))
+    is_large = greater(large, torch.maximum(small, medium))
+    others = 1 - is_large
+    is_medium = greater(medium, small).mul_(others)
+    return is_medium, is_large.sub_(others.sub_(is_medium), alpha=0.75)
+
+
+def _used_by_cell(
+    inside: Tensor | None, places: Tensor, medium: Tensor, slope: Tensor, keep: Tensor | None = None
+) -> Iterator[Tensor]:
+    """The membership that counts, cell by cell; what it is before its limits goes into ``keep``."""
+    for i, place in enumerate(places.unbind(0)):
+        free = torch.addcmul(medium, medium, place.abs(), value=-1).addcmul_(place, slope)
+        if keep is not None:
+            keep[i] = free
+        free.clamp_(0, 1)
+        yield free if inside is None else free.mul_(inside[i])
+
+
 def _slope(gradient: Tensor, inside: Tensor | None, windows: Tensor, maximum: float) -> tuple[Tensor]:
-    *sets, place = _memberships(inside, windows, maximum)
-    used, is_medium, is_large = _used(*sets)
-    total = used.sum(0)
-    above = windows - dot(used, windows) / total
+    places = _places(windows, maximum)
+    medium, slope = _chosen(inside, places)
+    slopes = torch.empty_like(windows)
+    y, total = average(_used_by_cell(inside, places, medium, slope, slopes), windows)
     # By a cell: (mu + mu' (x - y)) / (sum of mu), and mu' is 0 but on the way from 0 to 1.
-    rise = torch.lerp(
-        torch.lerp(torch.full_like(total, -0.75), place.sign().neg_(), is_medium), torch.ones_like(total), is_large
-    )
-    rising = (used - 0.5).abs_().sub_(0.5).sign_().neg_()  # 1 between 0 and 1, else 0
-    return (used.addcmul_(rise.mul_(rising), above, value=4 / maximum).mul_(gradient / total),)
+    scale = gradient / total
+    steep = scale * (4 / maximum)
+    start = y.mul_(steep).neg_()
+    for cell, place, one in zip(windows.unbind(0), places.unbind(0), slopes.unbind(0), strict=True):
+        rise = torch.addcmul(slope, medium, place.sign_(), value=-1)
+        rise.mul_(torch.addcmul(start, cell, steep))
+        rise = torch.ops.aten.hardtanh_backward(rise, one, 0, 1)
+        torch.addcmul(rise, one.clamp_(0, 1), scale, out=one)
+    return (slopes,)

@@ -1,5 +1,6 @@
 """Softmax-weighted average of each window: strong activations dominate, weak ones still learn."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -128,6 +129,25 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     for one, other in zip(others, theirs, strict=True):
         total = torch.addcmul(total, one, other)
     return total
+
+
+def cells_of(logits: Tensor, inside: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
+    """The logits ``(K, ...)`` cell by cell, minus infinity outside the map, and the largest of each window."""
+    if inside is not None:
+        logits = logits.masked_fill(~inside, -torch.inf)
+    return logits.unbind(0), logits.amax(0)
+
+
+def average(powers: Iterable[Tensor], windows: Tensor) -> tuple[Tensor, Tensor]:
+    """The average of ``windows`` weighted by ``powers``, and the sum of these, which are given, and written into, one
+    cell after the other: so they stay in the cache. For where torch need not differentiate it."""
+    powers, (first, *others) = iter(powers), windows.unbind(0)
+    total = next(powers)
+    weighed = total * first
+    for power, cell in zip(powers, others, strict=True):
+        total.add_(power)
+        weighed.addcmul_(power, cell)
+    return weighed.div_(total), total
 
 
 def _exponentials(inside: Tensor | None, windows: Tensor, temperature: Tensor | float) -> Tensor:
