@@ -13,7 +13,8 @@ MODES = {"max": lambda cells: cells.amax((2, 3)), "average": lambda cells: cells
 
 def windows_from(x, pool, top, left):
     """Window by window, the first of which starts at that row and column."""
-    (height, width), (high, wide), (down, right) = pool.output_size(x.shape[2:]), both(pool.kernel_size), both(pool.stride)
+    (height, width), (high, wide) = pool.output_size(x.shape[2:]), both(pool.kernel_size)
+    down, right = both(pool.stride)
     y = torch.empty(*x.shape[:2], height, width, dtype=x.dtype)
     for i in range(height):
         for j in range(width):
