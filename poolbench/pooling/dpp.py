@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from poolbench.checks import TRUTH, number
 from poolbench.pooling.base import Pool, Sides, area, leading
+from poolbench.pooling.parts.tracing import differentiated
 from poolbench.pooling.parts.windows import over_windows
 from poolbench.pooling.soft import dot
 
@@ -112,17 +113,17 @@ class DetailPreservingPool2d(Pool):
 
 def _parts(
     inside: Tensor | None, windows: Tensor, center: Tensor | None, symmetric: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | int, Tensor]:
-    """Differences, ``q``, the mean of ``q``, the number of cells, and the logarithm of ``q`` over its mean."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | int]:
+    """Differences, ``q``, the mean of ``q``, and the number of cells."""
     cells = windows.shape[0] if inside is None else inside.sum(0)
     if center is None:
         center = windows.sum(0) / cells
     difference = windows - center
     if not symmetric:
         difference = difference.relu()
-    q = (difference * difference).add_(EPSILON)
+    q = torch.addcmul(windows.new_full((), EPSILON), difference, difference)
     mean = (q if inside is None else q * inside).sum(0) / cells
-    return difference, q, mean, cells, q.log().sub_(mean.log())
+    return difference, q, mean, cells
 
 
 def _average(
@@ -134,8 +135,11 @@ def _average(
     *,
     symmetric: bool,
 ) -> Tensor:
-    logarithm = _parts(inside, windows, center, symmetric)[-1]
-    weights = (half * logarithm).exp_() + alpha
+    _, q, mean, _ = _parts(inside, windows, center, symmetric)
+    if differentiated():
+        weights = (half * q.log().sub_(mean.log())).exp_() + alpha
+    else:  # in one map of the cells
+        weights = q.log_().sub_(mean.log_()).mul_(half).exp_().add_(alpha)
     if inside is not None:
         weights = weights * inside
     return dot(weights, windows) / weights.sum(0)
@@ -170,7 +174,8 @@ def _slopes(
     *,
     symmetric: bool,
 ) -> tuple[Tensor, ...]:
-    difference, q, mean, cells, logarithm = _parts(inside, windows, center, symmetric)
+    difference, q, mean, cells = _parts(inside, windows, center, symmetric)
+    logarithm = q.log().sub_(mean.log())
     powers = (half * logarithm).exp_()
     weights = powers + alpha
     if inside is not None:

@@ -90,3 +90,18 @@ def test_flops_share_the_kernel_among_the_channels():
     compressor, encoder, softmax = 4 * 16 * (2 * 64 + 1), 25 * (2 * 16 * 9 + 1), 5 * 25
     per_window = round((compressor + encoder + softmax) / 64) + 2 * 25
     assert create_pool("carafe", channels=64).flops((8, 6)) == 64 * 4 * 3 * per_window
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_one_image_at_a_time_gives_what_all_at_once_give_and_so_do_gradients_of_gradients(memory_format, monkeypatch):
+    x = torch.randn(3, 4, 7, 8, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    pool = create_pool("carafe", channels=4).double()
+    torch.nn.init.normal_(pool.encoder.weight)
+    tensors = [x, *pool.parameters()]
+    at_once = pool(x)
+    twice = torch.autograd.grad(at_once.square().sum(), tensors, create_graph=True)  # by torch's own derivatives
+    monkeypatch.setattr("poolbench.pooling.carafe.CHUNK_BYTES", 1)
+    y = pool(x)
+    torch.testing.assert_close(y, at_once)
+    torch.testing.assert_close(torch.autograd.grad(y.square().sum(), tensors), twice)
+    assert torch.autograd.gradgradcheck(pool, x)
