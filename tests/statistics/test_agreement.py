@@ -18,7 +18,7 @@ def test_settings_of_one_order_agree_wholly_and_of_the_opposite_not_at_all():
     order = np.arange(8.0)
     same = agreement(table([order, np.exp(order), order - 100]))
     assert (same.tau, same.low, same.high, same.settings) == pytest.approx((1.0, 1.0, 1.0, 3))
-    assert agreement(table([order, -order])).tau == -1.0
+    assert agreement(table([order, -order])).tau == pytest.approx(-1.0)
     assert math.isnan(agreement(table([order, -order])).low)
 
 
