@@ -25,7 +25,12 @@ HISTORY = [
     "2017_capsules",
     "2017_learned",
 ]
-SENTENCES = ["2026_overfitting", "2026_shrinking", "2026_what_pooling_does"]  # what is said without a paper
+SENTENCES = [
+    "2026_heads",
+    "2026_overfitting",
+    "2026_shrinking",
+    "2026_what_pooling_does",
+]  # what is said without a paper
 
 
 @pytest.fixture(autouse=True)

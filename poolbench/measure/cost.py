@@ -27,6 +27,10 @@ def cost(model: nn.Module, input_size: tuple[int, int]) -> dict[str, Any]:
     image = torch.zeros(1, 3, *input_size, device=parameter.device, dtype=parameter.dtype)
     was_training = model.training
     model.eval()
+    # torch's counter stumbles over a module that is given a view of a weight, as a token: of none that is trained.
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for weight in trained:
+        weight.requires_grad_(False)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             total = _count(model, image)
@@ -41,7 +45,9 @@ def cost(model: nn.Module, input_size: tuple[int, int]) -> dict[str, Any]:
                 pooling += said
     finally:
         model.train(was_training)
-    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        for weight in trained:
+            weight.requires_grad_(True)
+    parameters = sum(p.numel() for p in trained)
     if not counted_all:
         return {"parameters": parameters, "forward_flops": None, "pool_flops": None, "seen_flops": total}
     return {"parameters": parameters, "forward_flops": total, "pool_flops": pooling}

@@ -23,7 +23,7 @@ _OUTSIDE_DATA = {"root", "download", "mirrors"}  # the content counts instead: d
 # the same name that means something else.
 _ADDED: dict[str, dict[str, dict[str, Any]]] = {
     "pool": {name: {"gradient": "exact"} for name in ("SoftPool2d", "AdaPool2d")},
-    "head": {"GlobalAverage": {"class_maps": False}},
+    "head": {"GlobalAverage": {"class_maps": False}, "GeM": {"groups": 1}, "Attention": {"dimension": 128}},
     "model": {"FastCNN": {"mirror": False}},
     "data": {
         **{name: {"train_samples": None, "test_samples": None} for name in ("CIFAR10", "CIFAR100")},

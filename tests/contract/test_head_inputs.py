@@ -105,6 +105,10 @@ def test_half_precision_is_float32_rounded():
                         assert (one.isfinite() | ~other.to(dtype).isfinite()).all(), case
                         if name == "gradients" and "bilinear" in words and "dimension=None" not in words:
                             continue  # the layers in front, torch's own, round what the covariance then sees
+                        if name == "gradients" and "sim_pool" in words and "gamma=None" not in words and level == 0:
+                            # Without contrast it is 0: what is left is rounding, times 1000 by the normalisation.
+                            assert max(one.abs().max(), other.abs().max()) < 1e-4, case
+                            continue
                         near = 16 * limits.eps * other.abs().max() + 64 * limits.tiny * limits.eps
                         assert (one.float() - other.to(dtype).float()).nan_to_num(0).abs().max() <= near, case
 
@@ -131,7 +135,9 @@ def test_an_infinite_cell_gives_the_limit_of_the_formula():
     limits = {
         "global_average": lambda a: a,
         "global_max": lambda a: a,
+        "average_max": lambda a: a,
         "lp": abs,
+        "log_sum_exp": lambda a: a,
         "gem": lambda a: max(a, 1e-6),
     }
     for name, limit in limits.items():
@@ -146,12 +152,13 @@ def test_an_infinite_cell_gives_the_limit_of_the_formula():
                 if limit(value) == math.inf:
                     x[0, 1, 2, 3] = value
                 y = head.pool(x)
-                assert y[0, 0].item() == pytest.approx(limit(value)), (name, options, value)
+                each, case = y[0].view(-1, 6).T, (name, options, value)  # a channel's values, of average_max two
+                assert each[0].tolist() == pytest.approx([limit(value)] * each.shape[1]), case
                 changed = [0, 1] if limit(value) == math.inf else [0]
-                assert all(y[0, channel] == limit(value) for channel in changed[1:]), (name, options, value)
+                assert all((each[channel] == limit(value)).all() for channel in changed[1:]), case
                 for channel in changed:
-                    y[0, channel] = plain[0, channel]
-                assert torch.equal(y, plain), (name, options, value)
+                    each[channel] = plain[0].view(-1, 6).T[channel]
+                assert torch.equal(y, plain), case
 
 
 def test_a_net_is_traced_with_the_head_as_one_layer():

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import poolbench
-from poolbench import create_head
+from poolbench import create_head, create_model
 from poolbench.heads import HEADS
+from poolbench.measure.cost import cost
 from poolbench.models.sites import initialise
 from tests.width import ALL
 
@@ -57,10 +58,13 @@ SAME_GRAPH = {
     "lp p=3.5",
     "lp norm=sum",
     "gem p=0.5 eps=0.001",
+    "log_sum_exp sharpness=0.5",
     "spp bins=paper",
     "netvlad centres=1",
     "capsule types=3 iterations=1",
     "attention kind=class blocks=1 layer_scale=1.0",
+    "sim_pool gamma=1.25",
+    "efficient_probe queries=1",
     "bilinear dimension=4 iterations=1",
 }
 GRAPHS = [case for case in UNFITTED + FITTED if str(case) not in SAME_GRAPH and (case.fitted or case.name != "mop")]
@@ -324,10 +328,18 @@ def test_it_is_reached_by_its_name_and_its_class_and_documented(name):
 
 
 @every_case
-def test_its_cost_is_a_number(case):
-    flops = make(case).flops(SIZE)
+def test_its_cost_is_a_number_and_is_counted_in_a_net(case):
+    head = make(case)
+    flops = head.flops(SIZE)
     assert isinstance(flops, int)
     assert flops >= 0
+    net = create_model("convnet", widths=(4, head.channels), depths=(1, 1))
+    plain, net.head = cost(net, (4 * SIZE[0], 4 * SIZE[1])), head
+    trained = [p.requires_grad for p in net.parameters()]
+    told = cost(net, (4 * SIZE[0], 4 * SIZE[1]))
+    assert told["forward_flops"] > 0.9 * plain["forward_flops"]
+    assert told["pool_flops"] >= flops
+    assert [p.requires_grad for p in net.parameters()] == trained
 
 
 def test_an_unknown_name_is_met_with_the_nearest():

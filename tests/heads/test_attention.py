@@ -6,7 +6,7 @@ import torch
 from poolbench import create_head
 from poolbench.measure.cost import _count
 
-KINDS = [{"kind": "query"}, {"kind": "query", "heads": 2}, {"kind": "class"}, {"kind": "class", "heads": 2}]
+KINDS = [{"kind": kind, **more} for kind in ("query", "gated", "class") for more in ({}, {"heads": 2})]
 every_kind = pytest.mark.parametrize("options", KINDS, ids=str)
 
 
@@ -50,6 +50,52 @@ def test_each_group_of_channels_is_averaged_by_its_own_scores(heads):
             torch.testing.assert_close(vector[group], expected)
 
 
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_gated_scores_are_those_of_the_formula_one_position_after_the_other(heads):
+    head = stir(make(kind="gated", heads=heads, dimension=4)).double()
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True)
+    size = 6 // heads
+    vectors = []
+    for image in x:
+        positions = image.flatten(1).T
+        for number, w in enumerate(head.score.weight):
+            scores = []
+            for h in positions:
+                content = [(row @ h + b).tanh() for row, b in zip(head.content.weight, head.content.bias, strict=True)]
+                gate = [1 / (1 + (-row @ h - b).exp()) for row, b in zip(head.gate.weight, head.gate.bias, strict=True)]
+                scores.append(sum(a * t * g for a, t, g in zip(w, content, gate, strict=True)).exp())
+            part = positions[:, number * size : (number + 1) * size]
+            vectors.append(sum(s * p for s, p in zip(scores, part, strict=True)) / sum(scores))
+    expected = torch.stack(vectors).view(2, 6)
+    ours = head.pool(x)
+    torch.testing.assert_close(ours, expected)
+    slope = torch.randn_like(ours)
+    own = [x, *(p for name, p in head.named_parameters() if not name.startswith("classifier"))]
+    for one, other in zip(*(torch.autograd.grad(y, own, slope) for y in (ours, expected)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_gated_layer_has_its_two_matrices_with_biases_and_one_vector_a_head():
+    own = {name: tuple(p.shape) for name, p in make(kind="gated", heads=2).named_parameters()}
+    assert own == {
+        "content.weight": (128, 6),
+        "content.bias": (128,),
+        "gate.weight": (128, 6),
+        "gate.bias": (128,),
+        "score.weight": (2, 128),
+        "classifier.0.weight": (3, 6),
+        "classifier.0.bias": (3,),
+    }
+
+
+def test_a_closed_gate_leaves_the_average():
+    head, x = stir(make(kind="gated")), torch.rand(2, 6, 5, 4)
+    with torch.no_grad():
+        head.gate.weight.zero_()
+        head.gate.bias.fill_(-200)
+    torch.testing.assert_close(head.pool(x), x.mean((2, 3)))
+
+
 @every_kind
 def test_positions_do_not_matter(options):
     head, x = stir(make(**options)), torch.randn(2, 6, 5, 4)
@@ -58,10 +104,10 @@ def test_positions_do_not_matter(options):
 
 
 @every_kind
-def test_a_constant_map_is_as_good_as_one_pixel_to_the_query(options):
+def test_a_constant_map_is_as_good_as_one_pixel_without_a_class_token(options):
     head, pixel = stir(make(**options)), torch.randn(2, 6, 1, 1)
     same = torch.allclose(head.pool(pixel.expand(2, 6, 5, 4)), head.pool(pixel), atol=1e-5)
-    assert same == (options["kind"] == "query")  # beside the class token many pixels outweigh one
+    assert same == (options["kind"] != "class")  # beside the class token many pixels outweigh one
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -114,11 +160,12 @@ def test_class_attention_starts_near_its_token():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "clip"}, "Attention: kind must be 'query' or 'class', got 'clip'"),
+        ({"kind": "clip"}, "Attention: kind must be 'query', 'gated' or 'class', got 'clip'"),
         ({"heads": 4}, "Attention: heads must divide channels=6, got 4"),
         ({"heads": 0}, "heads must be a whole number of at least 1, got 0"),
         ({"blocks": 0}, "blocks must be"),
         ({"blocks": 2.0}, "blocks must be"),
+        ({"kind": "gated", "dimension": 0}, "dimension must be a whole number of at least 1, got 0"),
         ({"layer_scale": 0}, "layer_scale must be a number above 0, got 0"),
     ],
     ids=str,
@@ -133,6 +180,9 @@ def test_flops_are_what_a_counter_does_not_see():
     head = make(heads=2)
     assert head.flops((5, 4)) == 2 * (19 + 20 + 20 + 19 + 20)  # comparisons, differences, exp, additions, divisions
     assert _count(head, x) == 2 * 20 * 6 * 2 + 2 * 20 * 6 + 2 * 6 * 3  # scores, average, classifier
+    head = make(kind="gated", heads=2, dimension=7)
+    assert head.flops((5, 4)) == 2 * 98 + 20 * 7 * 5  # the softmax; two biases, two functions, a product
+    assert _count(head, x) == 2 * 20 * 6 * 7 * 2 + 2 * 20 * 7 * 2 + 2 * 20 * 6 + 2 * 6 * 3
     head = make(kind="class", blocks=1)
     assert head.flops((5, 4)) == 20 + 21 + 21 + 20 + 21 + 5 * 6
     matrices = 2 * 6 * 6 * (1 + 21 + 21 + 1 + 8)  # query, keys, values, output, the layers after

@@ -13,7 +13,7 @@ def make(channels=3, **options):
     return create_head("gem", channels=channels, num_classes=2, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"learnable": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"learnable": False}, {"groups": 3}], ids=str)
 @given(
     p=st.floats(0.05, 20),
     eps=st.sampled_from([1e-6, 1e-2]),
@@ -29,7 +29,9 @@ def test_it_is_the_power_mean_of_what_is_at_least_eps(options, p, eps, height, w
 
 
 @pytest.mark.parametrize(
-    ("options", "shape"), [({}, (1,)), ({"per_channel": True}, (3,)), ({"learnable": False}, None)]
+    ("options", "shape"),
+    [({}, (1,)), ({"per_channel": True}, (3,)), ({"learnable": False}, None), ({"groups": 3}, (3,))],
+    ids=str,
 )
 def test_p_starts_at_three_as_one_number_or_one_a_channel(options, shape):
     head = make(**options)
@@ -39,6 +41,36 @@ def test_p_starts_at_three_as_one_number_or_one_a_channel(options, shape):
         assert head.p == 3.0
     else:
         torch.testing.assert_close(head.p.detach(), torch.full(shape, 3.0))
+
+
+def test_neighbouring_channels_share_the_p_of_their_group():
+    head, x = make(channels=6, groups=2), torch.rand(2, 6, 4, 5)
+    with torch.no_grad():
+        head.rho.copy_(torch.tensor([0.5, 4.0]))
+    first, second = (make(channels=3, p=p).pool(part) for p, part in zip(head.p.tolist(), x.split(3, 1), strict=True))
+    torch.testing.assert_close(head.pool(x), torch.cat([first, second], 1))
+    head.pool(x).sum().backward()
+    assert head.rho.grad.shape == (2,)
+    assert (head.rho.grad != 0).all()
+
+
+def test_as_many_groups_as_channels_are_one_p_a_channel_and_one_group_is_one_for_all():
+    x = torch.rand(2, 6, 4, 5)
+    for groups, other in ((6, make(channels=6, per_channel=True)), (1, make(channels=6))):
+        head = make(channels=6, groups=groups)
+        assert {name: p.shape for name, p in head.named_parameters()} == {
+            name: p.shape for name, p in other.named_parameters()
+        }
+        with torch.no_grad():
+            head.rho.copy_(other.rho.normal_())
+        assert torch.equal(head.pool(x), other.pool(x))
+
+
+def test_groups_export_and_compile():
+    torch._dynamo.reset()
+    head, x = make(channels=6, groups=2).eval(), torch.rand(2, 6, 4, 5)
+    torch.testing.assert_close(torch.compile(head, backend="aot_eager", fullgraph=True)(x), head(x))
+    torch.testing.assert_close(torch.export.export(head, (x,)).module()(x), head(x))
 
 
 @given(st.floats(0.02, 100))
@@ -69,7 +101,7 @@ def test_a_learned_p_has_the_gradient_of_the_formula(p):
     torch.testing.assert_close(gradient / inner, expected.sum(0))
 
 
-@pytest.mark.parametrize("options", [{}, {"per_channel": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"groups": 3}], ids=str)
 @pytest.mark.parametrize("direction", [1, -1])
 def test_p_stays_positive_and_the_mean_finite_however_far_it_is_pushed(options, direction):
     head, x = make(**options), torch.rand(2, 3, 4, 5)
@@ -134,6 +166,10 @@ def test_weight_decay_spares_p(per_channel):
         ({"learnable": "channel"}, "learnable must be true or false, got 'channel'"),
         ({"per_channel": 1}, "per_channel must be true or false, got 1"),
         ({"per_channel": True, "learnable": False}, "per_channel must be false where learnable is"),
+        ({"groups": 2}, "GeM: groups must divide channels=3, got 2"),
+        ({"groups": 0}, "groups must be a whole number of at least 1, got 0"),
+        ({"groups": 3, "per_channel": True}, "groups must be 1 where each channel has its own p, got 3"),
+        ({"groups": 3, "learnable": False}, "groups must be 1 where a fixed p is one for all, got 3"),
     ],
     ids=str,
 )

@@ -135,6 +135,19 @@ def test_a_pool_with_the_exact_gradient_keeps_the_name_that_it_had_before_there_
     assert len(set(pool_labels([plain, published]))) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "default", "other"), [("gem", "groups", 1, 2), ("attention", "dimension", 128, 64)]
+)
+def test_a_head_keeps_the_name_that_it_had_before_an_option_came(name, option, default, other):
+    with composer() as compose:
+        plain = compose.complete([f"head={name}"])
+        changed = compose.complete([f"head={name}", f"head.{option}={other}"])
+    before = copy.deepcopy(plain)
+    assert before["head"].pop(option) == default
+    assert hash_of(plain) == hash_of(before) == hash_of(with_added(before)) != hash_of(changed)
+    assert with_added(before)["head"] == plain["head"]
+
+
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "image_folder"])
 def test_all_of_the_test_set_is_no_other_cell_and_a_part_of_it_is(name):
     with composer() as compose:
