@@ -28,7 +28,9 @@ def test_it_says_of_each_pool_what_advise_says(atlas, records):
     assert atlas.over.keys() == told.keys()
     assert len(atlas.nets) == len(NETS)
     for pool, one in atlas.over.items():
-        assert (one.mean, one.low, one.high) == pytest.approx((told[pool].gain, told[pool].net_low, told[pool].net_high))
+        assert (one.mean, one.low, one.high) == pytest.approx(
+            (told[pool].gain, told[pool].net_low, told[pool].net_high)
+        )
         assert one.above == told[pool].above
     assert atlas.among == {"blur_max"}
     assert atlas.asked == set(GAINS)
