@@ -88,7 +88,7 @@ def read_features(path: Any) -> dict[str, dict[Net, float]]:
 
 
 def markdown(atlas: Atlas, told: Sequence[Told] = ()) -> str:
-    """The atlas for people, without a heading: a table of pools, whether intervals were kept, and what goes with what."""
+    """The atlas for people, without a heading: a table of pools, whether intervals were kept, what goes with what."""
     points = atlas.scale == POINTS
     factor, unit = (100.0, "points") if points else (1.0, "of the error's logarithm")
     table = pool_rows(atlas, told)
@@ -119,8 +119,8 @@ def markdown(atlas: Atlas, told: Sequence[Told] = ()) -> str:
 
 def _rule(predicted: bool) -> str:
     where = (
-        "In a net not tried: where its true gain should lie (95 %), and the chance that it is above 0; one distribution "
-        "gives both. "
+        "In a net not tried: where its true gain should lie (95 %), and the chance that it is above 0; one "
+        "distribution gives both. "
         if predicted
         else f"What to expect in a net not tried takes {LEAST_TO_PREDICT} nets. "
     )
@@ -140,8 +140,8 @@ def _kept(atlas: Atlas) -> list[str]:
     lines.append(
         f"Of {counted(kept.cases, 'gain')} {kept.inside} lie in the 95 % interval that the other nets give for them, "
         f"{100 * kept.share:.1f} %: {verdict}. If the model holds it is {100 * kept.expected:.1f} % on average and "
-        f"{100 * kept.low:.1f} to {100 * kept.high:.1f} % in 95 % of cases ({counted(kept.repeats, 'simulation')}); gains "
-        f"in one net share {atlas.control}'s cells, so they miss together."
+        f"{100 * kept.low:.1f} to {100 * kept.high:.1f} % in 95 % of cases ({counted(kept.repeats, 'simulation')}); "
+        f"gains in one net share {atlas.control}'s cells, so they miss together."
     )
     lines += ["", "| net left out | gains | inside |", "|---|---:|---:|"]
     by_net: dict[Net, list[bool]] = defaultdict(list)
