@@ -31,7 +31,7 @@ def test_it_says_of_each_pool_what_advise_says(atlas, records):
         assert (one.mean, one.low, one.high) == pytest.approx(
             (told[pool].gain, told[pool].net_low, told[pool].net_high)
         )
-        assert one.above == own.above
+        assert one.above == told[pool].above
     assert atlas.among == {"blur_max"}
     assert atlas.asked == set(GAINS)
 
