@@ -14,6 +14,7 @@ COMMANDS = {
     "reproduce": "run a paper's comparison, or all of them, and judge its claims",
     "plan": "show the cells of a sweep, how far each is and what the rest should cost",
     "advise": "which pools keep your limits, and what to expect of them in a net not tried",
+    "atlas": "pools over many nets: gains, what to expect in a net not tried, whether that is kept",
     "power": "how many seeds a comparison needs, before anything is trained",
     "race": "find the best of many arms with few cells: what is surely worse falls out",
     "tune": "search the best recipe of each pool on a validation split, alike for all",

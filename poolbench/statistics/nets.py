@@ -7,6 +7,7 @@ mean over them (random effects). Which nets were tried is the user's doing, so t
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -78,6 +79,17 @@ def over_nets(differences: Sequence[Difference]) -> OverNets | None:
     return OverNets(len(known), mean, error, len(known) - 1.0, between, low, high, above)
 
 
+def shown_elsewhere(differences: Sequence[Difference], own: Difference) -> tuple[float, float]:
+    """The 95 % interval for what a net that is none of ``differences`` will *show*: what is expected of its true
+    difference, and the noise of its own cells, which is that of ``own``. NaN where nothing can be expected."""
+    known = [one for one in differences if one.error > 0 and math.isfinite(one.mean)]
+    if len(known) < LEAST_TO_PREDICT or not own.error > 0:
+        return math.nan, math.nan
+    drawn = _elsewhere(np.array([one.mean for one in known]), np.array([one.error**2 for one in known]))
+    low, high = np.quantile(drawn + own.error * _noise(own.df), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(f"{low:.9g}"), float(f"{high:.9g}")
+
+
 def _between(means: np.ndarray, within: np.ndarray) -> float:
     """The variance between nets at which the weighted squares are what they should be; 0 where they are less."""
     from scipy import optimize
@@ -107,12 +119,30 @@ def _elsewhere(means: np.ndarray, within: np.ndarray) -> np.ndarray:
     """
     from scipy import stats
 
-    draw, df = np.random.default_rng(_SEED), len(means) - 1
-    chi, t, normal = (draw.permutation(_SHARES) for _ in range(3))
+    df = len(means) - 1
+    chi, t, normal = _orders(df)
     most = float(np.sum((means - means.mean()) ** 2)) / stats.chi2.ppf(1e-4, df) + float(within.max())
     grid = np.concatenate([[0.0], np.geomspace(1e-6 * most, most, 500)])
     squares = _squares(means, within, grid)[1]  # they fall as the variance grows
-    variances = np.interp(-stats.chi2.ppf(chi, df), -squares, grid)
+    variances = np.interp(-chi, -squares, grid)
     centres, squares, total = _squares(means, within, variances)
     errors = np.sqrt(np.maximum(1.0, squares / df) / total)
-    return centres + stats.t.ppf(t, df) * errors + stats.norm.ppf(normal) * np.sqrt(variances)
+    return centres + t * errors + normal * np.sqrt(variances)
+
+
+@lru_cache(maxsize=16)
+def _orders(df: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quantiles of a chi-square, a t and a normal, each in an order of its own."""
+    from scipy import stats
+
+    draw = np.random.default_rng(_SEED)
+    chi, t, normal = (draw.permutation(_SHARES) for _ in range(3))
+    return stats.chi2.ppf(chi, df), stats.t.ppf(t, df), stats.norm.ppf(normal)
+
+
+@lru_cache(maxsize=64)
+def _noise(df: float) -> np.ndarray:
+    """Quantiles of a t, in an order that is none of :func:`_orders`."""
+    from scipy import stats
+
+    return stats.t.ppf(np.random.default_rng(_SEED + 1).permutation(_SHARES), df)
