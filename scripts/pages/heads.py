@@ -30,7 +30,8 @@ def page() -> str:
             "Every head maps the last map `(N, C, H, W)` to logits `(N, K)`: it pools to a vector, and fully connected "
             "layers classify that. `create_head(name, channels=C, num_classes=K, size=(H, W), **options)` builds one, "
             "`head=name head.option=value` puts it on a model, and `head=native` is what the model's paper had on top "
-            "(see [the models](models.md))."
+            "(see [the models](models.md)). What they gain over each other on one trunk, over seeds: "
+            "[the comparison of all heads](../experiments/2026_heads/README.md)."
         ),
         *wrapped(
             "*Maps*: the sizes that one trained head takes. *Loss*: cross-entropy, or the head's own. *Fitted*: what "
