@@ -25,8 +25,8 @@ class LogSumExp(Head):
 
     A learned ``r`` is ``0.01 + softplus(rho)``: positive whatever step an optimiser takes, and near 10 it moves as
     ``r`` itself would, which other code learns; weight decay spares it, as it does all vectors. Shifted by the
-    maximum of each channel, so that nothing overflows, and computed in float32 at least. Forward and back it takes up to
-    1.45 times torch's logsumexp with a fixed ``r``: the slope by ``r`` is one more pass over the map.
+    maximum of each channel, so that nothing overflows, and computed in float32 at least. Forward and back it takes up
+    to 1.45 times torch's logsumexp with a fixed ``r``: the slope by ``r`` is one more pass over the map.
 
     Args:
         channels, num_classes, size, hidden: see :class:`~poolbench.heads.base.Head`.
