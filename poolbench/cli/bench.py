@@ -2,14 +2,15 @@
 
   poolbench bench pools max soft lip                  operators alone; all of them without names
   poolbench bench nets pool=max,lp model=convnet      nets as `poolbench sweep` takes them, untrained, in float32
+  poolbench bench nets head=gem,flatten --compare head
 
 What counts are the multiples, not the milliseconds. Pools: of torch's own channels_last max_pool2d. "floors": multiple
 of the time in which input, output and both gradients could be read or written once. "memory": most bytes in use at once
 beyond input, output and their gradients, over the input's.
 
-Nets: of the net with the pool `--baseline` in their group, in the same round. Nets that differ in their pool alone
-are a group, timed in turn; one alone in its group is left out beside groups of several. "train": a forward and
-backward pass at the largest batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and
+Nets: of the net with the pool `--baseline` in their group, in the same round. Nets that differ in their pool alone, or
+in what `--compare` names, are a group, timed in turn; one alone in its group is left out beside groups of several.
+"train": a forward and backward pass at the largest batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and
 the smallest batch). "memory": by how much a training pass makes a process grow, on a GPU what the allocator gives out
 ("-" where it does not count, as on mps). "flops": of the forward pass, pooling counted; "moved": bytes that the pools
 take in and give out for one image. Model, pool, head, classes, size of the images and trainer.channels_last make a
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 SHAPES = ("256,64,32,32", "64,32,32,32")
 BATCHES = (1, 128)
 # Options that one kind takes alone.
-_OWN = {"pools": ("shape", "format", "full"), "nets": ("batch", "seconds", "baseline", "config_dir", "trust")}
+_OWN = {
+    "pools": ("shape", "format", "full"),
+    "nets": ("batch", "seconds", "baseline", "compare", "config_dir", "trust"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POOL",
         help="what the others of a group are multiples of (native if all have it, else max, else native)",
     )
+    nets.add_argument("--compare", metavar="WHAT", help="head, model, data or an option, as `poolbench report` (pool)")
     nets.add_argument("--batch", action="append", type=int, metavar="N", help="images at once (default: 1 and 128)")
     nets.add_argument("--seconds", type=float, help="that a timing lasts at least (default: 0.05)")
     add_config_dir(nets)
@@ -169,8 +174,8 @@ def _nets(arguments: argparse.Namespace, load: float | None) -> int:
     from poolbench.records.speeds import BUSY, SCHEMA_VERSION
     from poolbench.training.process import set_up
 
-    nets, configs = distinct_nets(plan.cells)
-    baselines, left = baselines_of(nets, arguments.baseline)
+    nets, configs, usual = distinct_nets(plan.cells, arguments.compare)
+    baselines, left = baselines_of(nets, arguments.baseline or usual)
     device = accelerator.choose(arguments.device, "--device")
     _, kept = set_up(device, threads[0], keep_memory=True)
     setting = NetSetting(tuple(batches), arguments.rounds, seconds, threads[0], device.type)

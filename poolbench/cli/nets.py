@@ -13,17 +13,25 @@ if TYPE_CHECKING:
 _NAME, _WIDTH = 16, 100  # columns
 
 
-def distinct_nets(cells: Sequence["Cell"]) -> "tuple[list[Net], list[dict[str, Any]]]":
-    """The nets of ``cells``, each once, and what makes each, for the record.
+def distinct_nets(
+    cells: Sequence["Cell"], compare: str | None = None
+) -> "tuple[list[Net], list[dict[str, Any]], str | None]":
+    """The nets of ``cells``, each once; what makes each, for the record; and the usual baseline of what is compared,
+    None for pools.
 
-    Nets that differ in their pool alone are one group: they are compared.
+    Nets that differ in their pool alone, or in what ``compare`` names, are one group: they are compared.
+
+    Raises: ValueError for a ``compare`` that names nothing of a net.
     """
     from functools import partial
+    from pathlib import Path
 
     from poolbench.assembly import build_model
     from poolbench.measure.net_speed import Net
+    from poolbench.records.compared import POOL, parse_factor, seen_as, usual_baseline_of
     from poolbench.records.groups import group_hash, pool_labels
     from poolbench.records.identity import digest
+    from poolbench.records.read import Record
     from poolbench.registry import component
 
     infos: dict[str, Any] = {}
@@ -38,15 +46,18 @@ def distinct_nets(cells: Sequence["Cell"]) -> "tuple[list[Net], list[dict[str, A
         own = {key: config[key] for key in ("model", "pool", "head")} | {"data": data}
         own["trainer"] = {"channels_last": config["trainer"]["channels_last"]}
         found.setdefault(digest(own), (cell, {**own, "names": config["names"]}))
-    configs = [config for _, config in found.values()]
-    titles = _titles(configs)
+    made = [Record("", Path(), config, {}, None, None) for _, config in found.values()]
+    factor = POOL if compare is None else parse_factor(compare, made)
+    configs = [record.config for record in seen_as(made, factor)]
+    titles, labels = _titles(configs), pool_labels(configs)
     nets = []
-    for (cell, config), label in zip(found.values(), pool_labels(configs), strict=True):
-        data = config["data"]
+    for (cell, own), config, label in zip(found.values(), configs, labels, strict=True):
+        data = own["data"]
         make = partial(build_model, cell.config, data["classes"], tuple(data["size"]))
-        layout = config["trainer"]["channels_last"]
+        layout = own["trainer"]["channels_last"]
         nets.append(Net(label, titles[group_hash(config)], make, tuple(data["size"]), data["classes"], layout))
-    return nets, [{"config": config, "overrides": _without_places(cell)} for cell, config in found.values()]
+    records = [{"config": own, "overrides": _without_places(cell)} for cell, own in found.values()]
+    return nets, records, None if factor == POOL else usual_baseline_of(labels, factor)
 
 
 def _without_places(cell: "Cell") -> list[str]:
@@ -63,10 +74,10 @@ def _titles(configs: Sequence[dict[str, Any]]) -> dict[str, str]:
 
     titles: dict[str, str] = {}
     for config in configs:
-        data = config["data"]
-        height, width = data["size"]
-        parts = [label(config, "model"), label(config, "head"), f"{height}x{width}", f"{data['classes']} classes"]
-        parts += [] if config["trainer"]["channels_last"] else ["not channels_last"]
+        parts = [text for name in ("with", "model", "head") if (text := label(config, name))]
+        if "size" in (data := config["data"]):  # else it is what is compared
+            parts += [f"{data['size'][0]}x{data['size'][1]}", f"{data['classes']} classes"]
+        parts += [] if config["trainer"].get("channels_last", True) else ["not channels_last"]
         group, title = group_hash(config), ", ".join(parts)
         taken = any(other == title for known, other in titles.items() if known != group)
         titles.setdefault(group, f"{title}, {group}" if taken else title)

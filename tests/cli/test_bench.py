@@ -68,7 +68,9 @@ def test_a_pool_that_fails_is_told_and_the_others_are_timed(tmp_path, monkeypatc
 
 
 def nets_of(*overrides):
-    return distinct_nets(make_plan(overrides).cells)
+    nets, configs, usual = distinct_nets(make_plan(overrides).cells)
+    assert usual is None  # pools have the baselines of their groups
+    return nets, configs
 
 
 @pytest.fixture
@@ -196,6 +198,26 @@ def test_what_nets_are_made_of_tells_them_apart():
     assert [net.size for net in nets] == [(16, 16), (24, 24)]
 
 
+def test_heads_are_compared_where_that_is_asked_for(no_memory, capsys, tmp_path):
+    path = tmp_path / "speeds.json"
+    line = ["head=flatten,global_average,gem", "pool=max,lp", *TINY, *SHORT, "--compare", "head"]
+    assert main(["bench", "nets", *line, "--json", str(path)]) == 0
+    content = json.loads(path.read_text())
+    assert list(content["baselines"].values()) == ["global_average"] * 2
+    groups = {row["group"]: [] for row in content["rows"]}
+    for row in content["rows"]:
+        groups[row["group"]].append(row["pool"])
+    assert list(groups.values()) == [["flatten", "global_average", "gem"]] * 2
+    assert [group.split(", ")[0] for group in groups] == ["max", "lp"]
+    assert "x global_averag" in capsys.readouterr().out
+    assert len(read_speeds(path).nets) == 6
+
+
+def test_what_no_net_has_cannot_be_compared(capsys):
+    assert main(["bench", "nets", "head=gem,lp", "data=shapes", "--compare", "haed"]) == 2
+    assert "--compare: there is no 'haed' in these records. Did you mean 'head'" in capsys.readouterr().err
+
+
 def test_a_data_set_that_is_not_there_yet_is_enough(tmp_path):
     (net,), (made,) = nets_of("data=cifar10", f"data.root={tmp_path}")
     assert (net.size, net.num_classes) == ((32, 32), 10)
@@ -219,6 +241,7 @@ def test_a_busy_machine_is_told(load, busy, no_memory, monkeypatch, capsys):
         (["nets", "--shape", "2,4,8,8"], "--shape is of `bench pools`; `bench nets` does not take it"),
         (["nets", "--full"], "--full is of `bench pools`"),
         (["pools", "max", "--batch", "4"], "--batch is of `bench nets`; `bench pools` does not take it"),
+        (["pools", "max", "--compare", "head"], "--compare is of `bench nets`"),
         (["pools", "max", "--config-dir", "."], "--config-dir is of `bench nets`"),
         (["nets", "--threads", "1", "--threads", "2"], "--threads: `bench nets` takes one number, got 1, 2"),
         (["nets", "--rounds", "0"], "--rounds and --threads must be at least 1"),

@@ -216,3 +216,19 @@ def test_nets_of_a_real_bench_are_those_of_real_cells(tmp_path, monkeypatch, cap
     rows = times(write_report("runs", "out"))
     assert rows.loc["max"].tolist() == [1, 1, 1]
     assert (rows.loc["lp"] > 0).all()
+
+
+def test_heads_that_were_timed_in_turn_have_times_in_their_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("poolbench.measure.net_speed.resident_growth", lambda net, setting: None)
+    monkeypatch.chdir(tmp_path)
+    net = ["data=shapes", "data.size=16", "model.widths=[4,8]", "model.depths=[1,1]"]
+    short = ["--rounds", "2", "--seconds", "0.001", "--batch", "2", "--json", "runs/speeds.json"]
+    (tmp_path / "runs").mkdir()
+    heads = ("gem", "global_average", "flatten")
+    assert main(["bench", "nets", f"head={','.join(heads)}", *net, *short, "--compare", "head"]) == 0
+    for head in heads:
+        assert main(["run", f"head={head}", *net, "data.train_samples=200", "trainer.epochs=0"]) == 0
+    capsys.readouterr()
+    rows = times(write_report("runs", "out"))
+    assert rows.loc["global_average"].tolist() == [1, 1, 1]
+    assert (rows.loc[["gem", "flatten"]] > 0).all(axis=None)
