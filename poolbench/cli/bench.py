@@ -10,12 +10,12 @@ beyond input, output and their gradients, over the input's.
 
 Nets: of the net with the pool `--baseline` in their group, in the same round. Nets that differ in their pool alone, or
 in what `--compare` names, are a group, timed in turn; one alone in its group is left out beside groups of several.
-"train": a forward and backward pass at the largest batch; "fwd 128": a forward pass of 128 images for evaluation (shown for the largest and
-the smallest batch). "memory": by how much a training pass makes a process grow, on a GPU what the allocator gives out
-("-" where it does not count, as on mps). "flops": of the forward pass, pooling counted; "moved": bytes that the pools
-take in and give out for one image. Model, pool, head, classes, size of the images and trainer.channels_last make a
-net; all else is left aside. `--json FILE` keeps every round: called
-speeds.json and beside records, or named by `poolbench report --speeds`, it gives their tables the times.
+"train": a forward and backward pass at the largest batch; "fwd 128": a forward pass of 128 images for evaluation (shown
+for the largest and the smallest batch). "memory": by how much a training pass makes a process grow, on a GPU what the
+allocator gives out ("-" where it does not count, as on mps). "flops": of the forward pass, pooling counted; "moved":
+bytes that the pools take in and give out for one image. Model, pool, head, classes, size of the images and
+trainer.channels_last make a net; all else is left aside. `--json FILE` keeps every round: called speeds.json and beside
+records, or named by `poolbench report --speeds`, it gives their tables the times.
 """
 
 import argparse
