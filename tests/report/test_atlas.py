@@ -66,6 +66,16 @@ def test_gains_in_logarithms_of_the_error_grow_where_there_is_less_of_it(records
     assert points.over["lp"].between < 0.2 * points.over["lp"].mean
 
 
+def test_the_least_spread_of_a_logarithm_is_that_of_the_accuracy_by_the_error(tmp_path):
+    records = read_records(make(tmp_path, {"max": 0.0, "lp": 0.01}))[0]
+    for record in records:
+        record.result["test_samples"] = 100  # so few that their noise is more than what seeds differ by
+    points, logs = (make_atlas(records, scale=scale, repeats=1) for scale in ("points", LOG_ERROR))
+    for net in points.nets:
+        error = np.mean([1 - one.numbers["test_accuracy"] for one in records if one.config["names"]["model"] == net[0]])
+        assert logs.gains["lp"][net].error == pytest.approx(points.gains["lp"][net].error / error, rel=0.03)
+
+
 def test_what_cannot_be_asked_is_refused(records):
     with pytest.raises(ValueError, match=r"scale must be one of points, log error, got 'percent'"):
         make_atlas(records, scale="percent")
