@@ -12,7 +12,7 @@ Everything that differs from kind to kind is in this file. What each kind lacks 
 import platform
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -189,3 +189,9 @@ def missing(error: Exception) -> str | None:
 def _module(kind: str) -> Any:
     """``torch.cuda``, ``torch.mps`` or ``torch.xpu``."""
     return getattr(torch, kind)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Where autocast takes no operation on ``x`` to half precision."""
+    kind = x.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)  # on meta there is no autocast

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.accelerator import full_precision
 from poolbench.checks import number, one_of, whole
-from poolbench.heads.base import Head, full_precision, wide
+from poolbench.heads.base import Head, wide
 
 
 class Attention(Head):

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from poolbench.accelerator import full_precision
 from poolbench.checks import or_null, whole
-from poolbench.heads.base import Head, full_precision, wide
+from poolbench.heads.base import Head, wide
 from poolbench.heads.queries import largest_divisor, linear, normalised, shares, softmax_flops, values
 
 

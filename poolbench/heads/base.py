@@ -1,7 +1,6 @@
 """What every head shares: pool the last map to a vector, then classify it."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -144,12 +143,6 @@ def plus(x: Tensor, eps: float) -> Tensor:
     if torch.compiler.is_compiling():
         return (x * (1 / eps) + 1) / (1 / eps)
     return x + eps
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Where autocast takes no operation on ``x`` to half precision."""
-    kind = x.device.type
-    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)  # on meta there is no autocast
 
 
 def _as_layer(head: Head, x: torch.fx.Proxy) -> torch.fx.Proxy:

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, einsum, nn
 
+from poolbench.accelerator import full_precision
 from poolbench.checks import TRUTH, Rule, number, whole, wholes
-from poolbench.heads.base import Head, full_precision, wide
+from poolbench.heads.base import Head, wide
 
 _PRESENT, _ABSENT, _WEIGHT_OF_ABSENT = 0.9, 0.1, 0.5  # margins of the loss, section 3
 _DECODER = (512, 1024)  # widths of the hidden layers, figure 2

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from poolbench.accelerator import full_precision
 from poolbench.checks import or_null, whole
-from poolbench.heads.base import Head, full_precision, wide
+from poolbench.heads.base import Head, wide
 from poolbench.heads.queries import largest_divisor, linear, shares, softmax_flops, values
 
 _GRID = (7, 7)  # CLIP's: maps of images of 224 pixels

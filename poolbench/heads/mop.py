@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.accelerator import doubled
+from poolbench.accelerator import doubled, full_precision
 from poolbench.checks import Rule, is_number, number, one_of, whole
-from poolbench.heads.base import Head, full_precision, plus, wide
+from poolbench.heads.base import Head, plus, wide
 from poolbench.heads.vlad import residuals, unit
 
 _CHUNK = 256  # images that are encoded at once: what lies between map and vector stays small

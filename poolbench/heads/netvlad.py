@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.accelerator import widest
+from poolbench.accelerator import full_precision, widest
 from poolbench.checks import TRUTH, number, whole
-from poolbench.heads.base import Head, full_precision, wide
+from poolbench.heads.base import Head, wide
 from poolbench.heads.vlad import inverse_length, residuals, unit
 
 

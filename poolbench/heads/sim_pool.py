@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from poolbench.accelerator import full_precision
 from poolbench.checks import number, or_null
-from poolbench.heads.base import Head, full_precision, wide
+from poolbench.heads.base import Head, wide
 from poolbench.heads.queries import linear, normalised, shares, softmax_flops
 
 _EPS = 1e-6  # of the normalisation, and what the least value becomes

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from poolbench.accelerator import full_precision
 from poolbench.checks import number
 from poolbench.pooling.base import Pool, Sides, area, half_before, pair
 from poolbench.pooling.blur_average import describe_blur
 from poolbench.pooling.parts.filters import filtered
-from poolbench.pooling.parts.precision import full_precision
 
 
 class L2HannPool2d(Pool):

@@ -107,11 +107,6 @@ def make_atlas(
     )
 
 
-def gains_of(rows: Sequence[Row], control: str, scale: str = POINTS) -> Gains:
-    """Pool -> net -> gain over ``control``, of finished cells that met it in two blocks or more of a setting."""
-    return _gains(rows, control, scale)[0]
-
-
 def _gains(rows: Sequence[Row], control: str, scale: str) -> tuple[Gains, float]:
     """The gains, and how alike two blocks of one setting order the pools: the mean of Kendall's tau."""
     found: dict[str, dict[Net, list[Difference]]] = defaultdict(lambda: defaultdict(list))
@@ -131,8 +126,7 @@ def _gains(rows: Sequence[Row], control: str, scale: str) -> tuple[Gains, float]
             one = between(fitted, pool, control, pair_floor(least, pool, control))
             if pool != control and one.blocks >= LEAST_BLOCKS and one.error > 0:
                 found[pool][net].append(one)
-        by_block = {pool: {block: value for block, value in own.items()} for pool, own in values.items()}
-        if (tau := agreement(by_block)) is not None:
+        if (tau := agreement(values)) is not None:
             repeated.append(tau.tau)
     gains = {pool: {net: together(own) for net, own in nets.items()} for pool, nets in sorted(found.items())}
     return gains, sum(repeated) / len(repeated) if repeated else math.nan

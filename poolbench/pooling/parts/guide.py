@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from poolbench.pooling.parts.precision import full_precision
+from poolbench.accelerator import full_precision
 
 
 class Guide(nn.Module):
